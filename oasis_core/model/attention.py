@@ -1,0 +1,95 @@
+"""Routed attention: each group of heads pays only for the pattern it was assigned.
+
+Source: OASIS (arXiv 2509.23980), attention specialization routing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+
+from .window import Grid, dense_window_attention
+
+BACKENDS = ("auto", "dense", "halo", "flex")
+
+
+def routed_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    grid: Grid,
+    counts: tuple[int, int, int],
+    window: Grid,
+    backend: str = "auto",
+) -> torch.Tensor:
+    """Attend with each head's own pattern; heads lie in the order global, intra-frame, window.
+
+    Args:
+        q: Queries `b k n d`, normalised and rotated, n = t h w in raster order.
+        k: Keys, like `q`.
+        v: Values, like `q`.
+        grid: Tokens (t, h, w).
+        counts: Heads that are global, intra-frame and window, in this order; their sum is k.
+        window: Box (t, h, w) in tokens, odd on every axis, clipped at the borders.
+        backend: How the window heads are computed; every backend gives the same result.
+
+    Returns:
+        `b k n d`; under autocast in its dtype.
+
+    Raises:
+        ValueError: Grid, counts, window or backend do not fit the tensors.
+    """
+    _check(q, grid, counts, window, backend)
+    q, k, v = _autocast(q, k, v)
+    groups = zip(*(x.split(counts, dim=1) for x in (q, k, v)), strict=True)
+    (global_qkv, intra_qkv, window_qkv) = groups
+    outputs = []
+    if counts[0]:
+        outputs.append(F.scaled_dot_product_attention(*global_qkv))
+    if counts[1]:
+        outputs.append(intra_attention(*intra_qkv, grid=grid))
+    if counts[2]:
+        outputs.append(dense_window_attention(*window_qkv, grid=grid, window=window))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+def intra_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, grid: Grid
+) -> torch.Tensor:
+    """Attend inside each frame: the frames become a batch, so no mask is needed.
+
+    Args:
+        q: Queries `b k n d`, n = t h w in raster order.
+        k: Keys, like `q`.
+        v: Values, like `q`.
+        grid: Tokens (t, h, w).
+
+    Returns:
+        `b k n d`.
+    """
+    q, k, v = (rearrange(x, "b k (t n) d -> (b t) k n d", t=grid[0]) for x in (q, k, v))
+    output = F.scaled_dot_product_attention(q, k, v)
+    return rearrange(output, "(b t) k n d -> b k (t n) d", t=grid[0])
+
+
+def _autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Bring q, k and v to one dtype: autocast's, where it is on."""
+    device_type = tensors[0].device.type
+    if torch.is_autocast_enabled(device_type):
+        dtype = torch.get_autocast_dtype(device_type)
+    else:
+        dtype = tensors[-1].dtype
+    return tuple(x.to(dtype) for x in tensors)
+
+
+def _check(q: torch.Tensor, grid: Grid, counts: Grid, window: Grid, backend: str) -> None:
+    if grid[0] * grid[1] * grid[2] != q.shape[2]:
+        raise ValueError(f"grid must hold {q.shape[2]} tokens (t h w = n), got {tuple(grid)}")
+    if sum(counts) != q.shape[1] or min(counts) < 0:
+        raise ValueError(f"counts must add up to {q.shape[1]} heads, got {tuple(counts)}")
+    if any(size < 1 or size % 2 == 0 for size in window):
+        raise ValueError(f"window must be odd on every axis, got {tuple(window)}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
