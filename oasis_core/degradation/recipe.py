@@ -1,0 +1,262 @@
+"""Recipes: which operators run, in which order, with which parameters.
+
+A recipe is drawn from a seed first and applied afterwards, so it can be printed, stored and run
+again. Ranges are those of the RealBasicVSR pipeline unless a comment says otherwise.
+
+Source: RealBasicVSR, arXiv 2111.12704; Real-ESRGAN, arXiv 2107.10833; OASIS, arXiv 2509.23980
+(temporally consistent and inconsistent settings).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import operators
+from .codec import compress
+from .kernels import gaussian_family_kernel, sinc_kernel
+
+PRESETS = ("light", "consistent", "inconsistent")
+MIN_SIDE = 8
+_KERNEL_FAMILIES = ("gaussian", "gaussian", "generalized", "generalized", "plateau", "plateau")
+_ISOTROPIC = (True, False, True, False, True, False)
+_KERNEL_SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027)
+_SINC_SHARE = 0.1
+_RESIZE_SHARES = ((0.2, 0.7, 0.1), (0.3, 0.4, 0.3))
+_RESIZE_RANGES = ((0.15, 1.5), (0.3, 1.2))
+_SIGMA_RANGES = ((0.2, 3.0), (0.2, 1.5))
+_NOISE_RANGES = ((1.0, 30.0), (1.0, 25.0))
+_POISSON_RANGES = ((0.05, 3.0), (0.05, 2.5))
+_JPEG_RANGE = (30.0, 95.0)
+_CODECS = ("libx264", "libx264", "mpeg4")
+# Constant quality in place of RealBasicVSR's bits per frame, which depend on the picture size.
+_CRF_RANGE = (16.0, 36.0)
+_QUANTISER_RANGE = (2.0, 12.0)
+# Share of its range that a parameter may move per frame in the inconsistent setting. RealBasicVSR
+# walks so slowly that 32 frames hardly differ; a tenth makes the change visible within a segment.
+_WALK_SHARE = 0.1
+
+
+class DegradationError(ValueError):
+    """A degradation was asked for that cannot be made; one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operator and the parameters drawn for it."""
+
+    operator: str
+    """Name of the operator: blur, sinc, resize, gaussian, poisson, jpeg or codec."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """Its parameters; a list holds one value per frame, or a single one for the whole clip."""
+
+
+class _Drawer:
+    """Draws parameters; per clip, or along a random walk through the frames."""
+
+    def __init__(self, generator: torch.Generator, num_frames: int, walks: bool) -> None:
+        self.generator = generator
+        self.num_frames = num_frames if walks else 1
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def index(self, shares: tuple[float, ...]) -> int:
+        weights = torch.tensor(shares)
+        return int(torch.multinomial(weights, 1, generator=self.generator))
+
+    def happens(self, probability: float) -> bool:
+        return self.uniform(0, 1) < probability
+
+    def sequence(self, low: float, high: float) -> list[float]:
+        """One value per clip, or a clipped random walk of one value per frame."""
+        value = self.uniform(low, high)
+        values = [value]
+        step = _WALK_SHARE * (high - low)
+        for _ in range(self.num_frames - 1):
+            value = min(high, max(low, value + self.uniform(-step, step)))
+            values.append(value)
+        return values
+
+
+def _draw_blur(draw: _Drawer, order: int) -> Step:
+    size = 2 * int(draw.uniform(3, 11)) + 1
+    if draw.happens(_SINC_SHARE):
+        low = math.pi / 3 if size < 13 else math.pi / 5
+        return Step(operator="sinc", params={"size": size, "cutoff": draw.sequence(low, math.pi)})
+    kind = draw.index(_KERNEL_SHARES)
+    family, is_isotropic = _KERNEL_FAMILIES[kind], _ISOTROPIC[kind]
+    sigma_x = draw.sequence(*_SIGMA_RANGES[order])
+    beta = {"gaussian": (1.0, 1.0), "generalized": (0.5, 4.0), "plateau": (1.0, 2.0)}[family]
+    params = {
+        "size": size,
+        "family": family,
+        "sigma_x": sigma_x,
+        "sigma_y": sigma_x if is_isotropic else draw.sequence(*_SIGMA_RANGES[order]),
+        "angle": [0.0] if is_isotropic else draw.sequence(-math.pi, math.pi),
+        "beta": draw.sequence(*beta),
+    }
+    return Step(operator="blur", params=params)
+
+
+def _draw_resize(draw: _Drawer, order: int) -> Step:
+    low, high = _RESIZE_RANGES[order]
+    direction = draw.index(_RESIZE_SHARES[order])
+    factor = (draw.uniform(1, high), draw.uniform(low, 1), 1.0)[direction]
+    mode = operators.RESIZE_MODES[draw.index((1.0, 1.0, 1.0))]
+    return Step(operator="resize", params={"factor": factor, "mode": mode})
+
+
+def _draw_noise(draw: _Drawer, order: int) -> Step:
+    is_gray = draw.happens(0.4)
+    if draw.happens(0.5):
+        sigma = [value / 255 for value in draw.sequence(*_NOISE_RANGES[order])]
+        return Step(operator="gaussian", params={"sigma": sigma, "gray": is_gray})
+    scale = draw.sequence(*_POISSON_RANGES[order])
+    return Step(operator="poisson", params={"scale": scale, "gray": is_gray})
+
+
+def _draw_jpeg(draw: _Drawer) -> Step:
+    return Step(operator="jpeg", params={"quality": draw.sequence(*_JPEG_RANGE)})
+
+
+def _draw_codec(draw: _Drawer) -> Step:
+    codec = _CODECS[draw.index((1.0, 1.0, 1.0))]
+    limits = _QUANTISER_RANGE if codec == "mpeg4" else _CRF_RANGE
+    return Step(operator="codec", params={"codec": codec, "quality": draw.uniform(*limits)})
+
+
+def draw_recipe(
+    preset: str, *, num_frames: int, scale: float, generator: torch.Generator
+) -> tuple[Step, ...]:
+    """Draw the steps of one clip.
+
+    Args:
+        preset: "light" (blur, downscale, Gaussian noise), "consistent" (the second-order
+            real-world chain, parameters constant in the clip) or "inconsistent" (the same chain,
+            parameters walk from frame to frame).
+        num_frames: Frames of the clip.
+        scale: Factor between the sharp and the degraded side, >= 1.
+        generator: Source of randomness.
+
+    Returns:
+        The steps in order; the last resize goes to the degraded size.
+
+    Raises:
+        DegradationError: Unknown preset or scale below 1.
+    """
+    if preset not in PRESETS:
+        raise DegradationError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    if not 1 <= scale <= 16:
+        raise DegradationError(f"scale must be in [1, 16], got {scale}")
+    draw = _Drawer(generator, num_frames, walks=preset == "inconsistent")
+    final = Step(operator="resize", params={"factor": None, "mode": "bicubic"})
+    if preset == "light":
+        sigma = [draw.uniform(0.3, 2.2)]
+        params = {"size": 15, "family": "gaussian", "sigma_x": sigma, "sigma_y": sigma}
+        noise = Step(
+            operator="gaussian", params={"sigma": [draw.uniform(0, 14) / 255], "gray": False}
+        )
+        return (
+            Step(operator="blur", params={**params, "angle": [0.0], "beta": [1.0]}),
+            final,
+            noise,
+        )
+    steps = [_draw_blur(draw, 0), _draw_resize(draw, 0), _draw_noise(draw, 0)]
+    steps += [_draw_jpeg(draw), _draw_codec(draw)]
+    if draw.happens(0.8):
+        steps.append(_draw_blur(draw, 1))
+    steps += [_draw_resize(draw, 1), _draw_noise(draw, 1), _draw_jpeg(draw)]
+    last = operators.RESIZE_MODES[draw.index((1.0, 1.0, 1.0))]
+    final_group = [Step(operator="resize", params={"factor": None, "mode": last})]
+    if draw.happens(0.8):
+        params = {"size": 15, "cutoff": draw.sequence(math.pi / 3, math.pi)}
+        final_group.append(Step(operator="sinc", params=params))
+    codec = [_draw_codec(draw)]
+    steps += codec + final_group if draw.happens(0.5) else final_group + codec
+    return tuple(steps)
+
+
+def _blur_kernels(step: Step) -> list[Tensor]:
+    params = step.params
+    if step.operator == "sinc":
+        return [sinc_kernel(params["size"], cutoff) for cutoff in params["cutoff"]]
+    names = ("sigma_x", "sigma_y", "angle", "beta")
+    count = max(len(params[name]) for name in names)
+    rows = [{name: params[name][i % len(params[name])] for name in names} for i in range(count)]
+    return [gaussian_family_kernel(params["size"], family=params["family"], **r) for r in rows]
+
+
+def _apply_step(
+    clip: Tensor,
+    step: Step,
+    sharp_size: tuple[int, int],
+    target_size: tuple[int, int],
+    generator: torch.Generator,
+) -> Tensor:
+    params = step.params
+    if step.operator in ("blur", "sinc"):
+        return operators.blur(clip, _blur_kernels(step))
+    if step.operator == "resize":
+        size = target_size
+        if params["factor"] is not None:
+            # Even sizes: the codec that follows needs them.
+            size = tuple(max(MIN_SIDE, 2 * round(n * params["factor"] / 2)) for n in sharp_size)
+        return operators.resize(clip, size, params["mode"]).clamp(0, 1)
+    if step.operator == "gaussian":
+        noisy = operators.gaussian_noise(clip, params["sigma"], params["gray"], generator)
+        return noisy.clamp(0, 1)
+    if step.operator == "poisson":
+        noisy = operators.poisson_noise(clip, params["scale"], params["gray"], generator)
+        return noisy.clamp(0, 1)
+    if step.operator == "jpeg":
+        return operators.jpeg(clip, params["quality"])
+    return compress(clip, params["codec"], params["quality"])
+
+
+def apply_recipe(
+    clip: Tensor, steps: tuple[Step, ...], *, scale: float, generator: torch.Generator
+) -> Tensor:
+    """Run drawn steps on a clip.
+
+    Args:
+        clip: `t 3 h w`, float32 in [0, 1].
+        steps: From `draw_recipe`, for as many frames.
+        scale: The factor the steps were drawn for.
+        generator: Source of the noise.
+
+    Returns:
+        `t 3 (h / scale) (w / scale)`, rounded to 8-bit levels.
+    """
+    sharp_size = tuple(clip.shape[-2:])
+    target_size = tuple(max(1, round(n / scale)) for n in sharp_size)
+    for step in steps:
+        clip = _apply_step(clip, step, sharp_size, target_size, generator)
+    return (clip.clamp(0, 1) * 255).round() / 255
+
+
+def degrade(
+    clip: Tensor, *, preset: str = "consistent", scale: float = 4, seed: int = 0
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Make a low-quality copy of a clip, the same for the same seed.
+
+    Args:
+        clip: `t 3 h w`, float32 in [0, 1].
+        preset: One of `PRESETS`.
+        scale: Factor by which the result is smaller, in [1, 16].
+        seed: Any integer >= 0.
+
+    Returns:
+        The degraded clip `t 3 h/scale w/scale` and the drawn steps as JSON values.
+
+    Raises:
+        DegradationError: Unknown preset or impossible scale.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    steps = draw_recipe(preset, num_frames=len(clip), scale=scale, generator=generator)
+    degraded = apply_recipe(clip, steps, scale=scale, generator=generator)
+    return degraded, [asdict(step) for step in steps]

@@ -1,0 +1,1 @@
+"""The OASIS network: stem, routed transformer, decoder."""
