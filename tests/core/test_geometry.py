@@ -1,0 +1,133 @@
+import random
+from fractions import Fraction
+
+import pytest
+
+from oasis_core import geometry as g
+
+RANDOM = random.Random(0)  # one fixed stream: a failure is reproducible
+
+
+@pytest.mark.parametrize(
+    ("source", "request_", "expected"),
+    [
+        ((320, 180), {"scale": 4}, (1280, 720)),
+        ((50, 51), {"scale": 1.1}, (55, 56)),
+        ((45, 45), {"scale": 1.1}, (50, 50)),  # 49.5 rounds up although 45 * 1.1 < 49.5 in floats
+        ((15, 9), {"scale": 1.5}, (23, 14)),
+        ((853, 480), {"scale": 1}, (853, 480)),
+        ((853, 480), {"scale": Fraction(2, 3)}, (569, 320)),
+        ((64, 64), {"scale": 0.125}, (8, 8)),
+        ((1920, 1080), {"size": (3840, 2160)}, (3840, 2160)),
+        ((1081, 1921), {"size": (8, 32768)}, (8, 32768)),
+    ],
+)
+def test_target_size(source, request_, expected):
+    assert g.target_size(*source, **request_) == expected
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), "4", True])
+def test_scale_must_be_a_positive_number(scale):
+    with pytest.raises(ValueError, match="scale must be"):
+        g.target_size(64, 64, scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("source", "request_", "text"),
+    [
+        ((1, 1), {"scale": 16}, "source must be at least 8x8"),
+        ((64, 64), {"scale": 0.1}, "between 8 and 32768"),
+        ((64, 64), {"size": (40000, 64)}, "between 8 and 32768"),
+        ((64, 64), {"size": (64.5, 64)}, "two whole numbers"),
+        ((64, 64), {}, "exactly one of scale and size"),
+        ((64, 64), {"scale": 2, "size": (128, 128)}, "exactly one of scale and size"),
+    ],
+)
+def test_impossible_sizes_are_refused(source, request_, text):
+    with pytest.raises(ValueError, match=text):
+        g.target_size(*source, **request_)
+
+
+def test_padding_reflects_back_and_forth():
+    assert g.padding_indices(5, 8) == [3, 2, 1]
+    assert g.padding_indices(3, 10) == [1, 0, 1, 2, 1, 0, 1]
+    assert g.padding_indices(1, 4) == [0, 0, 0]
+    assert g.padding_indices(7, 7) == []
+
+
+def test_valid_num_frames():
+    assert [n for n in range(-1, 18) if g.is_valid_num_frames(n, 4)] == [1, 5, 9, 13, 17]
+    assert all(g.is_valid_num_frames(n, 1) for n in range(1, 40))
+    for n in range(1, 40):
+        following = g.next_valid_num_frames(n, 4)
+        assert n <= following < n + 4
+        assert g.is_valid_num_frames(following, 4)
+        assert g.next_valid_num_frames(n, 1) == n
+
+
+def test_tiles_cover_every_axis_on_the_token_grid():
+    for _ in range(2000):
+        stride = RANDOM.choice([1, 4, 8, 16, 24])
+        length = stride * RANDOM.randint(1, 90)
+        axis = g.plan_tile_axis(length, RANDOM.randint(1, 700), RANDOM.randint(0, 200), stride)
+        assert axis.starts[0] == 0
+        assert axis.starts[-1] + axis.tile == length
+        assert axis.tile % stride == 0
+        assert all(start % stride == 0 for start in axis.starts)
+        assert list(axis.starts) == sorted(set(axis.starts))
+        for first, second in zip(axis.starts, axis.starts[1:], strict=False):
+            assert first + axis.tile - second >= axis.overlap
+        edges = [edge for seam in axis.seams for edge in seam]
+        assert edges == sorted(edges)  # fades follow each other and never meet
+        if axis.overlap >= 4:
+            for (start, stop), first, second in zip(
+                axis.seams, axis.starts, axis.starts[1:], strict=False
+            ):
+                assert second <= start < stop <= first + axis.tile
+
+
+def test_one_tile_when_it_fits():
+    assert g.plan_tile_axis(720, 720, 64, 16).starts == (0,)
+    assert g.plan_tile_axis(720, 5000, 64, 16).tile == 720
+    with pytest.raises(ValueError, match="multiple of the token size 16"):
+        g.plan_tile_axis(721, 256, 64, 16)
+
+
+def test_segments_partition_the_shot():
+    for _ in range(2000):
+        num_frames, length = RANDOM.randint(1, 300), RANDOM.randint(1, 40)
+        halo = RANDOM.randint(0, 9)
+        segments = g.plan_segments(num_frames, length, halo)
+        assert [s.start for s in segments] == [0, *[s.stop for s in segments[:-1]]]
+        assert segments[-1].stop == num_frames
+        for s in segments:
+            assert 1 <= s.num_frames <= length
+            assert s.read_start == max(0, s.start - halo)
+            assert s.read_stop == min(num_frames, s.stop + halo)
+            assert len(range(s.read_stop - s.read_start)[s.keep]) == s.num_frames
+            if len(segments) > 1:
+                assert s.num_frames >= length // 2  # no sliver at the end
+
+
+def test_segments_do_not_depend_on_when_frames_arrive():
+    for _ in range(500):
+        num_frames, length = RANDOM.randint(1, 120), RANDOM.randint(1, 30)
+        streamed, known, taken = [], 0, 0
+        while taken < num_frames:
+            known = min(num_frames, known + RANDOM.randint(0, 5))
+            size = g.next_segment_frames(known - taken, length, is_shot_over=known == num_frames)
+            if size:
+                streamed.append(size)
+                taken += size
+        assert streamed == [s.num_frames for s in g.plan_segments(num_frames, length, 0)]
+
+
+@pytest.mark.parametrize("counts", [(0, 8, 1), (8, 0, 1), (8, 8, -1)])
+def test_segment_counts_are_checked(counts):
+    with pytest.raises(ValueError, match="must be at least"):
+        g.plan_segments(*counts)
+
+
+def test_shots_from_cuts():
+    assert g.shots_from_cuts(10, [7, 3]) == [(0, 3), (3, 7), (7, 10)]
+    assert g.shots_from_cuts(10, [0, 10]) == [(0, 10)]
