@@ -17,9 +17,9 @@ class ModelConfig:
     name: str
     """Preset or checkpoint name, shown to the user."""
     stem_stride: tuple[int, int, int]
-    """Space-to-depth factors (t, h, w) of the stem, in video pixels; they replace a VAE encoder."""
+    """Space-to-depth factors (t, h, w) of the stem, in frames and pixels."""
     stem_channels: int
-    """Width of the convolutional stem and decoder; 0: tokens are made from the unshuffled pixels."""
+    """Width of the convolutional stem and decoder; 0: tokens come from the unshuffled pixels."""
     num_stem_blocks: int
     """Residual convolution blocks before the transformer."""
     num_decoder_blocks: int

@@ -1,4 +1,4 @@
-"""Atoms and blocks around the attention: norms, modulation, feed-forward, convolutions, the stem."""
+"""What stands around the attention: norms, modulation, feed-forward, convolutions, the stem."""
 
 from __future__ import annotations
 

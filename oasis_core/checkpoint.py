@@ -1,0 +1,194 @@
+"""Oasis checkpoints: one safetensors file whose metadata describes the model completely.
+
+Loads are strict: every tensor must be there, fit and be finite, and nothing else may be in the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .config import ModelConfig
+from .model.denoiser import OasisModel
+from .model.routing import HeadRouting
+
+FORMAT = "oasis-1"
+BUNDLED = {"oasis-tiny": Path(__file__).parent / "weights" / "oasis-tiny.safetensors"}
+DEFAULT_MODEL = "oasis-tiny"
+MAX_METADATA_CHARS = 1_000_000
+
+
+class CheckpointError(ValueError):
+    """A model file cannot be used; one sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A loaded model and what its file says about it."""
+
+    model: OasisModel
+    """The network in float32 on the CPU, heads in the file's order, routing applied."""
+    routing: HeadRouting
+    """The routing of its heads, in the file's head order."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """Free-form facts: licence, source, data, metrics."""
+    sha256: str = ""
+    """Hash of the file."""
+    path: Path | None = None
+    """Where it was read from."""
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
+            hashlib, "file_digest"
+        ) else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
+    """Find a model file by bundled name or path.
+
+    Raises:
+        CheckpointError: Neither a bundled model nor an existing file.
+    """
+    if str(name_or_path) in BUNDLED:
+        return BUNDLED[str(name_or_path)]
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    raise CheckpointError(
+        f"model {str(name_or_path)!r} is neither a bundled model ({', '.join(BUNDLED)}) nor a file; "
+        "give one of these names or the path of an oasis .safetensors file"
+    )
+
+
+def save_checkpoint(
+    path: Path,
+    model: OasisModel,
+    routing: HeadRouting,
+    info: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model; the file appears complete or not at all.
+
+    Args:
+        path: Destination, replaced if it exists.
+        model: Network whose heads are in the order of `routing`.
+        routing: Routing of its heads.
+        info: JSON values for the reader: licence, source, data, metrics.
+        dtype: Floating type of the stored tensors.
+    """
+    tensors = {name: x.detach().to(dtype).contiguous() for name, x in model.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(model.config.to_json()),
+        "routing": json.dumps(routing.to_json()),
+        "info": json.dumps(info),
+    }
+    temporary = path.with_name(path.name + ".part")
+    save_file(tensors, temporary, metadata=metadata)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _parse(metadata: dict[str, str], key: str, path: Path) -> dict[str, Any]:
+    text = metadata.get(key, "")
+    if len(text) > MAX_METADATA_CHARS:
+        raise CheckpointError(f"model file {path} has {len(text)} characters of {key!r}; refused")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"model file {path} has no valid {key!r} in its metadata") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"model file {path}: {key!r} in its metadata must be an object")
+    return value
+
+
+def _read_header(file: Any, path: Path) -> tuple[ModelConfig, HeadRouting, dict[str, Any]]:
+    metadata = file.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not an oasis checkpoint (format {metadata.get('format')!r}, needed "
+            f"{FORMAT!r}); other models are converted with `oasis convert`"
+        )
+    try:
+        config = ModelConfig.from_json(_parse(metadata, "config", path))
+        routing = HeadRouting.from_json(_parse(metadata, "routing", path))
+        routing.check_fits(config.num_layers, config.num_heads)
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"model file {path} describes no usable model: {error}") from error
+    return config, routing, _parse(metadata, "info", path)
+
+
+def _check_tensors(file: Any, expected: dict[str, torch.Tensor], path: Path) -> None:
+    names = set(file.keys())
+    if missing := sorted(set(expected) - names):
+        raise CheckpointError(f"model file {path} lacks {len(missing)} tensors, e.g. {missing[0]}")
+    if extra := sorted(names - set(expected)):
+        raise CheckpointError(f"model file {path} has {len(extra)} unknown tensors, e.g. {extra[0]}")
+    for name, tensor in expected.items():
+        shape = tuple(file.get_slice(name).get_shape())
+        if shape != tuple(tensor.shape):
+            raise CheckpointError(
+                f"model file {path}: tensor {name} must have shape {tuple(tensor.shape)}, got {shape}"
+            )
+
+
+def read_header(path: Path) -> tuple[ModelConfig, HeadRouting, dict[str, Any]]:
+    """Configuration, routing and facts of a checkpoint, without its weights.
+
+    Raises:
+        CheckpointError: The file is no readable oasis checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _read_header(file, path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"model file {path} cannot be read: {error}") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a model file strictly.
+
+    Raises:
+        CheckpointError: The file is damaged, foreign, incomplete, or holds NaN or infinity.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            config, routing, info = _read_header(file, path)
+            # Shapes are checked against a model without storage, so that a hostile configuration
+            # cannot make us allocate more than the file itself holds.
+            with torch.device("meta"):
+                model = OasisModel(config)
+            _check_tensors(file, model.state_dict(), path)
+            tensors = {name: file.get_tensor(name).float() for name in model.state_dict()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"model file {path} cannot be read: {error}") from error
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"model file {path}: tensor {name} holds NaN or infinity")
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.eval().requires_grad_(False)
+    model.transformer.apply_routing(routing)
+    return Checkpoint(
+        model=model, routing=routing, info=info, sha256=file_sha256(path), path=path
+    )

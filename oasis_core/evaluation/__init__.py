@@ -1,0 +1,1 @@
+"""Measuring: metrics, and the degrade-upscale-compare benchmark."""

@@ -1,0 +1,158 @@
+"""The training configuration, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import PRESETS as MODEL_PRESETS
+from ..degradation import PRESETS as DEGRADATIONS
+
+
+class TrainingError(ValueError):
+    """A training cannot start or go on; one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageConfig:
+    """One stage of the curriculum."""
+
+    name: str
+    """Shown in logs and stored with the weights."""
+    num_steps: int
+    """Optimiser steps."""
+    learning_rate: float
+    """Learning rate at the start, after the warm-up."""
+    final_learning_rate: float
+    """Learning rate at the end; a cosine lies between."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises from zero."""
+    batch_size: int = 4
+    """Clips per step."""
+    num_frames: int = 5
+    """Frames per clip."""
+    crop_px: int = 128
+    """Side of the training crop; a multiple of 32."""
+    degradations: dict[str, float] = dataclasses.field(default_factory=lambda: {"consistent": 1.0})
+    """Share of every degradation preset."""
+    scales: dict[str, float] = dataclasses.field(default_factory=lambda: {"4": 1.0})
+    """Share of every upscaling factor."""
+    temporal_weight: float = 0.0
+    """Weight of the frame-difference loss beside the Charbonnier loss."""
+    calibrate_window_heads: int = -1
+    """At the start of the stage, calibrate and give this many heads of the whole network the
+    window pattern (-1: keep the routing as it is)."""
+    calibrate_intra_heads: int = 0
+    """Heads that become intra-frame in the same calibration; the rest stays global."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1 or self.batch_size < 1 or self.num_frames < 1:
+            raise TrainingError(f"stage {self.name}: steps, batch and frames must be at least 1")
+        if self.crop_px < 32 or self.crop_px % 32:
+            raise TrainingError(
+                f"stage {self.name}: crop_px must be a multiple of 32, got {self.crop_px}"
+            )
+        if unknown := sorted(set(self.degradations) - set(DEGRADATIONS)):
+            raise TrainingError(f"stage {self.name}: unknown degradation {unknown[0]!r}")
+        for share in (self.degradations, self.scales):
+            if not share or min(share.values()) < 0 or sum(share.values()) <= 0:
+                raise TrainingError(f"stage {self.name}: shares must be positive, got {share}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """A whole training run."""
+
+    model: str
+    """Preset from `oasis_core.config`."""
+    data_dirs: tuple[str, ...]
+    """Folders with clips and stills, searched recursively."""
+    output_dir: str
+    """Where checkpoints, state and logs go."""
+    stages: tuple[StageConfig, ...]
+    """The curriculum, in order."""
+    seed: int = 0
+    """Seed of initialisation, data and augmentation."""
+    ema_decay: float = 0.999
+    """Decay of the weight average that is saved and measured."""
+    weight_decay: float = 0.0
+    """AdamW weight decay."""
+    grad_clip: float = 1.0
+    """Largest gradient norm."""
+    still_share: float = 0.5
+    """Share of samples made from stills by synthetic camera motion."""
+    samples_per_shard: int = 256
+    """Samples degraded at once."""
+    uses_per_sample: int = 4
+    """Times a degraded sample is used, each time with another crop, flip and order."""
+    autocast_bf16: bool = True
+    """Run the network in bfloat16 where that is safe; weights stay float32."""
+    save_every: int = 250
+    """Steps between saved states."""
+    licence: str = "Apache-2.0"
+    """Licence of the weights, stored with them."""
+    data_note: str = ""
+    """Where the data comes from and under which licences, stored with the weights."""
+
+    def __post_init__(self) -> None:
+        if self.model not in MODEL_PRESETS:
+            raise TrainingError(
+                f"model must be one of {', '.join(MODEL_PRESETS)}, got {self.model!r}"
+            )
+        if not self.stages:
+            raise TrainingError("a training needs at least one [[stages]] table")
+        if not 0 <= self.ema_decay < 1:
+            raise TrainingError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def _build(cls: type, values: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    if unknown := sorted(set(values) - set(hints)):
+        raise TrainingError(f"{where}: unknown key {unknown[0]!r}")
+    for key, value in values.items():
+        kind = typing.get_origin(hints[key]) or hints[key]
+        accepted = {float: (float, int), tuple: (tuple, list)}.get(kind, kind)
+        if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
+            raise TrainingError(f"{where}: {key} must be {kind.__name__}, got {value!r}")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise TrainingError(f"{where}: {error}") from error
+
+
+def load_training_config(path: Path) -> TrainingConfig:
+    """Read and check a TOML file.
+
+    Raises:
+        TrainingError: The file is missing, no TOML, or holds a wrong key or value.
+    """
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        try:
+            import tomli as tomllib
+        except ImportError as error:
+            raise TrainingError(
+                "reading TOML on Python 3.10 needs the extra: pip install "
+                "'oasis-video-upscaler[train]'"
+            ) from error
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingError(f"training config {path} cannot be read: {error}") from error
+    stages = values.pop("stages", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise TrainingError(f"training config {path}: stages must be [[stages]] tables")
+    values["stages"] = tuple(
+        _build(StageConfig, stage, f"training config {path}, stage {number}")
+        for number, stage in enumerate(stages, start=1)
+    )
+    values["data_dirs"] = tuple(values.get("data_dirs", ()))
+    return _build(TrainingConfig, values, f"training config {path}")

@@ -1,0 +1,242 @@
+"""Training samples: crops of clips, and of stills under a synthetic camera, then degraded.
+
+Samples are made in shards of a few hundred, each from its own seed, so that step n of a run is the
+same whether the run was interrupted or not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from ..degradation import apply_recipe, draw_recipe
+from .config import StageConfig, TrainingConfig, TrainingError
+
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
+STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+MARGIN_PX = 32
+"""A sample is this much larger than the crop, so that its uses can differ."""
+MAX_BAD_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Decoded footage, uint8 `t 3 h w`; stills have one frame."""
+
+    clips: list[Tensor]
+    """Videos."""
+    stills: list[Tensor]
+    """Single images."""
+    names: list[str]
+    """File names of both, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Degraded samples and their truth."""
+
+    truth: Tensor
+    """`n t 3 s s`, uint8."""
+    resized: Tensor
+    """The degraded samples resized back, `n t 3 s s`, float16."""
+
+
+def _decode(path: Path) -> Tensor:
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    if not frames:
+        raise TrainingError(f"{path} holds no frame")
+    return torch.stack([rearrange(torch.from_numpy(f), "h w c -> c h w") for f in frames])
+
+
+def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) -> Sources:
+    """Decode all footage below the folders into memory.
+
+    Unreadable files are listed in the log; the run stops when they are more than 1 % of all.
+
+    Raises:
+        TrainingError: Nothing usable was found, or too many files are unreadable.
+    """
+    suffixes = VIDEO_SUFFIXES | STILL_SUFFIXES
+    paths = sorted(
+        path
+        for folder in data_dirs
+        for path in Path(folder).expanduser().rglob("*")
+        if path.suffix.lower() in suffixes
+    )
+    clips, stills, names, bad = [], [], [], []
+    for path in paths:
+        try:
+            clip = _decode(path)
+        except (av.FFmpegError, TrainingError, OSError) as error:
+            logger.warning("training file %s was skipped: %s", path, error)
+            bad.append(path)
+            continue
+        is_video = path.suffix.lower() in VIDEO_SUFFIXES
+        if min(clip.shape[-2:]) < min_side_px or (is_video and len(clip) < min_frames):
+            logger.warning("training file %s was skipped: smaller than a sample", path)
+            continue
+        (clips if is_video else stills).append(clip)
+        names.append(path.name)
+    if len(bad) > MAX_BAD_SHARE * len(paths):
+        raise TrainingError(f"{len(bad)} of {len(paths)} training files are unreadable: {bad[0]}")
+    if not names:
+        raise TrainingError(f"no usable clip or still below {', '.join(data_dirs) or '(nothing)'}")
+    return Sources(clips=clips, stills=stills, names=names)
+
+
+def _integer(high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(high, (), generator=generator)) if high > 0 else 0
+
+
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def crop_clip(clip: Tensor, num_frames: int, side: int, generator: torch.Generator) -> Tensor:
+    """A random space-time crop of a clip, `t 3 s s` float in [0, 1]."""
+    stride = 1 + _integer(min(2, (len(clip) - 1) // max(1, num_frames - 1)), generator)
+    start = _integer(len(clip) - stride * (num_frames - 1), generator)
+    top = _integer(clip.shape[2] - side + 1, generator)
+    left = _integer(clip.shape[3] - side + 1, generator)
+    frames = clip[start : start + stride * (num_frames - 1) + 1 : stride]
+    return frames[:, :, top : top + side, left : left + side].float() / 255
+
+
+def pan_over_still(still: Tensor, num_frames: int, side: int, generator: torch.Generator) -> Tensor:
+    """A hand-held camera over a still, `t 3 s s` float in [0, 1].
+
+    Speed up to 4 px a frame, rotation up to 0.4 degrees, zoom up to 0.6 % a frame, with jitter.
+    """
+    _, _, height, width = still.shape
+    time = torch.arange(num_frames) - (num_frames - 1) / 2
+    speed = _uniform(0, 4, generator) * (_uniform(0, 1, generator) > 0.15)
+    heading = _uniform(-math.pi, math.pi, generator)
+    jitter = torch.randn(2, num_frames, generator=generator) * _uniform(0, 0.7, generator)
+    spin, zoom = _uniform(-0.007, 0.007, generator), _uniform(-0.006, 0.006, generator)
+    angle = _uniform(-0.1, 0.1, generator) + spin * time
+    reach = side / 2 + 2
+    center_x = _uniform(min(reach, width / 2), max(width - reach, width / 2), generator)
+    center_y = _uniform(min(reach, height / 2), max(height - reach, height / 2), generator)
+    scale = torch.exp(zoom * time)
+    x0 = center_x + speed * math.cos(heading) * time + jitter[0]
+    y0 = center_y + speed * math.sin(heading) * time + jitter[1]
+    offset = torch.arange(side) - (side - 1) / 2
+    dy, dx = torch.meshgrid(offset, offset, indexing="ij")
+    cos, sin = (f(angle)[:, None, None] * scale[:, None, None] for f in (torch.cos, torch.sin))
+    x = x0[:, None, None] + cos * dx - sin * dy
+    y = y0[:, None, None] + sin * dx + cos * dy
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    frames = still.float().div(255).expand(num_frames, -1, -1, -1)
+    sampled = F.grid_sample(
+        frames, grid, mode="bicubic", padding_mode="reflection", align_corners=False
+    )
+    return sampled.clamp(0, 1)
+
+
+def _draw_share(shares: dict[str, float], generator: torch.Generator) -> str:
+    keys = sorted(shares)
+    weights = torch.tensor([float(shares[key]) for key in keys])
+    return keys[int(torch.multinomial(weights, 1, generator=generator))]
+
+
+def _make_sample(
+    config: TrainingConfig, stage: StageConfig, sources: Sources, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    side = stage.crop_px + MARGIN_PX
+    is_still = sources.stills and (
+        not sources.clips or _uniform(0, 1, generator) < config.still_share
+    )
+    pool = sources.stills if is_still else sources.clips
+    source = pool[_integer(len(pool), generator)]
+    crop = pan_over_still if is_still else crop_clip
+    truth = crop(source, stage.num_frames, side, generator)
+    scale = float(_draw_share(stage.scales, generator))
+    preset = _draw_share(stage.degradations, generator)
+    steps = draw_recipe(preset, num_frames=stage.num_frames, scale=scale, generator=generator)
+    degraded = apply_recipe(truth, steps, scale=scale, generator=generator)
+    resized = F.interpolate(
+        degraded, size=(side, side), mode="bicubic", antialias=True, align_corners=False
+    )
+    return (truth * 255).round().to(torch.uint8), resized.clamp(0, 1).half()
+
+
+def make_shard(
+    config: TrainingConfig, stage_index: int, shard_index: int, sources: Sources
+) -> Shard:
+    """Make one shard; the same for the same configuration, stage and index."""
+    seed = (config.seed * 1_000_003 + stage_index) * 1_000_003 + shard_index
+    generator = torch.Generator().manual_seed(seed)
+    stage = config.stages[stage_index]
+    samples = [
+        _make_sample(config, stage, sources, generator) for _ in range(config.samples_per_shard)
+    ]
+    return Shard(
+        truth=torch.stack([truth for truth, _ in samples]),
+        resized=torch.stack([resized for _, resized in samples]),
+    )
+
+
+def batches(
+    shard: Shard, config: TrainingConfig, stage: StageConfig, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of one shard: shuffled, cropped on the token grid, flipped, turned, reversed.
+
+    Yields:
+        Input (the resized degraded clip) and truth, both `b 3 t s s` float32 in [0, 1].
+    """
+    for _ in range(config.uses_per_sample):
+        order = torch.randperm(len(shard.truth), generator=generator)
+        for chosen in order.split(stage.batch_size):
+            if len(chosen) < stage.batch_size:
+                continue
+            pairs = [_augment(shard, int(i), stage, generator) for i in chosen]
+            yield tuple(torch.stack(side) for side in zip(*pairs, strict=True))
+
+
+def _augment(
+    shard: Shard, index: int, stage: StageConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    # Offsets keep the phase between the model's cells and the low-resolution pixels.
+    top, left = (16 * _integer(MARGIN_PX // 16 + 1, generator) for _ in range(2))
+    flips = [dim for dim in (1, 2, 3) if _uniform(0, 1, generator) < 0.5]
+    is_turned = _uniform(0, 1, generator) < 0.5
+    pair = []
+    for stack, unit in ((shard.resized, 1), (shard.truth, 255)):
+        clip = stack[index, ..., top : top + stage.crop_px, left : left + stage.crop_px]
+        clip = rearrange(clip.float() / unit, "t c h w -> c t h w").flip(flips)
+        pair.append(clip.transpose(2, 3) if is_turned else clip)
+    return pair[0], pair[1]
+
+
+def steps_per_shard(config: TrainingConfig, stage: StageConfig) -> int:
+    """Batches that `batches` yields from one shard."""
+    return config.uses_per_sample * (config.samples_per_shard // stage.batch_size)
+
+
+class ShardStream(torch.utils.data.Dataset):
+    """The shards of one stage by index, for a DataLoader that makes the next one in advance."""
+
+    def __init__(self, config: TrainingConfig, stage_index: int, sources: Sources) -> None:
+        self.config, self.stage_index, self.sources = config, stage_index, sources
+
+    def __len__(self) -> int:
+        stage = self.config.stages[self.stage_index]
+        return -(-stage.num_steps // steps_per_shard(self.config, stage))
+
+    def __getitem__(self, index: int) -> Shard:
+        # One thread: the trainer needs the cores, and codec output depends on nothing else.
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        return make_shard(self.config, self.stage_index, index, self.sources)
