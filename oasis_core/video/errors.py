@@ -1,0 +1,37 @@
+"""The one error of the file layer, and how FFmpeg's own errors become part of its sentence."""
+
+from __future__ import annotations
+
+import errno
+
+import av
+
+AV_ERRORS: tuple[type[BaseException], ...] = (av.error.FFmpegError, OSError, ValueError)
+"""What a failing PyAV call can raise: FFmpeg's codes, the system's, and refused arguments."""
+
+
+class VideoError(ValueError):
+    """A problem with a user's file, told in one sentence: what, which rule, which value, what to do."""
+
+
+def reason(error: BaseException) -> str:
+    """Return FFmpeg's or the system's own words for an error, without numbers and file names."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text.strip().rstrip(".") or type(error).__name__
+
+
+def write_error(path: object, error: BaseException) -> VideoError:
+    """Return the sentence for a file that could not be written.
+
+    Args:
+        path: the file the user asked for (never the temporary one).
+        error: what the system or FFmpeg reported.
+    """
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = "free some space or write to another disk"
+    elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "choose a folder you may write to"
+    else:
+        remedy = "check the folder and the free space on its disk"
+    return VideoError(f"{str(path)!r} could not be written ({reason(error)}); {remedy}")

@@ -1,0 +1,237 @@
+"""Joining segments into the final file, with everything from the source that is not the picture."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+
+import av
+
+from .errors import AV_ERRORS, VideoError, write_error
+from .passthrough import Passthrough, add_streams, copy_chapters, copy_metadata, lost_metadata
+from .source import open_video
+from .timeline import Timeline, coded_packets, read_timeline
+from .writer import EncodeSpec, sync
+
+log = logging.getLogger(__name__)
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""FFmpeg's muxer by file extension."""
+
+# Broadcast formats start their clock anywhere; there is no zero to be faithful to.
+_FREE_CLOCKS = ("mpegts", "mpeg", "mpegtsraw")
+_MAX_TIMESCALE = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MuxReport:
+    """What a finished file kept of its source, one line each."""
+
+    kept: tuple[str, ...]
+    """What is in the output."""
+    dropped: tuple[str, ...]
+    """What is not, and why."""
+
+
+def check_destination(destination: str | Path, codec: str) -> str:
+    """Return the muxer for an output file, or say why it cannot be written; nothing is touched.
+
+    Args:
+        destination: the wanted file.
+        codec: h264, h265 or ffv1.
+
+    Raises:
+        VideoError: unknown extension, a codec the container cannot hold, or no such folder.
+    """
+    path = Path(destination)
+    muxer = CONTAINERS.get(path.suffix.lower())
+    if muxer is None:
+        raise VideoError(
+            f"{str(path)!r} must end in one of {', '.join(CONTAINERS)}, got {path.suffix or 'no ending'!r}; "
+            "the ending chooses the container"
+        )
+    if codec == "ffv1" and muxer != "matroska":
+        raise VideoError(
+            f"{str(path)!r} cannot hold ffv1, which needs Matroska; name the output "
+            f"{path.with_suffix('.mkv').name!r}"
+        )
+    if path.is_dir():
+        raise VideoError(f"{str(path)!r} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise VideoError(f"the folder {str(path.parent)!r} does not exist; create it first")
+    return muxer
+
+
+def mux(
+    segments: Sequence[str | Path],
+    source: str | Path | None,
+    destination: str | Path,
+    spec: EncodeSpec,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> MuxReport:
+    """Write the final file: the segments' pictures, and the source's sound and all else it can hold.
+
+    Nothing is encoded again. PTS are those of the segments, exactly, wherever the container's clock can show
+    them (MP4 and MOV get the spec's time base; Matroska rounds to a millisecond). The sound is neither cut nor
+    padded. The file is written as `NAME.part` and renamed once it is complete and synced.
+
+    Args:
+        segments: files of `SegmentWriter`, in order.
+        source: where sound, subtitles, chapters, attachments and metadata come from; None for none.
+        destination: the file to write; an existing one is replaced.
+        spec: what the segments were encoded with.
+        metadata: further global metadata, such as a comment.
+
+    Raises:
+        VideoError: a file cannot be read or written; the destination is as it was.
+    """
+    target = Path(destination)
+    muxer = check_destination(target, spec.codec)
+    if source is not None and target.exists() and target.samefile(source):
+        raise VideoError(
+            f"output {str(target)!r} is the input itself; name another file, the input is never replaced"
+        )
+    paths = [Path(segment) for segment in segments]
+    timeline = read_timeline(paths)
+    part = target.with_name(target.name + ".part")
+    try:
+        job = _Job(paths, timeline, spec, part, muxer, dict(metadata or {}))
+        report = job.run(None if source is None else Path(source))
+        sync(part)
+        part.replace(target)
+    except VideoError:
+        part.unlink(missing_ok=True)
+        raise
+    except AV_ERRORS as error:
+        part.unlink(missing_ok=True)
+        raise write_error(target, error) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return report
+
+
+class _Job:
+    """One run of `mux`, once everything is checked."""
+
+    def __init__(
+        self,
+        segments: list[Path],
+        timeline: Timeline,
+        spec: EncodeSpec,
+        part: Path,
+        muxer: str,
+        metadata: dict[str, str],
+    ) -> None:
+        self._segments = segments
+        self._timeline = timeline
+        self._spec = spec
+        self._part = part
+        self._muxer = muxer
+        self._metadata = metadata
+
+    def run(self, source_path: Path | None) -> MuxReport:
+        if source_path is None:
+            self._write(None, None)
+            return MuxReport(kept=(), dropped=())
+        source, film = open_video(source_path, allow_truncated=True)
+        with source:
+            beside = self._write(source_path, (source, film))
+            with av.open(str(self._part.absolute()), metadata_errors="replace") as written:
+                beside.dropped += lost_metadata(source, written)
+        return MuxReport(kept=tuple(beside.kept), dropped=tuple(beside.dropped))
+
+    def _write(
+        self,
+        source_path: Path | None,
+        opened: tuple[av.container.InputContainer, av.VideoStream] | None,
+    ) -> Passthrough:
+        beside, extra, shift = Passthrough(), iter(()), Fraction(0)
+        timescale = _movie_timescale(self._timeline.time_base, opened)
+        with av.open(
+            str(self._part.absolute()), "w", format=self._muxer, options=self._options(timescale)
+        ) as output:
+            # The template's stream belongs to its container: it has to stay open until the header is out.
+            with av.open(str(self._segments[0].absolute())) as first:
+                picture = self._add_picture(output, first.streams.video[0])
+                if opened is not None:
+                    source, film = opened
+                    shift = self._shift(source)
+                    beside = add_streams(source, film.index, output)
+                    copy_metadata(source, film, output, picture)
+                    copy_chapters(source, output, shift, beside)
+                    extra = beside.packets(source_path, source, shift)
+                    if shift:
+                        beside.kept.append(f"times, moved by {float(shift):.3f} s to start at 0")
+                output.metadata.update(self._metadata)
+                output.start_encoding()
+            ticks = int(shift / self._timeline.time_base)
+            coded = self._bound(coded_packets(self._segments, self._timeline, ticks), picture)
+            for packet in heapq.merge(coded, extra, key=_decoding_time):
+                output.mux(packet)
+        return beside
+
+    def _options(self, movie_timescale: int) -> dict[str, str]:
+        # bitexact: no random ids and no version strings, so that the same input gives the same file.
+        options = {"fflags": "+bitexact"}
+        if self._muxer != "matroska":
+            options["movflags"] = "+faststart"
+            options["video_track_timescale"] = str(self._timeline.time_base.denominator)
+            # Edit lists count in the movie's clock: too coarse a one would move the first frame.
+            options["movie_timescale"] = str(movie_timescale)
+        return options
+
+    def _add_picture(
+        self, output: av.container.OutputContainer, template: av.VideoStream
+    ) -> av.VideoStream:
+        spec, tags = self._spec, self._spec.written_color
+        picture = output.add_stream_from_template(template, opaque=True)
+        context = picture.codec_context
+        context.framerate = spec.frame_rate
+        context.sample_aspect_ratio = spec.sample_aspect_ratio
+        context.color_primaries = tags.primaries
+        context.color_trc = tags.transfer
+        context.colorspace = tags.matrix
+        context.color_range = tags.range
+        if spec.codec == "h265" and self._muxer != "matroska":
+            context.codec_tag = "hvc1"  # Apple's players refuse the default, hev1
+        return picture
+
+    def _shift(self, source: av.container.InputContainer) -> Fraction:
+        """Return seconds to add to every time: whole ticks, and only where the source's clock has no zero."""
+        if source.format.name not in _FREE_CLOCKS or not source.start_time:
+            return Fraction(0)
+        start = Fraction(source.start_time, av.time_base)
+        start = min(start, self._timeline.pts[0] * self._timeline.time_base)
+        return -(start // self._timeline.time_base) * self._timeline.time_base
+
+    @staticmethod
+    def _bound(
+        packets: Iterator[av.packet.Packet], stream: av.VideoStream
+    ) -> Iterator[av.packet.Packet]:
+        for packet in packets:
+            packet.stream = stream
+            yield packet
+
+
+def _decoding_time(packet: av.packet.Packet) -> float:
+    return float(packet.dts * packet.time_base)
+
+
+def _movie_timescale(
+    time_base: Fraction, opened: tuple[av.container.InputContainer, av.VideoStream] | None
+) -> int:
+    """Return a clock in which the starts of picture and sound are whole numbers, if there is one."""
+    scale = time_base.denominator
+    for stream in opened[0].streams.audio if opened else ():
+        finer = lcm(scale, stream.codec_context.sample_rate or 1) if stream.codec_context else scale
+        scale = finer if finer <= _MAX_TIMESCALE else scale
+    while scale < 1000:
+        scale *= 10
+    return scale

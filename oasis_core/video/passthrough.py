@@ -1,0 +1,207 @@
+"""What travels beside the picture: sound, subtitles, chapters, attachments and metadata, copied bit by bit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from .errors import AV_ERRORS, VideoError, reason
+from .info import describe_stream, is_picture
+
+log = logging.getLogger(__name__)
+
+# The muxer writes its own; a stale value would be a lie about the new picture.
+_CONTAINER_KEYS = ("major_brand", "minor_version", "compatible_brands", "encoder")
+_PICTURE_KEYS = ("rotate", "encoder", "duration", "bps", "number_of_", "_statistics", "source_id")
+_PICTURE_TYPES = {"png": "image/png", "mjpeg": "image/jpeg"}
+
+
+@dataclass(slots=True)
+class Passthrough:
+    """The streams of a source that are copied into an output, and a line about each that is or is not."""
+
+    pairs: dict[int, av.stream.Stream] = field(default_factory=dict)
+    """Source stream index to output stream."""
+    kept: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    def packets(
+        self, path: Path, source: av.container.InputContainer, shift: Fraction
+    ) -> Iterator[av.packet.Packet]:
+        """Yield the packets to copy, in the file's order, bound to their output streams.
+
+        Args:
+            path: the source, for messages.
+            source: opened for this purpose.
+            shift: seconds to add to every time.
+        """
+        streams = [source.streams[index] for index in self.pairs]
+        if not streams:  # demux() of nothing means everything
+            return
+        try:
+            for packet in source.demux(streams):
+                if packet.size == 0 or (packet.dts is None and packet.pts is None):
+                    continue
+                ticks = round(shift / packet.time_base)
+                packet.pts = None if packet.pts is None else packet.pts + ticks
+                packet.dts = packet.pts if packet.dts is None else packet.dts + ticks
+                packet.stream = self.pairs[packet.stream_index]
+                yield packet
+        except AV_ERRORS as error:
+            raise VideoError(
+                f"the sound and subtitles of {str(path)!r} cannot be copied ({reason(error)}); "
+                "the file may be damaged"
+            ) from error
+
+
+def add_streams(
+    source: av.container.InputContainer,
+    film_index: int,
+    output: av.container.OutputContainer,
+) -> Passthrough:
+    """Add an output stream for everything in the source that the output can hold.
+
+    Args:
+        source: the opened source.
+        film_index: index of the stream that was replaced by our picture.
+        output: opened for writing, its picture stream added, nothing written yet.
+    """
+    result = Passthrough()
+    # Attachments are written by Matroska in any order; sound first is what players expect.
+    order = {"audio": 0, "subtitle": 1, "video": 2}
+    for stream in sorted(source.streams, key=lambda s: (order.get(s.type, 3), s.index)):
+        if stream.index == film_index:
+            continue
+        name = describe_stream(stream)
+        try:
+            why = _add_stream(stream, output, result)
+        except (*AV_ERRORS, AttributeError, TypeError, NotImplementedError) as error:
+            log.debug("%s: %s", name, error)
+            why = f"{_container_name(output)} cannot hold it; write to .mkv to keep it"
+            if "matroska" in output.format.name:
+                why = f"Matroska cannot hold it ({reason(error)})"
+        if why:
+            result.dropped.append(f"{name}: {why}")
+        else:
+            result.kept.append(name)
+    return result
+
+
+def _add_stream(
+    stream: av.stream.Stream, output: av.container.OutputContainer, result: Passthrough
+) -> str | None:
+    """Add one stream; return why it cannot be, if so."""
+    is_matroska = "matroska" in output.format.name
+    if stream.type == "attachment":
+        return _add_attachment(
+            output, stream.metadata, getattr(stream, "data", b""), is_matroska=is_matroska
+        )
+    if stream.type == "video" and not is_picture(stream):
+        return "only the first video track is upscaled, further ones are left out"
+    if stream.type == "video" and is_matroska:
+        codec = stream.codec_context.name if stream.codec_context else ""
+        return "cover pictures are not written to Matroska yet" if codec else "unknown picture type"
+    if stream.type == "data" and stream.metadata.get("handler_name", "").startswith(
+        "SubtitleHandler"
+    ):
+        return "the chapter titles' track is written anew with the chapters"
+    if stream.type == "data" and is_matroska:
+        return "Matroska has no data tracks"
+    if stream.codec_context is None and stream.type != "data":
+        return "this FFmpeg build does not know its codec"
+    copy = output.add_stream_from_template(stream, opaque=True)
+    copy.metadata.update(stream.metadata)
+    copy.disposition = stream.disposition.value
+    result.pairs[stream.index] = copy
+    return None
+
+
+def _add_attachment(
+    output: av.container.OutputContainer,
+    metadata: dict[str, str],
+    data: bytes,
+    *,
+    is_matroska: bool,
+) -> str | None:
+    if not is_matroska:
+        return f"{_container_name(output)} has no attachments; write to .mkv to keep it"
+    if not hasattr(output, "add_attachment"):
+        return f"PyAV {av.__version__} cannot write attachments; a newer one can"
+    output.add_attachment(
+        metadata.get("filename", "attachment"),
+        metadata.get("mimetype", "application/octet-stream"),
+        data,
+    )
+    return None
+
+
+def _container_name(output: av.container.OutputContainer) -> str:
+    return {"matroska": "Matroska", "mov": "MOV"}.get(
+        output.format.name, output.format.name.upper()
+    )
+
+
+def copy_metadata(
+    source: av.container.InputContainer,
+    film: av.VideoStream,
+    output: av.container.OutputContainer,
+    picture: av.VideoStream,
+) -> None:
+    """Copy the file's metadata and the film's own (language, title), without what is no longer true."""
+    for key, value in source.metadata.items():
+        if key.lower() not in _CONTAINER_KEYS:
+            output.metadata[key] = value
+    for key, value in film.metadata.items():
+        if not key.lower().startswith(_PICTURE_KEYS):
+            picture.metadata[key] = value
+
+
+def copy_chapters(
+    source: av.container.InputContainer,
+    output: av.container.OutputContainer,
+    shift: Fraction,
+    result: Passthrough,
+) -> None:
+    """Copy the chapters where this PyAV can; say so where it cannot.
+
+    Args:
+        source: opened for reading.
+        output: opened for writing, nothing written yet.
+        shift: seconds to add to every time.
+        result: gets the line.
+    """
+    if not hasattr(source, "chapters"):  # PyAV before 15: it cannot even tell whether there are any
+        result.dropped.append(
+            f"chapters, if any: PyAV {av.__version__} cannot read them; a newer one can"
+        )
+        return
+    chapters = source.chapters()
+    if not chapters:
+        return
+    for chapter in chapters:
+        ticks = round(shift / chapter["time_base"])
+        chapter["start"] += ticks
+        chapter["end"] += ticks
+    output.set_chapters(chapters)
+    result.kept.append(f"{len(chapters)} chapters")
+
+
+def lost_metadata(
+    source: av.container.InputContainer, written: av.container.InputContainer
+) -> list[str]:
+    """Return a line for the metadata the container format did not take.
+
+    Args:
+        source: the opened source.
+        written: the finished output, opened for reading.
+    """
+    have = {key.lower() for key in written.metadata}
+    lost = [k for k in source.metadata if k.lower() not in (*have, *_CONTAINER_KEYS)]
+    if not lost:
+        return []
+    return [f"metadata {', '.join(sorted(lost))}: this container has no place for it"]

@@ -1,0 +1,252 @@
+"""Reading a film frame by frame, at flat memory, with nothing lost unsaid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+
+from .color import ToRgb
+from .errors import AV_ERRORS, VideoError, reason
+from .info import VideoInfo, describe, frame_rate_of
+from .orientation import UPRIGHT, Orientation, from_display_matrix
+from .source import open_video
+
+log = logging.getLogger(__name__)
+
+# Codecs of which every packet is one shown picture, so that a missing one is a loss.
+_ONE_PICTURE_PER_PACKET = ("h264", "hevc", "av1", "vp9", "mpeg4", "ffv1", "prores", "mjpeg")
+_MAX_WARNINGS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VideoFrame:
+    """One upright picture and when it is shown."""
+
+    pixels: np.ndarray
+    """`h w 3` RGB: uint8, or uint16 over 0..65535 when the source has more than 8 bits."""
+    pts: int
+    """When it appears, in units of the stream's time base."""
+    duration: int
+    """How long it stays, likewise."""
+
+
+class VideoReader:
+    """Decodes a film once, in presentation order.
+
+    Every packet yields its frame: pictures the decoder had to conceal come out, are counted in
+    `num_corrupt_frames` and said in a warning; where decoding stops, a `VideoError` names the frame.
+
+    Args:
+        path: the file.
+        allow_truncated: read what is there of a file that ends before its headers say, with a warning.
+
+    Raises:
+        VideoError: the file cannot be used.
+    """
+
+    def __init__(self, path: str | Path, *, allow_truncated: bool = False) -> None:
+        self.path = Path(path)
+        self.num_corrupt_frames = 0
+        """Frames so far that the decoder flagged as damaged."""
+        self.num_frames_read = 0
+        """Frames handed out so far."""
+        self._allow_truncated = allow_truncated
+        self._iterated = False
+        self._num_packets = 0
+        self._num_shown_packets = 0
+        self._num_decoded = 0
+        self._last_pts: int | None = None
+        self._last_duration = 0
+        self._container, self._stream = open_video(self.path, allow_truncated=allow_truncated)
+        self._is_mov = "mov" in self._container.format.name
+        try:
+            rate = frame_rate_of(self._stream) * Fraction(self._stream.time_base)
+            self._ticks_per_frame = max(1, round(1 / rate))
+            self._decoded = self._decode()
+            self._first = next(self._decoded, None)
+            if self._first is None:
+                raise VideoError(
+                    f"{str(self.path)!r} holds a video stream without a single readable frame; "
+                    "copy or download it again"
+                )
+            self._orientation = _orientation_of(self._first)
+            self.info: VideoInfo = describe(
+                self.path, self._container, self._stream, self._first, self._orientation
+            )
+        except BaseException:
+            self.close()
+            raise
+        self._to_rgb = ToRgb(self.info.color)
+        self._say_what_is_lost()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file; calling it twice is harmless."""
+        self._container.close()
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """Yield every frame; a reader can be walked through once."""
+        if self._iterated:
+            raise ValueError("a VideoReader yields its frames once; open the file again")
+        self._iterated = True
+        return self._frames()
+
+    def _say_what_is_lost(self) -> None:
+        if self.info.has_alpha:
+            log.warning(
+                "%s: transparency is dropped; the picture is written opaque", self.path.name
+            )
+        if self.info.is_interlaced:
+            log.warning(
+                "%s: the video is interlaced and is treated as progressive; deinterlace it first "
+                "for clean edges",
+                self.path.name,
+            )
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        """Hold each frame back until the next one tells how long it was shown."""
+        size = (self._first.width, self._first.height)
+        held: tuple[np.ndarray, int] | None = None
+        frame: av.VideoFrame | None = self._first
+        self._first = None
+        while frame is not None:
+            if (frame.width, frame.height) != size:
+                raise VideoError(
+                    f"{str(self.path)!r} changes its size from {size[0]}x{size[1]} to {frame.width}x"
+                    f"{frame.height} at frame {self._num_decoded - 1} ({self._time(frame.pts)}); "
+                    "split it there"
+                )
+            pts = frame.pts
+            pixels = self._orientation.apply(self._to_rgb(frame))
+            if held is not None:
+                yield self._handed_out(held[0], held[1], pts - held[1])
+            held = (pixels, pts)
+            frame = next(self._decoded, None)
+        yield self._handed_out(held[0], held[1], self._last_duration)
+
+    def _handed_out(self, pixels: np.ndarray, pts: int, duration: int) -> VideoFrame:
+        self.num_frames_read += 1
+        return VideoFrame(pixels=pixels, pts=pts, duration=duration)
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """Yield decoded frames, each with a PTS, strictly increasing."""
+        end_pts = self._claimed_end()
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    break
+                self._num_packets += packet.size > 0
+                # Packets that an edit list hides are decoded for reference only; players skip them too.
+                self._num_shown_packets += packet.size > 0 and not packet.is_discard
+                if not self._is_mov and packet.pts is not None and packet.duration:
+                    end_pts = max(end_pts, packet.pts + packet.duration)
+                frames = packet.decode()
+            except AV_ERRORS as error:
+                raise VideoError(
+                    f"{str(self.path)!r} cannot be decoded after frame {self._num_decoded} "
+                    f"({self._time(self._last_pts)}): {reason(error)}; repair the file or cut it there"
+                ) from error
+            for frame in frames:
+                self._stamp(frame)
+                self._note_damage(frame)
+                self._num_decoded += 1
+                yield frame
+        if self._last_pts is not None:
+            remaining = end_pts - self._last_pts
+            self._last_duration = remaining if remaining > 0 else self._ticks_per_frame
+        self._check_count()
+
+    def _claimed_end(self) -> int:
+        """Return when the picture ends by the index of an MP4; its packets' durations are no help.
+
+        They are distances between decoding times, which B-frames and a variable rate make another thing.
+        """
+        if not self._is_mov or self._stream.duration is None:
+            return 0
+        return (self._stream.start_time or 0) + self._stream.duration
+
+    def _stamp(self, frame: av.VideoFrame) -> None:
+        pts = frame.pts if frame.pts is not None else frame.dts
+        if pts is None:
+            last = self._last_pts
+            pts = 0 if last is None else last + self._ticks_per_frame
+            log.debug("frame %d has no timestamp; %d is made from the rate", self._num_decoded, pts)
+        elif self._last_pts is not None and pts <= self._last_pts:
+            log.warning(
+                "%s: frame %d goes back in time (%d after %d); moved to %d",
+                self.path.name, self._num_decoded, pts, self._last_pts, self._last_pts + 1,
+            )  # fmt: skip
+            pts = self._last_pts + 1
+        self._last_pts = frame.pts = pts
+
+    def _note_damage(self, frame: av.VideoFrame) -> None:
+        if not frame.is_corrupt:
+            return
+        self.num_corrupt_frames += 1
+        if self.num_corrupt_frames <= _MAX_WARNINGS:
+            log.warning(
+                "%s: frame %d (%s) is damaged; the decoder's repair of it is used%s",
+                self.path.name, self._num_decoded, self._time(frame.pts),
+                "; further ones are only counted" if self.num_corrupt_frames == _MAX_WARNINGS else "",
+            )  # fmt: skip
+
+    def _check_count(self) -> None:
+        """Say when fewer packets or pictures came than the file promised."""
+        claimed = self._stream.frames
+        if self._is_mov and self._num_packets < claimed:
+            text = (
+                f"{str(self.path)!r} is truncated: its index lists {claimed} frames but only "
+                f"{self._num_packets} could be read"
+            )
+            if not self._allow_truncated:
+                raise VideoError(f"{text}; copy or download it again")
+            log.warning("%s", text)
+        missing = self._num_shown_packets - self._num_decoded
+        if missing > 0 and self._stream.codec_context.name in _ONE_PICTURE_PER_PACKET:
+            log.warning(
+                "%s: %d of %d coded pictures could not be decoded (most often at the start of a cut "
+                "recording, where the picture they refer to is missing)",
+                self.path.name, missing, self._num_shown_packets,
+            )  # fmt: skip
+
+    def _time(self, pts: int | None) -> str:
+        seconds = 0.0 if pts is None else float(pts * self._stream.time_base)
+        return f"{seconds:.3f} s"
+
+
+def _orientation_of(frame: av.VideoFrame) -> Orientation:
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    return UPRIGHT if side_data is None else from_display_matrix(bytes(side_data))
+
+
+def probe(path: str | Path, *, allow_truncated: bool = False) -> VideoInfo:
+    """Return what is known about a video file; its first frame is decoded for it.
+
+    Args:
+        path: the file.
+        allow_truncated: describe a file that ends before its headers say, too.
+
+    Raises:
+        VideoError: the file cannot be used.
+    """
+    with VideoReader(path, allow_truncated=allow_truncated) as reader:
+        return reader.info

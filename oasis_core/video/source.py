@@ -1,0 +1,171 @@
+"""Opening a video file, and saying in one sentence why it cannot be opened."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+
+from .errors import AV_ERRORS, VideoError, reason
+from .info import is_picture
+
+MAX_SIDE_PX = 16_384
+MAX_PIXELS = 1 << 28
+NUM_DECODER_THREADS = 4
+
+_EBML = b"\x1a\x45\xdf\xa3"
+_MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+
+
+def open_video(
+    path: Path, *, allow_truncated: bool = False
+) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """Open a file and find its film: the first video stream that is no cover picture.
+
+    Args:
+        path: the file.
+        allow_truncated: read what is there of a file that ends before its own headers say.
+
+    Raises:
+        VideoError: the file cannot be used.
+    """
+    size = _check_file(path)
+    if not allow_truncated:
+        _check_complete(path, size)
+    try:
+        # The absolute path keeps a name such as `concat:a.mp4` from being taken for a protocol, and the
+        # whitelist keeps a playlist in disguise from reaching the network.
+        container = av.open(
+            str(path.absolute()),
+            options={"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file,crypto,data"},
+            metadata_errors="replace",
+        )
+    except AV_ERRORS as error:
+        raise _unreadable(path, error) from error
+    try:
+        return container, _film(path, container)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _check_file(path: Path) -> int:
+    if path.is_dir():
+        raise VideoError(f"{str(path)!r} is a folder; name one video file inside it")
+    if not path.exists():
+        raise VideoError(f"{str(path)!r} does not exist; check the name and the folder")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise VideoError(
+            f"{str(path)!r} cannot be read ({reason(error)}); check its permissions"
+        ) from error
+    if size == 0:
+        raise VideoError(f"{str(path)!r} is empty (0 bytes); copy or download it again")
+    return size
+
+
+def _unreadable(path: Path, error: BaseException) -> VideoError:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] in _MP4_BOXES:
+        return VideoError(
+            f"{str(path)!r} is an incomplete MP4 or MOV: its index (the 'moov' box) is missing or damaged "
+            f"({reason(error)}); it was cut off while recorded or copied, so copy it again or repair it"
+        )
+    return VideoError(
+        f"{str(path)!r} is not a video that FFmpeg can read ({reason(error)}); "
+        "check that it is a real .mp4, .mkv, .mov or similar file"
+    )
+
+
+def _film(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    films = [s for s in container.streams.video if not is_picture(s)]
+    if not films or container.format.name == "tty":  # "tty" renders any .txt file as ANSI art
+        has = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
+        has = "only a cover picture and sound" if container.streams.video and not films else has
+        raise VideoError(
+            f"{str(path)!r} has no video stream (found: {has}); give a file with a picture"
+        )
+    stream = films[0]
+    context = stream.codec_context
+    if context is None:
+        raise VideoError(
+            f"{str(path)!r} uses a video codec this FFmpeg build cannot decode; "
+            "convert it to H.264 or H.265 first"
+        )
+    width, height = context.width, context.height
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{str(path)!r} declares {width}x{height} pixels, but at most {MAX_SIDE_PX} on a side and "
+            f"{MAX_PIXELS} in all are read; scale or crop it first"
+        )
+    # Slices, not frames: the same damaged file must always be concealed the same way, and frame threads
+    # hold back as many frames as there are threads.
+    context.thread_type = "SLICE"
+    context.thread_count = NUM_DECODER_THREADS
+    # Frames that lack a reference come out (flagged) instead of vanishing.
+    context.options = {"max_pixels": str(MAX_PIXELS), "flags": "+output_corrupt"}
+    return stream
+
+
+def _check_complete(path: Path, size: int) -> None:
+    """Refuse a file whose headers promise more bytes than there are: found at once, not hours later."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == _EBML:
+            declared = _matroska_size(file)
+        elif head[:4] == b"RIFF" and head[8:11] == b"AVI":
+            declared = struct.unpack("<I", head[4:8])[0] + 8
+        elif head[4:8] in _MP4_BOXES:
+            declared = _mp4_size(file, size)
+        else:
+            return
+    if declared > size:
+        raise VideoError(
+            f"{str(path)!r} is truncated: its headers declare {declared:,} bytes but it has {size:,}; "
+            "copy or download it again"
+        )
+
+
+def _mp4_size(file: BinaryIO, size: int) -> int:
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        header = file.read(16)
+        length = struct.unpack(">I", header[:4])[0]
+        if length == 1 and len(header) == 16:
+            length = struct.unpack(">Q", header[8:16])[0]
+        if length < 8:  # 0: "to the end of the file"; less is no box
+            break
+        position += length
+    return position
+
+
+def _matroska_size(file: BinaryIO) -> int:
+    file.seek(0)
+    while True:
+        name = file.read(4)
+        length, is_known = _vint(file)
+        if name == _MATROSKA_SEGMENT:
+            return file.tell() + length if is_known else 0
+        if name != _EBML or not is_known:
+            return 0
+        file.seek(length, 1)
+
+
+def _vint(file: BinaryIO) -> tuple[int, bool]:
+    """Read an EBML length: its value, and whether it is known (all ones means "unknown")."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return 0, False
+    num_bytes = 9 - first[0].bit_length()
+    value = int.from_bytes(
+        bytes([first[0] & (0xFF >> num_bytes)]) + file.read(num_bytes - 1), "big"
+    )
+    return value, value != (1 << (7 * num_bytes)) - 1
