@@ -1,0 +1,255 @@
+"""One plan per job: tile side and segment length from free memory and one measured tile."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..geometry import next_valid_num_frames, round_up
+from .memory import free_bytes
+from .precision import arithmetic, probe_clip
+from .tiles import plan_tiles
+
+logger = logging.getLogger(__name__)
+
+HALO_FRAMES = 4
+OVERLAP_PX = 64
+SEGMENT_CHOICES = (32, 24, 20, 16, 12, 8, 4, 1)
+TILE_CHOICES_PX = (2048, 1536, 1280, 1024, 768, 640, 512, 384, 256, 192, 128)
+SAFETY = 1.25
+"""Allocators and kernels take more than the tensors alone."""
+HOST_SHARE = 0.5
+"""Share of free main memory a job may plan with; the rest is for the user's other programs."""
+DEVICE_SHARE = 0.85
+HOST_BYTES_PER_720P = 900 << 20
+"""On the CPU longer segments stop paying before memory runs out, so the plan stops here."""
+ENCODER_FRAMES = 60
+"""Frames that an encoder with look-ahead holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a job is cut up. Together with input and settings it decides every output byte."""
+
+    tile_px: int
+    """Side of a tile in output pixels; pictures that are not larger are one tile."""
+    overlap_px: int
+    """Pixels that neighbouring tiles share."""
+    segment_frames: int
+    """Frames that a full segment produces."""
+    halo_frames: int
+    """Further frames read on both sides of a segment."""
+    num_tiles: int
+    """Tiles per segment."""
+    estimated_bytes: int
+    """Working memory of one segment."""
+    free_bytes: int
+    """Free memory when the plan was made."""
+
+    def __str__(self) -> str:
+        tiles = "1 tile" if self.num_tiles == 1 else f"{self.num_tiles} tiles"
+        return (
+            f"{tiles} of up to {self.tile_px} px (overlap {self.overlap_px}), segments of "
+            f"{self.segment_frames} frames with {self.halo_frames} more on each side, about "
+            f"{self.estimated_bytes / 2**30:.2f} GiB of {self.free_bytes / 2**30:.1f} GiB free"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What a plan has to fit."""
+
+    source_width: int
+    source_height: int
+    width: int
+    height: int
+    bytes_per_channel: int
+    """Of a source sample: 1, 2 or 4."""
+    stride: tuple[int, int, int]
+    """Token (frames, pixels, pixels)."""
+    model_bytes: float
+    """Working memory of the model per pixel and frame of its input."""
+    sample_bytes: int
+    """Of the model's input: 4 in float32, else 2."""
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width in whole tokens."""
+        return round_up(self.height, self.stride[1]), round_up(self.width, self.stride[2])
+
+    def segment_bytes(self, tile_px: int, segment_frames: int, halo_frames: int) -> tuple[int, int]:
+        """Working memory of a segment in bytes, and tiles in it."""
+        height, width = self.padded
+        grid = plan_tiles(height, width, tile_px, OVERLAP_PX, self.stride[1:])
+        num_read = next_valid_num_frames(segment_frames + 2 * halo_frames, self.stride[0])
+        tile = grid.vertical.tile * grid.horizontal.tile
+        model = SAFETY * self.model_bytes * tile * num_read
+        clip = 3 * self.sample_bytes * height * width * num_read
+        canvas = 0 if grid.num_tiles == 1 else 12 * self.width * self.height * segment_frames
+        held = num_read + max(segment_frames // 2, halo_frames)
+        source = 3 * self.bytes_per_channel * self.source_width * self.source_height * held
+        frames = self.width * self.height * (3 * 12 + 3 * ENCODER_FRAMES // 2)
+        return int(model + clip + canvas + source + frames), grid.num_tiles
+
+
+def make_plan(
+    workload: Workload,
+    device: torch.device,
+    *,
+    num_frames: int | None = None,
+    tile_px: int | None = None,
+    segment_frames: int | None = None,
+    halo_frames: int = HALO_FRAMES,
+) -> Plan:
+    """The cheapest way through a job that fits into memory.
+
+    Every extra pixel of tile overlap and every halo frame is computed twice, so the plan minimises
+    their product; among equals it takes the larger tile.
+
+    Args:
+        workload: Sizes, and what the model needs per pixel.
+        device: Where the model runs.
+        num_frames: Frames of the clip, if known: no segment is planned longer.
+        tile_px: Fixes the tile side.
+        segment_frames: Fixes the segment length.
+        halo_frames: Frames read on both sides of a segment.
+
+    Raises:
+        ValueError: A fixed value is out of range, or not even the smallest plan fits.
+    """
+    least_tile = 2 * max(workload.stride[1:])
+    if tile_px is not None and tile_px < least_tile:
+        raise ValueError(f"tile_px must be at least {least_tile}, two tokens, got {tile_px}")
+    if segment_frames is not None and segment_frames < 1:
+        raise ValueError(f"segment_frames must be at least 1, got {segment_frames}")
+    if halo_frames < 0:
+        raise ValueError(f"halo_frames must be at least 0, got {halo_frames}")
+    free = free_bytes(device)
+    budget = _budget(free, workload, device)
+    whole = max(workload.padded)
+    sides = (
+        [tile_px] if tile_px else [whole, *(s for s in TILE_CHOICES_PX if least_tile <= s < whole)]
+    )
+    lengths = [segment_frames] if segment_frames else _segment_lengths(num_frames)
+    best, smallest = None, None
+    for side in sides:
+        for length in lengths:
+            halo = 0 if num_frames is not None and num_frames <= length else halo_frames
+            needed, num_tiles = workload.segment_bytes(side, length, halo)
+            plan = Plan(
+                tile_px=min(side, whole),
+                overlap_px=OVERLAP_PX,
+                segment_frames=length,
+                halo_frames=halo_frames,
+                num_tiles=num_tiles,
+                estimated_bytes=needed,
+                free_bytes=free,
+            )
+            cost = _relative_cost(workload, side, length, halo)
+            if needed <= budget and (best is None or cost < best[0]):
+                best = (cost, plan)
+            if smallest is None or needed < smallest.estimated_bytes:
+                smallest = plan
+    if best is not None:
+        return best[1]
+    if smallest.estimated_bytes <= free * DEVICE_SHARE:
+        return smallest
+    raise ValueError(
+        f"a result of {workload.width}x{workload.height} needs at least "
+        f"{smallest.estimated_bytes / 2**30:.1f} GiB of memory and "
+        f"{free / 2**30:.1f} GiB are free ({device.type}); choose a smaller scale or size"
+    )
+
+
+def _segment_lengths(num_frames: int | None) -> list[int]:
+    if num_frames is None:
+        return list(SEGMENT_CHOICES)
+    return sorted({min(length, num_frames) for length in SEGMENT_CHOICES}, reverse=True)
+
+
+def _budget(free: int, workload: Workload, device: torch.device) -> float:
+    if device.type == "cuda":
+        return free * DEVICE_SHARE
+    pixels = max(1.0, workload.width * workload.height / (1280 * 720))
+    return min(free * HOST_SHARE, HOST_BYTES_PER_720P * pixels)
+
+
+def _relative_cost(workload: Workload, side: int, length: int, halo: int) -> float:
+    """Pixels computed per pixel kept."""
+    height, width = workload.padded
+    grid = plan_tiles(height, width, side, OVERLAP_PX, workload.stride[1:])
+    computed = grid.num_tiles * grid.vertical.tile * grid.horizontal.tile
+    num_read = next_valid_num_frames(length + 2 * halo, workload.stride[0])
+    return computed / (height * width) * num_read / length
+
+
+# Measuring the model
+
+
+@torch.inference_mode()
+def measure_model_bytes(model: nn.Module, device: torch.device, dtype: torch.dtype) -> float:
+    """Working memory of a model per pixel and frame of its input, from one real run.
+
+    CUDA counts allocations itself. Elsewhere the live tensors are counted operator by operator:
+    unlike the resident size of the process this is exact and the same every time, so the same
+    machine makes the same plan.
+    """
+    clip = probe_clip(model, device).to(dtype)
+    samples = clip.numel() / 3
+    with arithmetic(device, dtype):
+        if device.type == "cuda":
+            model(clip)  # workspaces and kernels are allocated once
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            model(clip)
+            return (torch.cuda.max_memory_allocated(device) - before) / samples
+        with LiveTensorBytes() as live:
+            model(clip)
+    return live.peak / samples
+
+
+class LiveTensorBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that are made inside the block and not yet gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        self._holders: dict[int, int] = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
+        out = function(*args, **(kwargs or {}))
+        known = {s.data_ptr() for s in _storages(args)}
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            key = storage.data_ptr()
+            if key in known and key not in self._holders:
+                continue  # a view of a tensor from outside
+            if key not in self._holders:
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+            self._holders[key] = self._holders.get(key, 0) + 1
+            weakref.finalize(tensor, self._release, key, storage.nbytes())
+        return out
+
+    def _release(self, key: int, num_bytes: int) -> None:
+        self._holders[key] -= 1
+        if not self._holders[key]:
+            del self._holders[key]
+            self.now -= num_bytes
+
+
+def _storages(args: tuple) -> list[torch.UntypedStorage]:
+    return [a.untyped_storage() for a in args if isinstance(a, torch.Tensor)]

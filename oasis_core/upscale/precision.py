@@ -1,0 +1,146 @@
+"""Choosing the device and the arithmetic: bfloat16 only where it is faster and close enough."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+import weakref
+
+import torch
+from torch import Tensor, nn
+
+from ..geometry import next_valid_num_frames, round_up
+
+logger = logging.getLogger(__name__)
+
+LEAST_PSNR_DB = 45.0
+"""A lower precision must come at least this close to float32."""
+PROBE_SIDE_PX = 128
+PROBE_FRAMES = 4
+PROBE_RUNS = 3
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+# One probe per model and device in a process; entries vanish with their model.
+_chosen: weakref.WeakKeyDictionary[nn.Module, dict[torch.device, torch.dtype]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device to run on; "auto" is CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: The device is unknown or not there.
+    """
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        raise ValueError(
+            f"device must be auto or one this torch can use, got {str(device)!r}; try cpu"
+        ) from error
+    return chosen
+
+
+def choose_dtype(model: nn.Module, device: torch.device, dtype: str | torch.dtype) -> torch.dtype:
+    """The arithmetic to use; "auto" measures one tile in float32 and in a lower precision.
+
+    Args:
+        model: Module of the engine's contract, already on `device`.
+        device: Where it runs.
+        dtype: "auto", a name of `DTYPES` or one of its values.
+
+    Raises:
+        ValueError: The dtype is not one of these.
+    """
+    if dtype == "auto":
+        known = _chosen.setdefault(model, {})
+        if device not in known:
+            known[device] = _probe(model, device)
+        return known[device]
+    dtype = DTYPES.get(dtype, dtype)
+    if dtype not in DTYPES.values():
+        raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
+    return dtype
+
+
+def arithmetic(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Context in which a float32 module computes in `dtype`."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+@torch.inference_mode()
+def _probe(model: nn.Module, device: torch.device) -> torch.dtype:
+    is_old_cuda = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+    candidate = torch.float16 if is_old_cuda else torch.bfloat16
+    clip = probe_clip(model, device)
+    try:
+        slow, reference = _time_model(model, clip, torch.float32)
+        fast, result = _time_model(model, clip.to(candidate), candidate)
+    except RuntimeError as error:  # an operator without this dtype, or no memory for the probe
+        logger.info("keeping float32, the probe in %s failed: %s", candidate, error)
+        return torch.float32
+    psnr_db = _psnr_db(clip + reference, clip + result)
+    chosen = candidate if fast < slow and psnr_db >= LEAST_PSNR_DB else torch.float32
+    logger.info(
+        "dtype auto: float32 %.1f ms, %s %.1f ms at %.1f dB from it: %s",
+        slow * 1e3,
+        str(candidate).removeprefix("torch."),
+        fast * 1e3,
+        psnr_db,
+        str(chosen).removeprefix("torch."),
+    )
+    return chosen
+
+
+def probe_clip(model: nn.Module, device: torch.device) -> Tensor:
+    """A small textured clip of valid size for a model: `1 3 t h w`, the same every time."""
+    stride = model.config.token_stride
+    height, width = (round_up(PROBE_SIDE_PX, side) for side in stride[1:])
+    num_frames = next_valid_num_frames(PROBE_FRAMES, stride[0])
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 3, num_frames, height, width, generator=generator)
+    y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
+    waves = torch.sin(x * (0.05 + y * 0.004)) * 0.3 + 0.5
+    return (waves + noise * 0.04).clamp(0, 1).to(device)
+
+
+def _time_model(model: nn.Module, clip: Tensor, dtype: torch.dtype) -> tuple[float, Tensor]:
+    """Best seconds of a few runs after one to warm up, and the residual."""
+    best = math.inf
+    for run in range(PROBE_RUNS + 1):
+        start = time.perf_counter()
+        with arithmetic(clip.device, dtype):
+            residual = model(clip)
+        synchronize(clip.device)
+        if run:
+            best = min(best, time.perf_counter() - start)
+    return best, residual.float()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was told, so that a clock means something."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _psnr_db(first: Tensor, second: Tensor) -> float:
+    error = (first - second).square().mean().item()
+    if not math.isfinite(error):
+        return -math.inf
+    return math.inf if error == 0 else -10 * math.log10(error)

@@ -1,0 +1,271 @@
+"""Upscaling clips that are in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
+from .memory import free_host_bytes
+from .plan import HALO_FRAMES, Plan, Workload, make_plan, measure_model_bytes
+from .precision import choose_device, choose_dtype
+from .segment import Look, SegmentUpscaler, StageClock
+from .shots import find_cuts
+
+OnProgress = Callable[[float, float], None]
+"""Called with (frames done, frames in all) after each tile; never goes back; may raise to stop."""
+
+
+class VideoUpscaler:
+    """A model, ready to upscale clips of any size and length.
+
+    Args:
+        model: Module with `config` and `model(video) -> residual`, both `b 3 t h w`; its weights
+            stay float32.
+        device: "auto" (CUDA, then MPS, then the CPU), or a device.
+        dtype: "auto" (bfloat16 where a probe finds it faster and close to float32), "float32",
+            "bfloat16" or "float16".
+
+    Raises:
+        ValueError: The device or dtype cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+    ) -> None:
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.dtype = choose_dtype(self.model, self.device, dtype)
+        self._model_bytes: float | None = None
+        self._model_hash: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model.config.name
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of configuration, weights and buffers, in hexadecimal."""
+        if self._model_hash is None:
+            digest = hashlib.sha256(repr(self.model.config).encode())
+            for name, tensor in sorted(self.model.state_dict().items()):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                flat = tensor.detach().cpu().contiguous().flatten()
+                digest.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+            self._model_hash = digest.hexdigest()
+        return self._model_hash
+
+    def plan(
+        self,
+        source_size: tuple[int, int],
+        size: tuple[int, int],
+        *,
+        num_frames: int | None = None,
+        bytes_per_channel: int = 1,
+        tile_px: int | None = None,
+        segment_frames: int | None = None,
+        halo_frames: int = HALO_FRAMES,
+    ) -> Plan:
+        """Plan a job from free memory and one measured tile.
+
+        Args:
+            source_size: (width, height) of the source in pixels.
+            size: (width, height) of the result in pixels.
+            num_frames: Frames of the clip, if known.
+            bytes_per_channel: Of a source sample.
+            tile_px: Fixes the tile side, in output pixels.
+            segment_frames: Fixes the segment length.
+            halo_frames: Frames read on both sides of a segment.
+
+        Raises:
+            ValueError: A fixed value is out of range, or the result does not fit into memory.
+        """
+        if self._model_bytes is None:
+            self._model_bytes = measure_model_bytes(self.model, self.device, self.dtype)
+        workload = Workload(
+            source_width=source_size[0],
+            source_height=source_size[1],
+            width=size[0],
+            height=size[1],
+            bytes_per_channel=bytes_per_channel,
+            stride=self.model.config.token_stride,
+            model_bytes=self._model_bytes,
+            sample_bytes=4 if self.dtype == torch.float32 else 2,
+        )
+        return make_plan(
+            workload,
+            self.device,
+            num_frames=num_frames,
+            tile_px=tile_px,
+            segment_frames=segment_frames,
+            halo_frames=halo_frames,
+        )
+
+    def segment_upscaler(
+        self, look: Look, plan: Plan, clock: StageClock | None = None
+    ) -> SegmentUpscaler:
+        """What upscales the segments of one job."""
+        return SegmentUpscaler(
+            self.model,
+            self.device,
+            self.dtype,
+            look,
+            tile_px=plan.tile_px,
+            overlap_px=plan.overlap_px,
+            clock=clock,
+        )
+
+    def upscale(
+        self,
+        video: Tensor,
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+        strength: float = 1.0,
+        color_anchor: bool = True,
+        shots: bool = True,
+        tile_px: int | None = None,
+        segment_frames: int | None = None,
+        halo_frames: int = HALO_FRAMES,
+        on_progress: OnProgress | None = None,
+    ) -> Tensor:
+        """Upscale a clip.
+
+        Args:
+            video: `b 3 t h w`, floating point, in [0, 1], on any device.
+            scale: Factor for both sides; or `size`.
+            size: Exact (width, height) in pixels.
+            strength: Share of the model's work: 0 is the plain resize, 1 the full model.
+            color_anchor: Keep the low frequencies of the input.
+            shots: Find shot cuts and keep shots apart.
+            tile_px: Tile side in output pixels, instead of the planned one.
+            segment_frames: Frames per segment, instead of the planned number.
+            halo_frames: Frames read on both sides of a segment.
+            on_progress: Called after each tile with (frames done, frames in all).
+
+        Returns:
+            `b 3 t h w` float32 in [0, 1] on the CPU, with exactly the frames of the input.
+
+        Raises:
+            ValueError: An argument is out of range, the result does not fit into memory, or the
+                model's result is not finite.
+        """
+        _check_video(video)
+        batch, _, num_frames, height, width = video.shape
+        size = target_size(width, height, scale=scale, size=size)
+        look = Look(width=size[0], height=size[1], strength=strength, color_anchor=color_anchor)
+        _check_host_memory(batch * num_frames, look)
+        plan = self.plan(
+            (width, height),
+            size,
+            num_frames=num_frames,
+            bytes_per_channel=4,
+            tile_px=tile_px,
+            segment_frames=segment_frames,
+            halo_frames=halo_frames,
+        )
+        upscaler = self.segment_upscaler(look, plan)
+        out = torch.empty(batch, 3, num_frames, look.height, look.width)
+        progress = FrameProgress(on_progress, batch * num_frames)
+        for clip, result in zip(video, out, strict=True):
+            frames = list(clip.unbind(1))
+            for segment in _segments(frames, plan, has_shots=shots):
+                _upscale_segment(upscaler, frames, segment, result, progress)
+        return out
+
+
+class FrameProgress:
+    """Turns tiles of segments into frames of the job, never going back.
+
+    Args:
+        on_progress: Who wants to know.
+        num_frames: Frames of the job, as far as known.
+    """
+
+    def __init__(self, on_progress: OnProgress | None, num_frames: int) -> None:
+        self._on_progress = on_progress
+        self.num_frames = num_frames
+        self._finished = 0
+        self._reported = 0.0
+
+    def report(self, segment_frames: int, share: float) -> None:
+        """Say how much of the segment at hand is done."""
+        done = max(self._reported, self._finished + segment_frames * share)
+        self._reported = done
+        self.num_frames = max(self.num_frames, self._finished + segment_frames)
+        if self._on_progress is not None:
+            self._on_progress(done, self.num_frames)
+
+    def finish(self, segment_frames: int) -> None:
+        """Say that a segment is done."""
+        self.report(segment_frames, 1.0)
+        self._finished += segment_frames
+
+
+def _upscale_segment(
+    upscaler: SegmentUpscaler,
+    frames: Sequence[Tensor],
+    segment: Segment,
+    out: Tensor,
+    progress: FrameProgress,
+) -> None:
+    """Upscale one segment into `out`, `3 t h w`."""
+    read = frames[segment.read_start : segment.read_stop]
+    results = upscaler.run(
+        read,
+        segment.keep,
+        on_tile=lambda done, total: progress.report(segment.num_frames, 0.95 * done / total),
+        first=segment.start,
+    )
+    for index, result in enumerate(results, start=segment.start):
+        out[:, index] = result
+    progress.finish(segment.num_frames)
+
+
+def _segments(frames: Sequence[Tensor], plan: Plan, *, has_shots: bool) -> list[Segment]:
+    """Segments of a clip, numbered in the clip; none crosses a cut."""
+    cuts = find_cuts(_to_array(frame) for frame in frames) if has_shots else ()
+    return [
+        Segment(
+            start=first + segment.start,
+            stop=first + segment.stop,
+            read_start=first + segment.read_start,
+            read_stop=first + segment.read_stop,
+        )
+        for first, last in shots_from_cuts(len(frames), list(cuts))
+        for segment in plan_segments(last - first, plan.segment_frames, plan.halo_frames)
+    ]
+
+
+def _to_array(frame: Tensor) -> np.ndarray:
+    """A frame `3 h w` in [0, 1] as `h w 3` uint8."""
+    return (frame.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def _check_video(video: Tensor) -> None:
+    if video.ndim != 5 or video.shape[1] != 3 or 0 in video.shape:
+        raise ValueError(f"video must be b 3 t h w with no empty axis, got {tuple(video.shape)}")
+    if not video.is_floating_point():
+        raise ValueError(
+            f"video must be floating point in [0, 1], got {video.dtype}; divide by 255"
+        )
+    if not torch.isfinite(video).all():
+        raise ValueError("video must be finite, got NaN or infinity; clean the frames first")
+
+
+def _check_host_memory(num_frames: int, look: Look) -> None:
+    needed, free = num_frames * 3 * 4 * look.width * look.height, free_host_bytes()
+    if needed > free:
+        raise ValueError(
+            f"{num_frames} frames of {look.width}x{look.height} need {needed / 2**30:.1f} GiB of "
+            f"main memory as one tensor and {free / 2**30:.1f} GiB are free; upscale from file to "
+            "file instead, which streams"
+        )

@@ -1,0 +1,78 @@
+"""Small real models of the engine's contract: any module with a config and a residual."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    name: str = "tiny-conv"
+    token_stride: tuple[int, int, int] = (1, 8, 8)
+
+
+class ConvModel(nn.Module):
+    """Looks one frame back and ahead and a few pixels around; works in cells of 4 pixels."""
+
+    def __init__(self, stride=(1, 8, 8), seed=0, gain=0.02):
+        super().__init__()
+        self.config = TinyConfig(token_stride=stride)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.stem = nn.Conv3d(3, 8, (3, 5, 5), stride=(1, 4, 4), padding=(1, 2, 2))
+            self.head = nn.Conv3d(8, 48, (1, 3, 3), padding=(0, 1, 1))
+        with torch.no_grad():
+            self.head.weight.mul_(gain / 0.02)
+
+    def forward(self, video):
+        assert video.shape[3] % self.config.token_stride[1] == 0
+        assert video.shape[4] % self.config.token_stride[2] == 0
+        assert (video.shape[2] - 1) % self.config.token_stride[0] == 0
+        cells = self.head(torch.relu(self.stem(video)))
+        b, _, t, h, w = cells.shape
+        pixels = cells.view(b, 3, 4, 4, t, h, w).permute(0, 1, 4, 5, 2, 6, 3)
+        return 0.1 * pixels.reshape(b, 3, t, h * 4, w * 4)
+
+
+class PointModel(nn.Module):
+    """Each pixel alone: with it every way of cutting a clip up must give the same result."""
+
+    def __init__(self, stride=(1, 8, 8)):
+        super().__init__()
+        self.config = TinyConfig(name="tiny-point", token_stride=stride)
+        self.gain = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, video):
+        return self.gain * video * (1 - video)
+
+
+@pytest.fixture
+def conv_model():
+    return ConvModel()
+
+
+@pytest.fixture
+def point_model():
+    return PointModel()
+
+
+@pytest.fixture
+def clip():
+    """Build a textured clip `1 3 t h w` that moves a little from frame to frame."""
+
+    def build(num_frames, height, width, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        y = torch.arange(height)[:, None] / 5.0
+        x = torch.arange(width)[None, :] / 7.0
+        phases = torch.rand(3, generator=generator) * 6
+        frames = [
+            torch.stack([torch.sin(x + 0.2 * t + p) * torch.cos(y - 0.1 * t) for p in phases])
+            for t in range(num_frames)
+        ]
+        video = torch.stack(frames, dim=1)[None] * 0.35 + 0.5
+        noise = torch.rand(video.shape, generator=generator)
+        return (video + 0.1 * (noise - 0.5)).clamp(0, 1)
+
+    return build
