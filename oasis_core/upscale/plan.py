@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from ..geometry import next_valid_num_frames, round_up
 from .memory import free_bytes
@@ -218,8 +218,11 @@ def measure_model_bytes(model: nn.Module, device: torch.device, dtype: torch.dty
     return live.peak / samples
 
 
-class LiveTensorBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that are made inside the block and not yet gone."""
+class LiveTensorBytes(TorchFunctionMode):
+    """Counts the bytes of tensors that are made inside the block and not yet gone.
+
+    A function mode, not a dispatch mode: the latter imports torch's compiler, which takes seconds.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,29 +230,27 @@ class LiveTensorBytes(TorchDispatchMode):
         self.peak = 0
         self._holders: dict[int, int] = {}
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
+    def __torch_function__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
+        """Run a function and count what it returns."""
         out = function(*args, **(kwargs or {}))
-        known = {s.data_ptr() for s in _storages(args)}
+        outside = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
         for tensor in out if isinstance(out, (tuple, list)) else (out,):
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            storage = tensor.untyped_storage()
-            key = storage.data_ptr()
-            if key in known and key not in self._holders:
-                continue  # a view of a tensor from outside
-            if key not in self._holders:
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-            self._holders[key] = self._holders.get(key, 0) + 1
-            weakref.finalize(tensor, self._release, key, storage.nbytes())
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor, outside)
         return out
+
+    def _count(self, tensor: torch.Tensor, outside: set[int]) -> None:
+        key, num_bytes = tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
+        if key not in self._holders:
+            if key in outside:
+                return  # a view of a tensor from outside
+            self.now += num_bytes
+            self.peak = max(self.peak, self.now)
+        self._holders[key] = self._holders.get(key, 0) + 1
+        weakref.finalize(tensor, self._release, key, num_bytes)
 
     def _release(self, key: int, num_bytes: int) -> None:
         self._holders[key] -= 1
         if not self._holders[key]:
             del self._holders[key]
             self.now -= num_bytes
-
-
-def _storages(args: tuple) -> list[torch.UntypedStorage]:
-    return [a.untyped_storage() for a in args if isinstance(a, torch.Tensor)]
