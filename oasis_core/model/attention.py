@@ -5,13 +5,22 @@ Source: OASIS (arXiv 2509.23980), attention specialization routing.
 
 from __future__ import annotations
 
+import functools
+import logging
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from .window import Grid, dense_window_attention
+from .window import Grid, dense_window_attention, halo_window_attention
+from .window_flex import flex_is_available, flex_window_attention
 
 BACKENDS = ("auto", "dense", "halo", "flex")
+
+# Up to here one masked dense call costs less than cutting the grid into tiles.
+MAX_DENSE_TOKENS = 1024
+
+logger = logging.getLogger(__name__)
 
 
 def routed_attention(
@@ -33,7 +42,8 @@ def routed_attention(
         grid: Tokens (t, h, w).
         counts: Heads that are global, intra-frame and window, in this order; their sum is k.
         window: Box (t, h, w) in tokens, odd on every axis, clipped at the borders.
-        backend: How the window heads are computed; every backend gives the same result.
+        backend: How the window heads are computed, all to the same result: "dense" (masked, the
+            reference), "halo" (any device), "flex" (FlexAttention) or "auto".
 
     Returns:
         `b k n d`; under autocast in its dtype.
@@ -51,7 +61,7 @@ def routed_attention(
     if counts[1]:
         outputs.append(intra_attention(*intra_qkv, grid=grid))
     if counts[2]:
-        outputs.append(dense_window_attention(*window_qkv, grid=grid, window=window))
+        outputs.append(window_attention(*window_qkv, grid=grid, window=window, backend=backend))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
@@ -72,6 +82,68 @@ def intra_attention(
     q, k, v = (rearrange(x, "b k (t n) d -> (b t) k n d", t=grid[0]) for x in (q, k, v))
     output = F.scaled_dot_product_attention(q, k, v)
     return rearrange(output, "(b t) k n d -> b k (t n) d", t=grid[0])
+
+
+def window_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    grid: Grid,
+    window: Grid,
+    backend: str = "auto",
+) -> torch.Tensor:
+    """Attend inside the window by the backend that suits the device and the grid.
+
+    Args:
+        q: Queries `b k n d`, n = t h w in raster order.
+        k: Keys, like `q`.
+        v: Values, like `q`.
+        grid: Tokens (t, h, w).
+        window: Box (t, h, w) in tokens, odd on every axis.
+        backend: As in `routed_attention`.
+
+    Returns:
+        `b k n d`.
+    """
+    if backend == "auto":
+        backend = choose_backend(q.shape[2], q.device)
+    if backend == "dense":
+        return dense_window_attention(q, k, v, grid=grid, window=window)
+    if backend == "flex" and not _flex_failures():
+        try:
+            return flex_window_attention(q, k, v, grid=grid, window=window)
+        except torch.cuda.OutOfMemoryError:
+            raise  # not flex's fault: the caller tries a smaller tile
+        except Exception as error:
+            # A compiler can fail in any way; halo gives the same result on every device.
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"
+            _flex_failures().append(reason)
+            logger.warning("FlexAttention failed, using halo attention from now on (%s)", reason)
+    return halo_window_attention(q, k, v, grid=grid, window=window)
+
+
+def choose_backend(num_tokens: int, device: torch.device) -> str:
+    """The window backend that "auto" stands for.
+
+    Args:
+        num_tokens: Tokens n of the grid.
+        device: Where the tensors are.
+
+    Returns:
+        "dense", "flex" or "halo".
+    """
+    if num_tokens <= MAX_DENSE_TOKENS:
+        return "dense"
+    if device.type == "cuda" and flex_is_available() and not _flex_failures():
+        return "flex"
+    return "halo"
+
+
+@functools.lru_cache(maxsize=1)
+def _flex_failures() -> list[str]:
+    """Why flex failed in this process; kept so that it is tried, and reported, only once."""
+    return []
 
 
 def _autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
