@@ -1,10 +1,11 @@
-"""Video files in and out, through PyAV: reading, encoding segments, and joining them with the sound."""
+"""Video files in and out, through PyAV: reading, encoding segments, joining them with the sound."""
 
 from .errors import VideoError
 from .info import ColorTags, VideoInfo
 from .mux import CONTAINERS, MuxReport, check_destination, mux
 from .reader import VideoFrame, VideoReader, probe
-from .writer import CODECS, SEGMENT_SUFFIX, EncodeSpec, SegmentWriter, check_encoder
+from .spec import CODECS, EncodeSpec, check_encoder
+from .writer import SEGMENT_SUFFIX, SegmentWriter
 
 __all__ = [
     "CODECS",

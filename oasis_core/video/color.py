@@ -1,11 +1,14 @@
 """YUV to RGB and back with the file's own matrix and range, to half a code value.
 
-8-bit pictures go through swscale with accurate rounding; without it, it is off by up to 2.7 codes and 1.1 on
-average. Deeper pictures and full-range output use float32 here: swscale's 16-bit RGB reaches only 65280 for
-white, and the swscale of FFmpeg 8 writes full-range chroma half a code low (both measured).
+8-bit pictures go through swscale with accurate rounding; without it, it is off by up to 2.7 codes
+and by 1.1 on average. Deeper pictures and full-range output are calculated here in float32:
+swscale's
+16-bit RGB reaches only 65280 for white, and the swscale of FFmpeg 8 writes full-range chroma half
+a code low (both measured).
 
-A file that does not name its matrix is taken as players take it (mpv, VLC, Chrome): BT.709 from 720 lines or
-1280 columns on, BT.601 below; one that does not name its range is limited, unless its pixel format says full.
+A file that does not name its matrix is taken as players (mpv's rule) take it: BT.709 when it is
+1280 or more pixels long or more than 576 high, BT.601 below. One that does not name its range is
+limited, unless its pixel format says full.
 """
 
 from __future__ import annotations
@@ -46,13 +49,13 @@ _DITHER = ((_BAYER_8 + 0.5) / 64).astype(np.float32)
 
 
 def guess_matrix(width: int, height: int) -> int:
-    """Return the matrix players assume for an untagged picture of this size, in either orientation."""
+    """Return the matrix players assume for an untagged picture, in either orientation."""
     is_hd = max(width, height) >= 1280 or min(width, height) > 576
     return BT709 if is_hd else BT601
 
 
 def resolve_matrix(matrix: int, width: int, height: int) -> int:
-    """Return a YUV matrix to calculate with: the given one, or the players' guess where it says nothing.
+    """Return a YUV matrix to calculate with: the given one, or the players' guess.
 
     Args:
         matrix: AVColorSpace; unspecified, RGB and the ones that are no plain matrix are guessed.
@@ -113,7 +116,8 @@ class ToRgb:
         """Convert one frame.
 
         Returns:
-            `h w 3` as stored (not turned): uint8 up to 8 bits per component, else uint16 over 0..65535.
+            `h w 3` as stored (not turned): uint8 up to 8 bits a component, else uint16 over
+            0..65535.
         """
         name = frame.format.name
         if bit_depth_of(frame.format) <= 8:

@@ -11,7 +11,7 @@ AV_ERRORS: tuple[type[BaseException], ...] = (av.error.FFmpegError, OSError, Val
 
 
 class VideoError(ValueError):
-    """A problem with a user's file, told in one sentence: what, which rule, which value, what to do."""
+    """A problem with a user's file, in one sentence: what, which rule, which value, what to do."""
 
 
 def reason(error: BaseException) -> str:

@@ -174,7 +174,7 @@ def describe(
 
 
 def _color_of(context: av.VideoCodecContext, frame: av.VideoFrame) -> ColorTags:
-    # A decoded frame knows matrix and range best (the bitstream may say what the container does not).
+    # A decoded frame knows matrix and range best: the bitstream may say more.
     def known(value: int, unknown: int, fallback: int) -> int:
         return int(fallback) if value == unknown else int(value)
 

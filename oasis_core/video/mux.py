@@ -15,8 +15,9 @@ import av
 from .errors import AV_ERRORS, VideoError, write_error
 from .passthrough import Passthrough, add_streams, copy_chapters, copy_metadata, lost_metadata
 from .source import open_video
+from .spec import EncodeSpec
 from .timeline import Timeline, coded_packets, read_timeline
-from .writer import EncodeSpec, sync
+from .writer import sync
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ def check_destination(destination: str | Path, codec: str) -> str:
     muxer = CONTAINERS.get(path.suffix.lower())
     if muxer is None:
         raise VideoError(
-            f"{str(path)!r} must end in one of {', '.join(CONTAINERS)}, got {path.suffix or 'no ending'!r}; "
-            "the ending chooses the container"
+            f"{str(path)!r} must end in one of {', '.join(CONTAINERS)}, got "
+            f"{path.suffix or 'no ending'!r}; the ending chooses the container"
         )
     if codec == "ffv1" and muxer != "matroska":
         raise VideoError(
@@ -75,11 +76,12 @@ def mux(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> MuxReport:
-    """Write the final file: the segments' pictures, and the source's sound and all else it can hold.
+    """Write the final file: the segments' pictures, the source's sound and all else it can hold.
 
-    Nothing is encoded again. PTS are those of the segments, exactly, wherever the container's clock can show
-    them (MP4 and MOV get the spec's time base; Matroska rounds to a millisecond). The sound is neither cut nor
-    padded. The file is written as `NAME.part` and renamed once it is complete and synced.
+    Nothing is encoded again. PTS are those of the segments, exactly, wherever the container's
+    clock can show them (MP4 and MOV get the spec's time base; Matroska rounds to a millisecond).
+    The sound is neither cut nor padded. The file is written as `NAME.part` and renamed once it is
+    complete and synced.
 
     Args:
         segments: files of `SegmentWriter`, in order.
@@ -95,7 +97,8 @@ def mux(
     muxer = check_destination(target, spec.codec)
     if source is not None and target.exists() and target.samefile(source):
         raise VideoError(
-            f"output {str(target)!r} is the input itself; name another file, the input is never replaced"
+            f"output {str(target)!r} is the input itself; name another file, the input is never "
+            "replaced"
         )
     paths = [Path(segment) for segment in segments]
     timeline = read_timeline(paths)
@@ -157,7 +160,7 @@ class _Job:
         with av.open(
             str(self._part.absolute()), "w", format=self._muxer, options=self._options(timescale)
         ) as output:
-            # The template's stream belongs to its container: it has to stay open until the header is out.
+            # The template belongs to its container, which stays open until the header is out.
             with av.open(str(self._segments[0].absolute())) as first:
                 picture = self._add_picture(output, first.streams.video[0])
                 if opened is not None:
@@ -178,7 +181,7 @@ class _Job:
         return beside
 
     def _options(self, movie_timescale: int) -> dict[str, str]:
-        # bitexact: no random ids and no version strings, so that the same input gives the same file.
+        # bitexact: no random ids, no version strings, so that the same input gives the same file.
         options = {"fflags": "+bitexact"}
         if self._muxer != "matroska":
             options["movflags"] = "+faststart"
@@ -204,7 +207,7 @@ class _Job:
         return picture
 
     def _shift(self, source: av.container.InputContainer) -> Fraction:
-        """Return seconds to add to every time: whole ticks, and only where the source's clock has no zero."""
+        """Return seconds to add to all times: whole ticks, where the source's clock has no zero."""
         if source.format.name not in _FREE_CLOCKS or not source.start_time:
             return Fraction(0)
         start = Fraction(source.start_time, av.time_base)
@@ -227,7 +230,7 @@ def _decoding_time(packet: av.packet.Packet) -> float:
 def _movie_timescale(
     time_base: Fraction, opened: tuple[av.container.InputContainer, av.VideoStream] | None
 ) -> int:
-    """Return a clock in which the starts of picture and sound are whole numbers, if there is one."""
+    """Return a clock in which picture and sound start at whole numbers, if there is one."""
     scale = time_base.denominator
     for stream in opened[0].streams.audio if opened else ():
         finer = lcm(scale, stream.codec_context.sample_rate or 1) if stream.codec_context else scale

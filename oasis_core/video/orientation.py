@@ -57,11 +57,11 @@ UPRIGHT = Orientation()
 
 
 def from_display_matrix(matrix: bytes) -> Orientation:
-    """Return the orientation of a display matrix; angles that are no quarter turn are ignored, and said.
+    """Return the orientation of a display matrix; other angles than quarter turns are ignored.
 
     Args:
-        matrix: FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX: nine native int32, rows (a b u), (c d v), (x y w),
-            16.16 fixed point; a stored point (x, y) is shown at (a x + c y, b x + d y).
+        matrix: FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX: nine native int32, rows (a b u), (c d v),
+            (x y w), 16.16 fixed point; a stored point (x, y) is shown at (a x + c y, b x + d y).
     """
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
     if a == d == 0 and b and c:

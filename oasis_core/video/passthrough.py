@@ -1,4 +1,4 @@
-"""What travels beside the picture: sound, subtitles, chapters, attachments and metadata, copied bit by bit."""
+"""What travels beside the picture, copied bit by bit: sound, subtitles, chapters and more."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PICTURE_TYPES = {"png": "image/png", "mjpeg": "image/jpeg"}
 
 @dataclass(slots=True)
 class Passthrough:
-    """The streams of a source that are copied into an output, and a line about each that is or is not."""
+    """The streams of a source that are copied, and a line about each that is or is not."""
 
     pairs: dict[int, av.stream.Stream] = field(default_factory=dict)
     """Source stream index to output stream."""
@@ -152,7 +152,7 @@ def copy_metadata(
     output: av.container.OutputContainer,
     picture: av.VideoStream,
 ) -> None:
-    """Copy the file's metadata and the film's own (language, title), without what is no longer true."""
+    """Copy the file's metadata and the film's own, without what is no longer true."""
     for key, value in source.metadata.items():
         if key.lower() not in _CONTAINER_KEYS:
             output.metadata[key] = value

@@ -41,11 +41,12 @@ class VideoReader:
     """Decodes a film once, in presentation order.
 
     Every packet yields its frame: pictures the decoder had to conceal come out, are counted in
-    `num_corrupt_frames` and said in a warning; where decoding stops, a `VideoError` names the frame.
+    `num_corrupt_frames` and said in a warning; where decoding stops, a `VideoError` names the
+    frame.
 
     Args:
         path: the file.
-        allow_truncated: read what is there of a file that ends before its headers say, with a warning.
+        allow_truncated: read what is there of a file that ends before its headers say.
 
     Raises:
         VideoError: the file cannot be used.
@@ -129,9 +130,9 @@ class VideoReader:
         while frame is not None:
             if (frame.width, frame.height) != size:
                 raise VideoError(
-                    f"{str(self.path)!r} changes its size from {size[0]}x{size[1]} to {frame.width}x"
-                    f"{frame.height} at frame {self._num_decoded - 1} ({self._time(frame.pts)}); "
-                    "split it there"
+                    f"{str(self.path)!r} changes its size from {size[0]}x{size[1]} to "
+                    f"{frame.width}x{frame.height} at frame {self._num_decoded - 1} "
+                    f"({self._time(frame.pts)}); split it there"
                 )
             pts = frame.pts
             pixels = self._orientation.apply(self._to_rgb(frame))
@@ -155,7 +156,7 @@ class VideoReader:
                 if packet is None:
                     break
                 self._num_packets += packet.size > 0
-                # Packets that an edit list hides are decoded for reference only; players skip them too.
+                # What an edit list hides is decoded for reference only; players skip it too.
                 self._num_shown_packets += packet.size > 0 and not packet.is_discard
                 if not self._is_mov and packet.pts is not None and packet.duration:
                     end_pts = max(end_pts, packet.pts + packet.duration)
@@ -163,7 +164,8 @@ class VideoReader:
             except AV_ERRORS as error:
                 raise VideoError(
                     f"{str(self.path)!r} cannot be decoded after frame {self._num_decoded} "
-                    f"({self._time(self._last_pts)}): {reason(error)}; repair the file or cut it there"
+                    f"({self._time(self._last_pts)}): {reason(error)}; repair the file or cut it "
+                    "there"
                 ) from error
             for frame in frames:
                 self._stamp(frame)
@@ -178,7 +180,7 @@ class VideoReader:
     def _claimed_end(self) -> int:
         """Return when the picture ends by the index of an MP4; its packets' durations are no help.
 
-        They are distances between decoding times, which B-frames and a variable rate make another thing.
+        They are distances between decoding times, another thing with B-frames and a variable rate.
         """
         if not self._is_mov or self._stream.duration is None:
             return 0
@@ -206,7 +208,7 @@ class VideoReader:
             log.warning(
                 "%s: frame %d (%s) is damaged; the decoder's repair of it is used%s",
                 self.path.name, self._num_decoded, self._time(frame.pts),
-                "; further ones are only counted" if self.num_corrupt_frames == _MAX_WARNINGS else "",
+                "; more are only counted" if self.num_corrupt_frames == _MAX_WARNINGS else "",
             )  # fmt: skip
 
     def _check_count(self) -> None:
@@ -223,8 +225,8 @@ class VideoReader:
         missing = self._num_shown_packets - self._num_decoded
         if missing > 0 and self._stream.codec_context.name in _ONE_PICTURE_PER_PACKET:
             log.warning(
-                "%s: %d of %d coded pictures could not be decoded (most often at the start of a cut "
-                "recording, where the picture they refer to is missing)",
+                "%s: %d of %d coded pictures could not be decoded (most often at the start of a "
+                "cut recording, where the picture they refer to is missing)",
                 self.path.name, missing, self._num_shown_packets,
             )  # fmt: skip
 

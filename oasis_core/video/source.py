@@ -36,8 +36,8 @@ def open_video(
     if not allow_truncated:
         _check_complete(path, size)
     try:
-        # The absolute path keeps a name such as `concat:a.mp4` from being taken for a protocol, and the
-        # whitelist keeps a playlist in disguise from reaching the network.
+        # The absolute path keeps a name such as `concat:a.mp4` from being taken for a protocol, and
+        # the whitelist keeps a playlist in disguise from reaching the network.
         container = av.open(
             str(path.absolute()),
             options={"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file,crypto,data"},
@@ -75,8 +75,9 @@ def _unreadable(path: Path, error: BaseException) -> VideoError:
         head = file.read(12)
     if head[4:8] in _MP4_BOXES:
         return VideoError(
-            f"{str(path)!r} is an incomplete MP4 or MOV: its index (the 'moov' box) is missing or damaged "
-            f"({reason(error)}); it was cut off while recorded or copied, so copy it again or repair it"
+            f"{str(path)!r} is an incomplete MP4 or MOV: its index (the 'moov' box) is missing or "
+            f"damaged ({reason(error)}); it was cut off while recorded or copied: copy it again or "
+            "repair it"
         )
     return VideoError(
         f"{str(path)!r} is not a video that FFmpeg can read ({reason(error)}); "
@@ -102,11 +103,11 @@ def _film(path: Path, container: av.container.InputContainer) -> av.VideoStream:
     width, height = context.width, context.height
     if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
         raise VideoError(
-            f"{str(path)!r} declares {width}x{height} pixels, but at most {MAX_SIDE_PX} on a side and "
-            f"{MAX_PIXELS} in all are read; scale or crop it first"
+            f"{str(path)!r} declares {width}x{height} pixels, but at most {MAX_SIDE_PX} on a side "
+            f"and {MAX_PIXELS} in all are read; scale or crop it first"
         )
-    # Slices, not frames: the same damaged file must always be concealed the same way, and frame threads
-    # hold back as many frames as there are threads.
+    # Slices, not frames: the same damaged file must always be concealed the same way, and frame
+    # threads hold back as many frames as there are threads.
     context.thread_type = "SLICE"
     context.thread_count = NUM_DECODER_THREADS
     # Frames that lack a reference come out (flagged) instead of vanishing.
@@ -115,7 +116,7 @@ def _film(path: Path, container: av.container.InputContainer) -> av.VideoStream:
 
 
 def _check_complete(path: Path, size: int) -> None:
-    """Refuse a file whose headers promise more bytes than there are: found at once, not hours later."""
+    """Refuse a file shorter than its headers promise, before hours are spent on it."""
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == _EBML:
@@ -128,8 +129,8 @@ def _check_complete(path: Path, size: int) -> None:
             return
     if declared > size:
         raise VideoError(
-            f"{str(path)!r} is truncated: its headers declare {declared:,} bytes but it has {size:,}; "
-            "copy or download it again"
+            f"{str(path)!r} is truncated: its headers declare {declared:,} bytes but it has "
+            f"{size:,}; copy or download it again"
         )
 
 

@@ -1,14 +1,16 @@
 """The exact times of all encoded pictures, over the borders of the segments.
 
-Each segment's encoder invented decoding times of its own, which collide at the borders. All presentation times
-together, sorted, are a strictly increasing clock that runs through every segment; delayed by the largest
-reordering found, it is never later than the picture it decodes. So DTS come from the PTS alone.
+Each segment's encoder invented decoding times of its own, which collide at the borders. All
+presentation times together, sorted, are a strictly increasing clock that runs through every
+segment; delayed by the largest reordering found, it is never later than the picture it decodes. So
+DTS come from the PTS alone.
 """
 
 from __future__ import annotations
 
 import json
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -113,8 +115,6 @@ class _Durations:
         self._timeline = timeline
 
     def __getitem__(self, pts: int) -> int:
-        from bisect import bisect_right
-
         after = bisect_right(self._timeline.pts, pts)
         is_last = after == len(self._timeline.pts)
         return (self._timeline.end_pts if is_last else self._timeline.pts[after]) - pts
