@@ -8,6 +8,7 @@ it at a cost that grows with the number of tokens, not with its square.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,8 +26,8 @@ MASK_CACHE_SIZE = 8
 CPU_TILE = (2, 4)
 ACCELERATOR_TILE = (4, 8)
 
-# Scores held at once: about 2 MB in float32, so that a chunk stays in a CPU's cache.
-CPU_CHUNK_SCORES = 600_000
+# Scores held at once: about 1 MB in float32, so that a chunk stays in a CPU's cache.
+CPU_CHUNK_SCORES = 300_000
 ACCELERATOR_CHUNK_SCORES = 50_000_000
 
 
@@ -170,7 +171,7 @@ def _compute_dtype(x: torch.Tensor) -> torch.dtype:
 
 
 def _halo_bias(
-    tiling: _Tiling, strips: range, visible_slots: list[bool], like: torch.Tensor
+    tiling: _Tiling, strips: range, visible_slots: Sequence[bool], like: torch.Tensor
 ) -> torch.Tensor:
     """Zero where a query of a tile sees a key, hugely negative elsewhere: `(x y) q keys`."""
     (_, h, w), (_, radius_h, radius_w), (tile_h, tile_w) = tiling.grid, tiling.radius, tiling.tile
@@ -196,35 +197,40 @@ def _halo_bias(
 
 
 class _HaloChunk:
-    """Some heads and strips: their buffers, and the loop over frames that reuses them."""
+    """The buffers for some heads and strips, reused for every frame and for the next strips.
 
-    def __init__(self, tiling: _Tiling, num_heads: int, strips: range, like: torch.Tensor) -> None:
-        self.tiling, self.strips, self.num_heads = tiling, strips, num_heads
+    What an earlier use left outside the grid is finite and masked, so nothing is ever cleared.
+    """
+
+    def __init__(
+        self, tiling: _Tiling, num_heads: int, num_strips: int, like: torch.Tensor
+    ) -> None:
+        self.tiling, self.num_heads, self.num_strips = tiling, num_heads, num_strips
         self.dtype, self.scale = _compute_dtype(like), like.shape[-1] ** -0.5
         size, (tile_h, tile_w) = like.shape[-1], tiling.tile
         self.keys, self.key_tiles = self._ring(like)
         self.values, self.value_tiles = self._ring(like)
-        num_rows = num_heads * len(strips) * tiling.strip_rows
+        num_rows = num_heads * num_strips * tiling.strip_rows
         # Zeros: the rows between strips are read, and must be finite although they are masked.
         self.queries = like.new_zeros(num_rows * tile_w * size, dtype=self.dtype)
         shape = (num_rows // tile_h, tile_h * tile_w)
         self.query_tiles = self.queries.view(*shape, size)
         self.scores = like.new_empty(*shape, self.key_tiles.shape[1], dtype=self.dtype)
         self.output_tiles = torch.empty_like(self.query_tiles)
-        view = (num_heads, len(strips), tiling.strip_rows, tile_w, size)
+        view = (num_heads, num_strips, tiling.strip_rows, tile_w, size)
         self.query_strips = self.queries.view(view)[:, :, : tiling.grid[1]]
         self.output_strips = self.output_tiles.view(view)[:, :, : tiling.grid[1]]
-        self.biases: dict[tuple[bool, ...], torch.Tensor] = {}
+        self.biases: dict[tuple, torch.Tensor] = {}
 
     def _ring(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A buffer as `k x row slot column d` strips, and as overlapping `tile key d` views."""
         tiling, size, slots = self.tiling, like.shape[-1], self.tiling.num_slots
-        num_rows = self.num_heads * len(self.strips) * tiling.strip_rows
+        num_rows = self.num_heads * self.num_strips * tiling.strip_rows
         row_size = slots * tiling.key_columns * size
         margin = tiling.radius[1] * row_size
         buffer = like.new_zeros(num_rows * row_size + 2 * margin, dtype=self.dtype)
         strips = buffer[margin : margin + num_rows * row_size].view(
-            self.num_heads, len(self.strips), tiling.strip_rows, slots, tiling.key_columns, size
+            self.num_heads, self.num_strips, tiling.strip_rows, slots, tiling.key_columns, size
         )[:, :, : tiling.grid[1]]
         tiles = buffer.as_strided(
             (num_rows // tiling.tile[0], tiling.key_rows * slots * tiling.key_columns, size),
@@ -232,36 +238,47 @@ class _HaloChunk:
         )
         return strips, tiles
 
-    def run(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, output: torch.Tensor) -> None:
-        """Write the chunk's part of `output`; all are `k t h w d`, of the chunk's heads."""
+    def run(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        output: torch.Tensor,
+        strips: range,
+    ) -> None:
+        """Write some strips of `output`; all are `k t h w d`, of this chunk's number of heads."""
         loaded = 0
         for t in range(self.tiling.grid[0]):
             for frame in range(loaded, self.tiling.frames(t).stop):
-                self._load(k[:, frame], v[:, frame], frame % self.tiling.num_slots)
+                self._load(k[:, frame], v[:, frame], frame % self.tiling.num_slots, strips)
             loaded = self.tiling.frames(t).stop
-            self._attend(q[:, t], output[:, t], self._bias(t))
+            self._attend(q[:, t], output[:, t], strips, self._bias(t, strips))
 
-    def _load(self, k: torch.Tensor, v: torch.Tensor, slot: int) -> None:
+    def _load(self, k: torch.Tensor, v: torch.Tensor, slot: int, strips: range) -> None:
         tiling = self.tiling
-        for i, strip in enumerate(self.strips):
+        for i, strip in enumerate(strips):
             first = strip * tiling.tile[1] - tiling.radius[2]
             start, stop = max(0, first), min(tiling.grid[2], first + tiling.key_columns)
             inside = slice(start - first, stop - first)
             self.keys[:, i, :, slot, inside].copy_(k[:, :, start:stop])
             self.values[:, i, :, slot, inside].copy_(v[:, :, start:stop])
 
-    def _bias(self, t: int) -> torch.Tensor:
-        frames, slots = self.tiling.frames(t), self.tiling.num_slots
-        visible = [slot in {frame % slots for frame in frames} for slot in range(slots)]
-        if tuple(visible) not in self.biases:
-            self.biases[tuple(visible)] = _halo_bias(
-                self.tiling, self.strips, visible, self.query_tiles
-            )
-        return self.biases[tuple(visible)]
+    def _bias(self, t: int, strips: range) -> torch.Tensor:
+        tiling = self.tiling
+        frames, slots = {f % tiling.num_slots for f in tiling.frames(t)}, range(tiling.num_slots)
+        visible = tuple(slot in frames for slot in slots)
+        width, radius = tiling.tile[1], tiling.radius[2]
+        at_edge = strips.start * width < radius or strips.stop * width + radius > tiling.grid[2]
+        key = (visible, strips if at_edge else None)
+        if key not in self.biases:
+            self.biases[key] = _halo_bias(tiling, strips, visible, self.query_tiles)
+        return self.biases[key]
 
-    def _attend(self, q: torch.Tensor, output: torch.Tensor, bias: torch.Tensor) -> None:
+    def _attend(
+        self, q: torch.Tensor, output: torch.Tensor, strips: range, bias: torch.Tensor
+    ) -> None:
         width = self.tiling.tile[1]
-        columns = [slice(x * width, min(self.tiling.grid[2], (x + 1) * width)) for x in self.strips]
+        columns = [slice(x * width, min(self.tiling.grid[2], (x + 1) * width)) for x in strips]
         for i, column in enumerate(columns):
             part = q[:, :, column]
             torch.mul(part, self.scale, out=self.query_strips[:, i, :, : part.shape[2]])
@@ -284,12 +301,14 @@ def _halo_inference(
     num_heads = max(1, min(q.shape[0], budget // scores))
     num_strips = max(1, min(tiling.num_strips, budget // (scores * num_heads)))
     output = torch.empty_like(q)
-    for x in range(0, tiling.num_strips, num_strips):
-        strips = range(x, min(tiling.num_strips, x + num_strips))
-        for first in range(0, q.shape[0], num_heads):
-            head = slice(first, min(q.shape[0], first + num_heads))
-            chunk = _HaloChunk(tiling, head.stop - head.start, strips, q)
-            chunk.run(q[head], k[head], v[head], output[head])
+    for first in range(0, q.shape[0], num_heads):
+        head = slice(first, min(q.shape[0], first + num_heads))
+        chunk = None
+        for x in range(0, tiling.num_strips, num_strips):
+            strips = range(x, min(tiling.num_strips, x + num_strips))
+            if chunk is None or chunk.num_strips != len(strips):
+                chunk = _HaloChunk(tiling, head.stop - head.start, len(strips), q)
+            chunk.run(q[head], k[head], v[head], output[head], strips)
     return output
 
 
