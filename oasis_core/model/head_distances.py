@@ -1,0 +1,279 @@
+"""How much each attention head would lose under a cheaper pattern: KL divergences by sampling.
+
+For a query with attention p over all keys and the mass m of p inside a pattern's mask, the local
+attention is p renormalised inside the mask, and KL(local || global) = -ln m. That is a difference
+of two log-sum-exps, so no attention map is ever formed.
+
+Source: OASIS (arXiv 2509.23980); the direction of the KL and the normalisation are this project's.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from .routing_checks import (
+    as_triple,
+    check_grid,
+    check_keys,
+    check_window,
+    is_number,
+    table_by,
+    table_rows,
+    table_shape,
+)
+from .window import Grid
+
+Pairs: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
+
+KEYS_PER_CHUNK = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadDistances:
+    """How much of its attention each head loses under each cheaper pattern."""
+
+    raw: Pairs
+    """Layers x heads x (intra, window): mean of KL(local || global) in nats."""
+    normalized: Pairs
+    """The same over ln(N / |M|): 0 loses nothing, 1 is what uniform attention loses."""
+    grid: Grid
+    """Tokens (t, h, w) at which they were measured; the raw values grow with it."""
+    window: Grid
+    """Box (t, h, w) in tokens."""
+
+    def __post_init__(self) -> None:
+        check_grid("grid", self.grid)
+        check_window(self.window)
+        shape = table_shape("distances", self.raw)
+        shape_normalized = table_shape("normalized distances", self.normalized)
+        if shape_normalized != shape:
+            raise ValueError(
+                "normalized distances must have as many layers and heads as the raw ones, got "
+                f"{table_by(shape_normalized)} and {table_by(shape)}"
+            )
+        for row in (*self.raw, *self.normalized):
+            for pair in row:
+                if len(pair) != 2 or not all(is_number(value) for value in pair):
+                    raise ValueError(
+                        f"each head's distances must be two finite numbers (intra, window), got "
+                        f"{pair!r:.60}"
+                    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The distances as plain JSON values."""
+        return {
+            "raw": [[list(pair) for pair in row] for row in self.raw],
+            "normalized": [[list(pair) for pair in row] for row in self.normalized],
+            "grid": list(self.grid),
+            "window": list(self.window),
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> HeadDistances:
+        """Read `to_json`'s values.
+
+        Raises:
+            ValueError: A key is missing or unknown, or a value is out of range.
+        """
+        check_keys("routing distances", values, {"raw", "normalized", "grid", "window"}, set())
+        pairs = {}
+        for name in ("raw", "normalized"):
+            rows = table_rows(f"{name} distances", values[name])
+            if not all(isinstance(pair, list) for row in rows for pair in row):
+                raise ValueError(f"{name} distances must hold a pair of numbers for every head")
+            pairs[name] = tuple(tuple(tuple(pair) for pair in row) for row in rows)
+        return cls(**pairs, grid=as_triple(values["grid"]), window=as_triple(values["window"]))
+
+
+class SampledDistances(NamedTuple):
+    """Means over sampled queries; each `k`, in nats."""
+
+    intra: torch.Tensor
+    """KL(local || global) of the intra-frame pattern."""
+    window: torch.Tensor
+    """The same of the window."""
+    uniform_intra: float
+    """What uniform attention would lose under the intra-frame pattern: mean ln(N / |M|)."""
+    uniform_window: float
+    """The same under the window, with the true clipped sizes of the sampled queries."""
+
+    @property
+    def normalized_intra(self) -> torch.Tensor:
+        """The intra-frame distance over its uniform value; 0 where the mask holds every key."""
+        return _ratio(self.intra, self.uniform_intra)
+
+    @property
+    def normalized_window(self) -> torch.Tensor:
+        """The window distance over its uniform value; 0 where the mask holds every key."""
+        return _ratio(self.window, self.uniform_window)
+
+
+def head_distances(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    *,
+    grid: Grid,
+    window: Grid,
+    num_queries: int,
+    generator: torch.Generator,
+    keys_per_chunk: int = KEYS_PER_CHUNK,
+) -> SampledDistances:
+    """Measure the heads of one layer from sampled queries, streaming over the keys.
+
+    Args:
+        q: Queries `b k n d`, normalised and rotated, n = t h w in raster order.
+        k: Keys, like `q`.
+        grid: Tokens (t, h, w).
+        window: Box (t, h, w) in tokens, odd on every axis.
+        num_queries: Queries sampled without replacement; all of them if there are fewer.
+        generator: CPU generator that draws the queries.
+        keys_per_chunk: Keys looked at together; changes memory, not the result.
+
+    Returns:
+        The distances of every head, averaged over the batch and the queries.
+    """
+    num_tokens = q.shape[2]
+    chosen = torch.randperm(num_tokens, generator=generator)[:num_queries].to(q.device)
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    queries = q[:, :, chosen].to(dtype) * q.shape[-1] ** -0.5
+    token = torch.arange(num_tokens, device=q.device)
+    total, intra, box = (queries.new_full(queries.shape[:3], -math.inf) for _ in range(3))
+    size_intra, size_box = (torch.zeros(len(chosen), device=q.device) for _ in range(2))
+    # Autocast would round the scores, and the distances are differences of close numbers.
+    with torch.autocast(q.device.type, enabled=False):
+        for keys in token.split(keys_per_chunk):
+            part = k[:, :, keys[0] : keys[-1] + 1].to(dtype)
+            scores = torch.einsum("bkqd,bknd->bkqn", queries, part)
+            total = torch.logaddexp(total, scores.logsumexp(dim=-1))
+            mask_intra, mask_box = _pattern_masks(chosen, keys, grid, window)
+            size_intra += mask_intra.sum(dim=1)
+            size_box += mask_box.sum(dim=1)
+            intra = torch.logaddexp(intra, _masked_logsumexp(scores, mask_intra))
+            box = torch.logaddexp(box, _masked_logsumexp(scores, mask_box))
+    return SampledDistances(
+        intra=(total - intra).clamp(min=0).mean(dim=(0, 2)),
+        window=(total - box).clamp(min=0).mean(dim=(0, 2)),
+        uniform_intra=float((num_tokens / size_intra.double()).log().mean()),
+        uniform_window=float((num_tokens / size_box.double()).log().mean()),
+    )
+
+
+def measure_distances(
+    model: nn.Module,
+    clips: Iterable[torch.Tensor],
+    *,
+    window: Grid,
+    seed: int,
+    num_queries: int,
+    head_order: Sequence[Sequence[int]] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> HeadDistances:
+    """Run clips through a model and measure every head of it.
+
+    Args:
+        model: An `OasisModel`, meant to be routed all-global: a head that is already local is
+            measured by what it would attend to, on inputs that its locality has shaped.
+        clips: Videos `b 3 t h w` in [0, 1], all of one size.
+        window: Box (t, h, w) in tokens.
+        seed: Seed of the sampled queries.
+        num_queries: Queries sampled per layer and clip.
+        head_order: Per layer, the checkpoint's head that stands first, second, ... in the model,
+            if heads were permuted since loading; the result is in the checkpoint's order.
+        on_progress: Called with the number of clips done.
+
+    Returns:
+        The distances, averaged over the clips.
+
+    Raises:
+        ValueError: There are no clips, their sizes differ, or the model's queries or keys hold
+            NaN or infinity.
+    """
+    layers = [block.attention for block in model.transformer.blocks]
+    generator = torch.Generator().manual_seed(seed)
+    samples: list[list[SampledDistances]] = [[] for _ in layers]
+    grids: set[Grid] = set()
+
+    def observe(layer: int, q: torch.Tensor, k: torch.Tensor, grid: Grid) -> None:
+        grids.add(tuple(grid))
+        sample = head_distances(
+            q, k, grid=grid, window=window, num_queries=num_queries, generator=generator
+        )
+        samples[layer].append(sample)
+
+    before = [layer.attention_observer for layer in layers]
+    was_training = model.training
+    device = next(model.parameters()).device
+    try:
+        model.eval()
+        for index, layer in enumerate(layers):
+            layer.attention_observer = functools.partial(observe, index)
+        with torch.inference_mode():
+            for done, clip in enumerate(clips, start=1):
+                model(clip.to(device))
+                if on_progress is not None:
+                    on_progress(done)
+    finally:
+        model.train(was_training)
+        for layer, observer in zip(layers, before, strict=True):
+            layer.attention_observer = observer
+    if len(grids) != 1:
+        raise ValueError(
+            f"calibration needs at least one clip and all of one size, got the token grids "
+            f"{sorted(grids)[:4]}"
+        )
+    return _average(samples, grids.pop(), window, head_order)
+
+
+def _average(
+    samples: list[list[SampledDistances]],
+    grid: Grid,
+    window: Grid,
+    head_order: Sequence[Sequence[int]] | None,
+) -> HeadDistances:
+    raw, normalized = [], []
+    for layer, parts in enumerate(samples):
+        intra, box = (torch.stack([part[i] for part in parts]).mean(dim=0) for i in (0, 1))
+        if not bool((intra + box).isfinite().all()):
+            raise ValueError(
+                f"the attention of layer {layer} must be finite, got NaN or infinity; "
+                "the weights or the clips are broken"
+            )
+        uniform = [sum(part[i] for part in parts) / len(parts) for i in (2, 3)]
+        mean = SampledDistances(intra.cpu(), box.cpu(), *uniform)
+        order = range(len(intra)) if head_order is None else head_order[layer]
+        position = sorted(range(len(intra)), key=lambda head: order[head])
+        for table, columns in (
+            (raw, (mean.intra, mean.window)),
+            (normalized, (mean.normalized_intra, mean.normalized_window)),
+        ):
+            pairs = torch.stack(columns, dim=1)[position].tolist()
+            table.append(tuple(tuple(round(x, 6) for x in pair) for pair in pairs))
+    return HeadDistances(raw=tuple(raw), normalized=tuple(normalized), grid=grid, window=window)
+
+
+def _pattern_masks(
+    queries: torch.Tensor, keys: torch.Tensor, grid: Grid, window: Grid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which keys lie in the same frame and in the window: two bool `q n`."""
+    _, h, w = grid
+    query = torch.stack([queries // (h * w), queries // w % h, queries % w])
+    key = torch.stack([keys // (h * w), keys // w % h, keys % w])
+    offset = (rearrange(query, "axis q -> axis q 1") - rearrange(key, "axis n -> axis 1 n")).abs()
+    radius = torch.tensor([size // 2 for size in window], device=queries.device)
+    return offset[0] == 0, (offset <= rearrange(radius, "axis -> axis 1 1")).all(dim=0)
+
+
+def _masked_logsumexp(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return scores.masked_fill(~mask, -math.inf).logsumexp(dim=-1)
+
+
+def _ratio(distance: torch.Tensor, uniform: float) -> torch.Tensor:
+    return distance / uniform if uniform > 0 else torch.zeros_like(distance)
