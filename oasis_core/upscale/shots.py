@@ -12,9 +12,12 @@ THUMB_HEIGHT, THUMB_WIDTH = 36, 64
 SHIFT_ROWS, SHIFT_COLUMNS = 6, 12
 """Camera motion that is looked for, in thumbnail pixels per frame: a sixth of the picture."""
 LOOK_AHEAD = 3
-"""A flash is over within fewer frames than this."""
-CUT_LEVEL = 0.42
-CUT_RATIO = 2.5
+"""Frames read before a decision; a flash of up to so many frames is not a cut."""
+CUT_LEVEL = 0.3
+"""Least difference of a cut. Measured on 29 clips without cuts: at most 0.18 from one frame to the
+next; between frames of different clips 0.72 in the median and above 0.4 in 99.7 %."""
+CUT_RATIO = 2.0
+"""Least ratio of a cut to the frame differences before and after it."""
 RECENT_FRAMES = 8
 COLOR_BINS = 6
 FLAT_VARIANCE = 2.0**2
@@ -34,7 +37,7 @@ class ShotDetector:
     """
 
     def __init__(self) -> None:
-        self._before: deque[_Thumb] = deque(maxlen=LOOK_AHEAD)
+        self._before: deque[_Thumb] = deque(maxlen=LOOK_AHEAD + 1)
         self._waiting: deque[_Thumb] = deque()
         self._recent: deque[float] = deque(maxlen=RECENT_FRAMES)
 
@@ -74,11 +77,7 @@ class ShotDetector:
         steps = [difference(a, b) for a, b in itertools.pairwise(following)]
         if steps and jump < CUT_RATIO * float(np.median(steps)):
             return False
-        return all(
-            difference(old, new) >= CUT_LEVEL
-            for old in self._before
-            for new in following[:LOOK_AHEAD]
-        )
+        return all(difference(old, new) >= CUT_LEVEL for old in self._before for new in following)
 
 
 class _Thumb:

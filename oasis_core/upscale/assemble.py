@@ -1,0 +1,97 @@
+"""From a stream of frames to segments with their halo, shot by shot."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ..geometry import next_segment_frames
+from ..video import VideoFrame
+from .shots import ShotDetector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentFrames:
+    """The frames of one segment."""
+
+    index: int
+    """Position among the segments of the clip."""
+    shot: int
+    """Number of its shot."""
+    first_frame: int
+    """Number of the first kept frame in the clip."""
+    frames: list[VideoFrame]
+    """All frames to look at, halo included."""
+    keep: slice
+    """The frames to produce."""
+
+    @property
+    def kept(self) -> list[VideoFrame]:
+        """The frames to produce."""
+        return self.frames[self.keep]
+
+
+class SegmentAssembler:
+    """Collects frames into segments while they stream by; holds about one segment of them.
+
+    Cuts nothing differently from `geometry.plan_segments` of each shot, but without knowing where
+    the shots end.
+
+    Args:
+        segment_frames: Frames of a full segment.
+        halo_frames: Further frames on both sides.
+        has_shots: Find cuts; otherwise the clip is one shot.
+    """
+
+    def __init__(self, segment_frames: int, halo_frames: int, *, has_shots: bool) -> None:
+        self._segment_frames = segment_frames
+        self._halo_frames = halo_frames
+        self._detector = ShotDetector() if has_shots else None
+        self._undecided: deque[VideoFrame] = deque()
+        self._held: list[VideoFrame] = []
+        self._done = 0  # how many of the held frames were produced already: the halo behind
+        self._index = 0
+        self._shot = 0
+        self._first_frame = 0
+
+    def segments(self, frames: Iterable[VideoFrame]) -> Iterator[SegmentFrames]:
+        """Yield the segments of a clip in order."""
+        for frame in frames:
+            self._undecided.append(frame)
+            yield from self._decide([False] if self._detector is None else self._push(frame))
+        if self._detector is not None:
+            yield from self._decide(self._detector.flush())
+        yield from self._emit(is_shot_over=True)
+
+    def _push(self, frame: VideoFrame) -> list[bool]:
+        return self._detector.push(frame.pixels)
+
+    def _decide(self, decisions: list[bool]) -> Iterator[SegmentFrames]:
+        for is_cut in decisions:
+            if is_cut:
+                yield from self._emit(is_shot_over=True)
+                self._held, self._done = [], 0
+                self._shot += 1
+            self._held.append(self._undecided.popleft())
+            yield from self._emit(is_shot_over=False)
+
+    def _emit(self, *, is_shot_over: bool) -> Iterator[SegmentFrames]:
+        while num_left := len(self._held) - self._done:
+            length = next_segment_frames(num_left, self._segment_frames, is_shot_over)
+            if length is None or (not is_shot_over and num_left < length + self._halo_frames):
+                return
+            stop = self._done + length
+            start = max(0, self._done - self._halo_frames)
+            yield SegmentFrames(
+                index=self._index,
+                shot=self._shot,
+                first_frame=self._first_frame,
+                frames=self._held[start : stop + self._halo_frames],
+                keep=slice(self._done - start, stop - start),
+            )
+            self._index += 1
+            self._first_frame += length
+            behind = max(0, stop - self._halo_frames)
+            del self._held[:behind]
+            self._done = stop - behind

@@ -1,0 +1,319 @@
+"""The journal of a job: what makes a killed run go on where it stopped.
+
+Beside `NAME` lies the folder `NAME.oasis` while the job runs:
+
+- `manifest.json`: input, settings, model, versions and the plan. Written once, atomically.
+- `segments.jsonl`: one line per finished segment with the checksum of its file, appended and
+  synced; a line that was cut short by a crash is ignored.
+- `segment_000000.mkv` ...: the finished segments; a file gets this name when it is complete.
+- `lock`: held by the process that works on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..video import SEGMENT_SUFFIX, VideoError
+from ..video.errors import write_error
+from .lock import FileLock
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+FOLDER_SUFFIX = ".oasis"
+MANIFEST = "manifest.json"
+RECORDS = "segments.jsonl"
+LOCK = "lock"
+PIECE_BYTES = 1 << 20
+
+
+class JournalError(VideoError):
+    """The journal of an earlier run cannot be continued; one sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRecord:
+    """One finished segment."""
+
+    index: int
+    """Position among the job's segments."""
+    first_frame: int
+    """Number of its first frame in the clip."""
+    num_frames: int
+    """Frames it holds."""
+    sha256: str
+    """Of its file."""
+    tile_px: int
+    """Tile side in use when it was done; running out of memory makes it smaller."""
+    shot: int
+    """Number of its shot."""
+
+
+def journal_path(destination: Path) -> Path:
+    """The folder that holds the journal of an output."""
+    return destination.with_name(destination.name + FOLDER_SUFFIX)
+
+
+class Journal:
+    """The journal of one job, locked; use as a context manager.
+
+    Args:
+        folder: From `journal_path`.
+        identity: Everything that must be the same for segments to belong together, as JSON values:
+            named groups of named values.
+        is_fresh: Throw away what an earlier run left.
+
+    Raises:
+        JournalError: An earlier run was made with something else.
+        VideoError: Another process works on it, or the folder cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, identity: dict[str, dict[str, Any]], *, is_fresh: bool = False
+    ) -> None:
+        self.folder = folder
+        self.records: list[SegmentRecord] = []
+        """Finished segments whose files are intact, by index."""
+        self.plan: dict[str, Any] | None = None
+        """The plan that the earlier run followed."""
+        self.result: dict[str, Any] | None = None
+        """Fingerprint of the result, once it is complete."""
+        self._identity = {"format": {"number": FORMAT}, **identity}
+        with _writing(folder):
+            folder.mkdir(exist_ok=True)
+            self._lock = FileLock(folder / LOCK)
+        try:
+            if is_fresh:
+                self._remove_files()
+            self._read()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the journal. One without a finished segment has no use and is removed."""
+        if self._lock.path.exists() and not self.records and self.result is None:
+            self.remove()
+        self._lock.release()
+
+    def segment_path(self, index: int) -> Path:
+        """Where the file of a segment lies."""
+        return self.folder / f"segment_{index:06d}{SEGMENT_SUFFIX}"
+
+    def start(self, plan: dict[str, Any]) -> None:
+        """Write the manifest, unless an earlier run has."""
+        if self.plan is None:
+            self.plan = plan
+            self._write_manifest()
+
+    def record(self, record: SegmentRecord) -> None:
+        """Add a finished segment whose file is complete and synced."""
+        self._append({"segment": asdict(record)})
+        self.records = [r for r in self.records if r.index != record.index]
+        self.records.append(record)
+        self.records.sort(key=lambda r: r.index)  # a damaged one is done again later
+
+    def record_result(self, path: Path) -> None:
+        """Note the finished file before it gets its final name."""
+        self.result = file_fingerprint(path)
+        self._append({"result": self.result})
+
+    def remove(self) -> None:
+        """Remove the journal after success. Files that it did not make stay."""
+        self._remove_files()
+        if os.name == "nt":
+            self._lock.release()  # Windows does not remove what is open
+        self._lock.path.unlink(missing_ok=True)
+        try:
+            self.folder.rmdir()
+        except OSError:
+            logger.warning("%s holds files that are not ours and stays", self.folder)
+        self.records = []
+
+    # Reading
+
+    def _read(self) -> None:
+        manifest = self.folder / MANIFEST
+        if not manifest.exists():
+            self._remove_files()  # a crash before the manifest leaves nothing of value
+            return
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            identity, self.plan = found["identity"], found["plan"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise JournalError(
+                f"the journal {str(self.folder)!r} cannot be read ({error}); start over with "
+                "--fresh"
+            ) from error
+        if changes := _changes(identity, self._identity):
+            raise JournalError(
+                f"the unfinished run in {str(self.folder)!r} cannot be continued because "
+                f"{'; '.join(changes)}: use the same as before or start over with --fresh"
+            )
+        self._read_records()
+
+    def _read_records(self) -> None:
+        path = self.folder / RECORDS
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        records: dict[int, SegmentRecord] = {}
+        for line in lines[:-1]:
+            entry = _parse(line)
+            if entry is None:
+                logger.warning("%s has a damaged line, which is ignored", path)
+            elif "result" in entry:
+                self.result = entry["result"]
+            else:
+                record = SegmentRecord(**entry["segment"])
+                records[record.index] = record
+        intact = {index: record for index, record in records.items() if self._is_intact(record)}
+        self.records = [intact[index] for index in sorted(intact)]
+        if len(intact) < len(records):
+            self.result = None
+        if lines[-1] or len(intact) < len(records):
+            self._rewrite_records()
+
+    def _is_intact(self, record: SegmentRecord) -> bool:
+        path = self.segment_path(record.index)
+        if path.is_file() and file_sha256(path) == record.sha256:
+            return True
+        logger.warning(
+            "segment %d (frames %d to %d) is missing or damaged and is done again",
+            record.index,
+            record.first_frame,
+            record.first_frame + record.num_frames - 1,
+        )
+        path.unlink(missing_ok=True)
+        return False
+
+    # Writing
+
+    def _write_manifest(self) -> None:
+        content = {"identity": self._identity, "plan": self.plan}
+        self._write_atomically(MANIFEST, json.dumps(content, indent=1) + "\n")
+
+    def _rewrite_records(self) -> None:
+        entries = [{"segment": asdict(record)} for record in self.records]
+        entries += [{"result": self.result}] if self.result else []
+        self._write_atomically(RECORDS, "".join(json.dumps(e) + "\n" for e in entries))
+
+    def _write_atomically(self, name: str, text: str) -> None:
+        path, part = self.folder / name, self.folder / (name + ".part")
+        with _writing(path):
+            with part.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            sync_folder(self.folder)
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        path = self.folder / RECORDS
+        is_new = not path.exists()
+        with _writing(path):
+            with path.open("ab") as file:
+                start = file.tell()
+                try:
+                    file.write(json.dumps(entry).encode() + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    # A full disk must not leave half a line that the next one would join.
+                    os.ftruncate(file.fileno(), start)
+                    raise
+            if is_new:
+                sync_folder(self.folder)
+
+    def _remove_files(self) -> None:
+        ours = (MANIFEST, RECORDS, "segment_", "result.")
+        for path in self.folder.iterdir():
+            if path.is_file() and path.name.startswith(ours):
+                path.unlink()
+        self.records, self.plan, self.result = [], None, None
+
+
+def file_fingerprint(path: Path) -> dict[str, Any]:
+    """What identifies a file without reading all of it: size, time, and a hash of both ends."""
+    status = path.stat()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(PIECE_BYTES))
+        file.seek(max(0, status.st_size - PIECE_BYTES))
+        digest.update(file.read(PIECE_BYTES))
+    return {
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "sha256_of_ends": digest.hexdigest(),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a whole file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder survive a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # some network file systems cannot
+        logger.debug("syncing %s: %s", folder, error)
+    finally:
+        os.close(descriptor)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and entry.keys() & {"segment", "result"} else None
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two identities, in words."""
+    if before.get("format") != now["format"]:
+        return [f"its format is {before.get('format')}, this version writes {now['format']}"]
+    changes = []
+    for group, values in now.items():
+        earlier = before.get(group, {})
+        if group == "source" and earlier != values:
+            changes.append("the source file has changed")
+            continue
+        changes += [
+            f"{group} {name} was {earlier.get(name)!r} and is {value!r}"
+            for name, value in values.items()
+            if earlier.get(name) != value
+        ]
+    return changes
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn the system's errors into the file layer's sentence."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except OSError as error:
+        raise write_error(path, error) from error
