@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import logging
+from pathlib import Path
 
 import av
+
+log = logging.getLogger(__name__)
 
 AV_ERRORS: tuple[type[BaseException], ...] = (av.error.FFmpegError, OSError, ValueError)
 """What a failing PyAV call can raise: FFmpeg's codes, the system's, and refused arguments."""
@@ -35,3 +39,15 @@ def write_error(path: object, error: BaseException) -> VideoError:
     else:
         remedy = "check the folder and the free space on its disk"
     return VideoError(f"{str(path)!r} could not be written ({reason(error)}); {remedy}")
+
+
+def discard(path: Path) -> None:
+    """Remove a half-written file while its error is being raised; what fails here is only logged.
+
+    Args:
+        path: a temporary file of ours, which need not exist.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.debug("%s stays: %s", path, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import av
 
-from .errors import AV_ERRORS, VideoError, write_error
+from .errors import AV_ERRORS, VideoError, discard, write_error
 from .passthrough import Passthrough, add_streams, copy_chapters, copy_metadata, lost_metadata
 from .source import open_video
 from .spec import EncodeSpec
@@ -65,6 +66,10 @@ def check_destination(destination: str | Path, codec: str) -> str:
         raise VideoError(f"{str(path)!r} is a folder; name a file in it")
     if not path.parent.is_dir():
         raise VideoError(f"the folder {str(path.parent)!r} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise VideoError(
+            f"the folder {str(path.parent)!r} is not writable; choose a folder you may write to"
+        )
     return muxer
 
 
@@ -108,14 +113,10 @@ def mux(
         report = job.run(None if source is None else Path(source))
         sync(part)
         part.replace(target)
-    except VideoError:
-        part.unlink(missing_ok=True)
-        raise
-    except AV_ERRORS as error:
-        part.unlink(missing_ok=True)
-        raise write_error(target, error) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        discard(part)
+        if isinstance(error, AV_ERRORS) and not isinstance(error, VideoError):
+            raise write_error(target, error) from error
         raise
     return report
 
@@ -138,6 +139,7 @@ class _Job:
         self._part = part
         self._muxer = muxer
         self._metadata = metadata
+        self._moved_s = Fraction(0)
 
     def run(self, source_path: Path | None) -> MuxReport:
         if source_path is None:
@@ -148,6 +150,7 @@ class _Job:
             beside = self._write(source_path, (source, film))
             with av.open(str(self._part.absolute()), metadata_errors="replace") as written:
                 beside.dropped += lost_metadata(source, written)
+                beside.kept += self._moved(written)
         return MuxReport(kept=tuple(beside.kept), dropped=tuple(beside.dropped))
 
     def _write(
@@ -165,7 +168,7 @@ class _Job:
                 picture = self._add_picture(output, first.streams.video[0])
                 if opened is not None:
                     source, film = opened
-                    shift = self._shift(source)
+                    shift = self._moved_s = self._shift(source)
                     beside = add_streams(source, film.index, output)
                     copy_metadata(source, film, output, picture)
                     copy_chapters(source, output, shift, beside)
@@ -179,6 +182,16 @@ class _Job:
             for packet in heapq.merge(coded, extra, key=_decoding_time):
                 output.mux(packet)
         return beside
+
+    def _moved(self, written: av.container.InputContainer) -> list[str]:
+        """Return a line if the muxer moved all times: AAC starts before 0, Matroska cannot."""
+        stream = written.streams.video[0]
+        first = next(p for p in written.demux(stream) if p.size)
+        wanted = self._timeline.pts[0] * self._timeline.time_base + self._moved_s
+        moved = first.pts * stream.time_base - wanted
+        if abs(moved) < Fraction(1, 1000):
+            return []
+        return [f"times, all moved by {float(moved):.3f} s: this container has none below 0"]
 
     def _options(self, movie_timescale: int) -> dict[str, str]:
         # bitexact: no random ids, no version strings, so that the same input gives the same file.

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 # The muxer writes its own; a stale value would be a lie about the new picture.
 _CONTAINER_KEYS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 _PICTURE_KEYS = ("rotate", "encoder", "duration", "bps", "number_of_", "_statistics", "source_id")
-_PICTURE_TYPES = {"png": "image/png", "mjpeg": "image/jpeg"}
+_PICTURE_TYPES = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}
 
 
 @dataclass(slots=True)
@@ -45,7 +45,12 @@ class Passthrough:
             return
         try:
             for packet in source.demux(streams):
-                if packet.size == 0 or (packet.dts is None and packet.pts is None):
+                if packet.size == 0:
+                    continue
+                if packet.stream.type == "video":  # a cover picture has no time
+                    packet.pts = packet.dts = 0
+                elif packet.pts is None and packet.dts is None:
+                    log.warning("%s: a packet without a time is left out of the copy", path.name)
                     continue
                 ticks = round(shift / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts + ticks
@@ -75,7 +80,9 @@ def add_streams(
     # Attachments are written by Matroska in any order; sound first is what players expect.
     order = {"audio": 0, "subtitle": 1, "video": 2}
     for stream in sorted(source.streams, key=lambda s: (order.get(s.type, 3), s.index)):
-        if stream.index == film_index:
+        # An MP4's chapter titles are a data track too; they are written anew with the chapters.
+        handler = stream.metadata.get("handler_name", "")
+        if stream.index == film_index or (stream.type == "data" and handler == "SubtitleHandler"):
             continue
         name = describe_stream(stream)
         try:
@@ -105,11 +112,11 @@ def _add_stream(
         return "only the first video track is upscaled, further ones are left out"
     if stream.type == "video" and is_matroska:
         codec = stream.codec_context.name if stream.codec_context else ""
-        return "cover pictures are not written to Matroska yet" if codec else "unknown picture type"
-    if stream.type == "data" and stream.metadata.get("handler_name", "").startswith(
-        "SubtitleHandler"
-    ):
-        return "the chapter titles' track is written anew with the chapters"
+        kind = _PICTURE_TYPES.get(codec)
+        if kind is None:
+            return "Matroska holds PNG and JPEG covers only"
+        name = {"filename": f"cover.{kind[0]}", "mimetype": kind[1]}
+        return _add_attachment(output, name, _picture_bytes(stream), is_matroska=True)
     if stream.type == "data" and is_matroska:
         return "Matroska has no data tracks"
     if stream.codec_context is None and stream.type != "data":
@@ -140,6 +147,13 @@ def _add_attachment(
     return None
 
 
+def _picture_bytes(stream: av.stream.Stream) -> bytes:
+    """Return a cover picture's file; the source is opened again, its own reading has not begun."""
+    with av.open(stream.container.name) as source:
+        packets = source.demux(source.streams[stream.index])
+        return next((bytes(packet) for packet in packets if packet.size), b"")
+
+
 def _container_name(output: av.container.OutputContainer) -> str:
     return {"matroska": "Matroska", "mov": "MOV"}.get(
         output.format.name, output.format.name.upper()
@@ -156,6 +170,7 @@ def copy_metadata(
     for key, value in source.metadata.items():
         if key.lower() not in _CONTAINER_KEYS:
             output.metadata[key] = value
+    picture.disposition = film.disposition.value
     for key, value in film.metadata.items():
         if not key.lower().startswith(_PICTURE_KEYS):
             picture.metadata[key] = value
@@ -175,10 +190,12 @@ def copy_chapters(
         shift: seconds to add to every time.
         result: gets the line.
     """
-    if not hasattr(source, "chapters"):  # PyAV before 15: it cannot even tell whether there are any
-        result.dropped.append(
-            f"chapters, if any: PyAV {av.__version__} cannot read them; a newer one can"
-        )
+    if not hasattr(source, "chapters"):  # PyAV before 15; its dump of the file mentions them
+        num_chapters = source.dumps_format().count("Chapter #")
+        if num_chapters:
+            result.dropped.append(
+                f"{num_chapters} chapters: PyAV {av.__version__} cannot copy them; a newer one can"
+            )
         return
     chapters = source.chapters()
     if not chapters:

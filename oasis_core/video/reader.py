@@ -151,6 +151,7 @@ class VideoReader:
         end_pts = self._claimed_end()
         packets = self._container.demux(self._stream)
         while True:
+            is_last = False
             try:
                 packet = next(packets, None)
                 if packet is None:
@@ -162,23 +163,35 @@ class VideoReader:
                     end_pts = max(end_pts, packet.pts + packet.duration)
                 frames = packet.decode()
             except AV_ERRORS as error:
-                raise VideoError(
-                    f"{str(self.path)!r} cannot be decoded after frame {self._num_decoded} "
-                    f"({self._time(self._last_pts)}): {reason(error)}; repair the file or cut it "
-                    "there"
-                ) from error
+                frames, is_last = self._give_up(error), True
             for frame in frames:
                 self._stamp(frame)
                 self._note_damage(frame)
                 self._num_decoded += 1
                 yield frame
+            if is_last:
+                break
         if self._last_pts is not None:
             remaining = end_pts - self._last_pts
             self._last_duration = remaining if remaining > 0 else self._ticks_per_frame
         self._check_count()
 
+    def _give_up(self, error: BaseException) -> list[av.VideoFrame]:
+        """Say where decoding stopped; return what the decoder still holds if that is to be enough."""
+        where = "before its first frame"
+        if self._num_decoded:
+            where = f"after frame {self._num_decoded - 1} ({self._time(self._last_pts)})"
+        text = f"{str(self.path)!r} cannot be decoded {where}: {reason(error)}"
+        if not self._allow_truncated:
+            raise VideoError(f"{text}; repair the file or cut it there") from error
+        log.warning("%s; the rest is left out", text)
+        try:
+            return self._stream.decode(None)
+        except AV_ERRORS:
+            return []
+
     def _claimed_end(self) -> int:
-        """Return when the picture ends by the index of an MP4; its packets' durations are no help.
+        """Return when the picture ends by an MP4's index; its packets' durations are no help.
 
         They are distances between decoding times, another thing with B-frames and a variable rate.
         """

@@ -87,11 +87,13 @@ def _unreadable(path: Path, error: BaseException) -> VideoError:
 
 def _film(path: Path, container: av.container.InputContainer) -> av.VideoStream:
     films = [s for s in container.streams.video if not is_picture(s)]
-    if not films or container.format.name == "tty":  # "tty" renders any .txt file as ANSI art
-        has = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
-        has = "only a cover picture and sound" if container.streams.video and not films else has
+    if container.format.name == "tty":  # FFmpeg plays any .txt file as ANSI art
+        raise VideoError(f"{str(path)!r} is a text file; give a video file")
+    if not films:
+        kinds = {"cover picture" if s.type == "video" else s.type for s in container.streams}
         raise VideoError(
-            f"{str(path)!r} has no video stream (found: {has}); give a file with a picture"
+            f"{str(path)!r} has no video stream (found: {', '.join(sorted(kinds)) or 'nothing'}); "
+            "give a file with a moving picture"
         )
     stream = films[0]
     context = stream.codec_context

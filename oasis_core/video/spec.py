@@ -80,6 +80,11 @@ class EncodeSpec:
             )
         if self.width < 1 or self.height < 1:
             raise VideoError(f"size must be at least 1x1, got {self.width}x{self.height}")
+        if self.frame_rate <= 0 or self.time_base <= 0 or self.sample_aspect_ratio <= 0:
+            raise VideoError(
+                "frame_rate, time_base and sample_aspect_ratio must be positive, got "
+                f"{self.frame_rate}, {self.time_base}, {self.sample_aspect_ratio}"
+            )
         if self.crf is not None and not 0 <= self.crf <= 51:
             raise VideoError(f"crf must be from 0 to 51, got {self.crf}")
 

@@ -19,7 +19,7 @@ import av
 import numpy as np
 
 from .color import FULL, FromRgb, resolve_matrix
-from .errors import AV_ERRORS, VideoError, write_error
+from .errors import AV_ERRORS, VideoError, discard, write_error
 from .spec import CODECS, EncodeSpec, check_encoder, encoder_options
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class SegmentWriter:
                 container.close()
             except AV_ERRORS as error:  # what made us discard it is being raised already
                 log.debug("closing %s: %s", self._part, error)
-        self._part.unlink(missing_ok=True)
+        discard(self._part)
 
 
 def sync(path: Path) -> None:
