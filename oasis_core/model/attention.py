@@ -140,6 +140,27 @@ def choose_backend(num_tokens: int, device: torch.device) -> str:
     return "halo"
 
 
+def attention_flops(grid: Grid, counts: tuple[int, int, int], head_size: int, window: Grid) -> int:
+    """Floating-point operations of one layer's attention, from the true clipped mask sizes.
+
+    Args:
+        grid: Tokens (t, h, w).
+        counts: Heads that are global, intra-frame and window.
+        head_size: Channels of one head.
+        window: Box (t, h, w) in tokens.
+
+    Returns:
+        Two operations per multiply-add of both products; softmax and projections not included.
+    """
+    t, h, w = grid
+    pairs_window = 1
+    for size, extent in zip(grid, window, strict=True):
+        radius = extent // 2
+        pairs_window *= sum(min(size - 1, i + radius) - max(0, i - radius) + 1 for i in range(size))
+    pairs = ((t * h * w) ** 2, t * (h * w) ** 2, pairs_window)
+    return 4 * head_size * sum(n * pair for n, pair in zip(counts, pairs, strict=True))
+
+
 @functools.lru_cache(maxsize=1)
 def _flex_failures() -> list[str]:
     """Why flex failed in this process; kept so that it is tried, and reported, only once."""

@@ -181,7 +181,7 @@ def measure_distances(
     Args:
         model: An `OasisModel`, meant to be routed all-global: a head that is already local is
             measured by what it would attend to, on inputs that its locality has shaped.
-        clips: Videos `b 3 t h w` in [0, 1], all of one size.
+        clips: Videos `b 3 t h w` in [0, 1], all of one size, a multiple of the token stride.
         window: Box (t, h, w) in tokens.
         seed: Seed of the sampled queries.
         num_queries: Queries sampled per layer and clip.
@@ -217,7 +217,8 @@ def measure_distances(
             layer.attention_observer = functools.partial(observe, index)
         with torch.inference_mode():
             for done, clip in enumerate(clips, start=1):
-                model(clip.to(device))
+                # The decoder comes after the attention, and the large preset has none.
+                model.transformer(clip.to(device))
                 if on_progress is not None:
                     on_progress(done)
     finally:
@@ -266,9 +267,9 @@ def _pattern_masks(
     _, h, w = grid
     query = torch.stack([queries // (h * w), queries // w % h, queries % w])
     key = torch.stack([keys // (h * w), keys // w % h, keys % w])
-    offset = (rearrange(query, "axis q -> axis q 1") - rearrange(key, "axis n -> axis 1 n")).abs()
+    offset = (rearrange(query, "a q -> a q 1") - rearrange(key, "a n -> a 1 n")).abs()
     radius = torch.tensor([size // 2 for size in window], device=queries.device)
-    return offset[0] == 0, (offset <= rearrange(radius, "axis -> axis 1 1")).all(dim=0)
+    return offset[0] == 0, (offset <= rearrange(radius, "a -> a 1 1")).all(dim=0)
 
 
 def _masked_logsumexp(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

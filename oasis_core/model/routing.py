@@ -287,7 +287,7 @@ def calibrate(
 
     Args:
         model: An `OasisModel`, meant to be routed all-global (see `measure_distances`).
-        clips: Videos `b 3 t h w` in [0, 1], all of one size.
+        clips: Videos `b 3 t h w` in [0, 1], all of one size, a multiple of the token stride.
         seed: Seed of the sampled queries; the same seed and clips give the same routing.
         num_queries: Queries sampled per layer and clip.
         quotas: Heads to make "window" and "intra"; the others stay global. With neither quotas

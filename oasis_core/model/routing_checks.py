@@ -82,6 +82,6 @@ def check_rule(rule: Any) -> None:
         is_small = False
     if not isinstance(rule, dict) or not is_small:
         raise ValueError(
-            f"routing rule must be a JSON object of at most {MAX_RULE_CHARS} characters with finite "
-            f"numbers, got {rule!r:.60}"
+            f"routing rule must be a JSON object of at most {MAX_RULE_CHARS} characters with "
+            f"finite numbers, got {rule!r:.60}"
         )

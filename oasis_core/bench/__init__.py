@@ -1,0 +1,1 @@
+"""Measurements of speed: what `oasis bench` prints."""
