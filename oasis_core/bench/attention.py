@@ -88,10 +88,10 @@ def bench_attention(
 
 def _fastest(run: Callable[[], torch.Tensor], device: torch.device, num_repeats: int) -> float:
     def finish() -> None:
-        if device.type != "cpu":
-            torch.accelerator.synchronize() if hasattr(torch, "accelerator") else (
-                torch.cuda.synchronize()
-            )
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
 
     times = []
     with torch.inference_mode():
