@@ -6,4 +6,63 @@ n tokens, d model width, k heads. Video tensors are ``b c t h w``, float, in [0,
 Source: OASIS, arXiv 2509.23980.
 """
 
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .upscale import UpscaleReport, VideoUpscaler
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "calibrate", "degrade", "load", "upscale_file"]
+
+
+# Each function imports what it needs when it is called: importing this package costs nothing, which
+# ComfyUI's start and the shell's `--help` rely on.
+def load(
+    model: str | os.PathLike[str] = "oasis-tiny", device: str = "auto", dtype: str = "auto"
+) -> VideoUpscaler:
+    """Load a model and make it ready.
+
+    Args:
+        model: Name of a bundled model or path of an oasis checkpoint.
+        device: "auto" (CUDA, then MPS, then the CPU) or a torch device.
+        dtype: "auto" (a probe decides), "float32", "bfloat16" or "float16".
+
+    Raises:
+        ValueError: The model, device or dtype cannot be used.
+    """
+    from .checkpoint import load_checkpoint, resolve_model
+    from .upscale import VideoUpscaler
+
+    return VideoUpscaler(load_checkpoint(resolve_model(model)).model, device=device, dtype=dtype)
+
+
+def upscale_file(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | VideoUpscaler = "oasis-tiny",
+    **options: Any,
+) -> UpscaleReport:
+    """Upscale a video file; see `oasis_core.upscale.upscale_file` for the options."""
+    from .upscale import VideoUpscaler
+    from .upscale import upscale_file as run
+
+    upscaler = model if isinstance(model, VideoUpscaler) else load(model)
+    return run(source, destination, upscaler=upscaler, **options)
+
+
+def degrade(*args: Any, **options: Any) -> Any:
+    """Make a low-quality copy of a clip; see `oasis_core.degradation.degrade`."""
+    from .degradation import degrade as run
+
+    return run(*args, **options)
+
+
+def calibrate(*args: Any, **options: Any) -> Any:
+    """Measure a model's heads and route them; see `oasis_core.model.routing.calibrate`."""
+    from .model.routing import calibrate as run
+
+    return run(*args, **options)

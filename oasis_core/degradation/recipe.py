@@ -1,10 +1,12 @@
 """Recipes: which operators run, in which order, with which parameters.
 
 A recipe is drawn from a seed first and applied afterwards, so it can be printed, stored and run
-again. Ranges are those of the RealBasicVSR pipeline unless a comment says otherwise.
+again. The order of operators, their kinds and shares are RealBasicVSR's. The ranges of resize,
+noise and JPEG are DLoRAL's milder ones: RealBasicVSR's own leave so little of a clip that a network
+trained on them for fidelity learns to blur.
 
-Source: RealBasicVSR, arXiv 2111.12704; Real-ESRGAN, arXiv 2107.10833; OASIS, arXiv 2509.23980
-(temporally consistent and inconsistent settings).
+Source: RealBasicVSR, arXiv 2111.12704; DLoRAL, arXiv 2506.15591; Real-ESRGAN, arXiv 2107.10833;
+OASIS, arXiv 2509.23980 (temporally consistent and inconsistent settings).
 """
 
 from __future__ import annotations
@@ -27,15 +29,17 @@ _ISOTROPIC = (True, False, True, False, True, False)
 _KERNEL_SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027)
 _SINC_SHARE = 0.1
 _RESIZE_SHARES = ((0.2, 0.7, 0.1), (0.3, 0.4, 0.3))
-_RESIZE_RANGES = ((0.15, 1.5), (0.3, 1.2))
+_RESIZE_RANGES = ((0.3, 1.5), (0.6, 1.2))
 _SIGMA_RANGES = ((0.2, 3.0), (0.2, 1.5))
-_NOISE_RANGES = ((1.0, 30.0), (1.0, 25.0))
-_POISSON_RANGES = ((0.05, 3.0), (0.05, 2.5))
-_JPEG_RANGE = (30.0, 95.0)
+_NOISE_RANGES = ((1.0, 15.0), (1.0, 12.0))
+_POISSON_RANGES = ((0.05, 2.0), (0.05, 1.0))
+_JPEG_RANGES = ((60.0, 95.0), (60.0, 100.0))
+_SECOND_BLUR_SHARE = 0.5
+_FIRST_CODEC_SHARE = 0.5
 _CODECS = ("libx264", "libx264", "mpeg4")
 # Constant quality in place of RealBasicVSR's bits per frame, which depend on the picture size.
-_CRF_RANGE = (16.0, 36.0)
-_QUANTISER_RANGE = (2.0, 12.0)
+_CRF_RANGE = (16.0, 32.0)
+_QUANTISER_RANGE = (2.0, 8.0)
 # Share of its range that a parameter may move per frame in the inconsistent setting. RealBasicVSR
 # walks so slowly that 32 frames hardly differ; a tenth makes the change visible within a segment.
 _WALK_SHARE = 0.1
@@ -120,8 +124,8 @@ def _draw_noise(draw: _Drawer, order: int) -> Step:
     return Step(operator="poisson", params={"scale": scale, "gray": is_gray})
 
 
-def _draw_jpeg(draw: _Drawer) -> Step:
-    return Step(operator="jpeg", params={"quality": draw.sequence(*_JPEG_RANGE)})
+def _draw_jpeg(draw: _Drawer, order: int) -> Step:
+    return Step(operator="jpeg", params={"quality": draw.sequence(*_JPEG_RANGES[order])})
 
 
 def _draw_codec(draw: _Drawer) -> Step:
@@ -167,10 +171,12 @@ def draw_recipe(
             noise,
         )
     steps = [_draw_blur(draw, 0), _draw_resize(draw, 0), _draw_noise(draw, 0)]
-    steps += [_draw_jpeg(draw), _draw_codec(draw)]
-    if draw.happens(0.8):
+    steps.append(_draw_jpeg(draw, 0))
+    if draw.happens(_FIRST_CODEC_SHARE):
+        steps.append(_draw_codec(draw))
+    if draw.happens(_SECOND_BLUR_SHARE):
         steps.append(_draw_blur(draw, 1))
-    steps += [_draw_resize(draw, 1), _draw_noise(draw, 1), _draw_jpeg(draw)]
+    steps += [_draw_resize(draw, 1), _draw_noise(draw, 1), _draw_jpeg(draw, 1)]
     last = operators.RESIZE_MODES[draw.index((1.0, 1.0, 1.0))]
     final_group = [Step(operator="resize", params={"factor": None, "mode": last})]
     if draw.happens(0.8):
@@ -219,23 +225,22 @@ def _apply_step(
 
 
 def apply_recipe(
-    clip: Tensor, steps: tuple[Step, ...], *, scale: float, generator: torch.Generator
+    clip: Tensor, steps: tuple[Step, ...], *, size: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
     """Run drawn steps on a clip.
 
     Args:
         clip: `t 3 h w`, float32 in [0, 1].
         steps: From `draw_recipe`, for as many frames.
-        scale: The factor the steps were drawn for.
+        size: (height, width) of the result.
         generator: Source of the noise.
 
     Returns:
-        `t 3 (h / scale) (w / scale)`, rounded to 8-bit levels.
+        `t 3 height width`, rounded to 8-bit levels.
     """
     sharp_size = tuple(clip.shape[-2:])
-    target_size = tuple(max(1, round(n / scale)) for n in sharp_size)
     for step in steps:
-        clip = _apply_step(clip, step, sharp_size, target_size, generator)
+        clip = _apply_step(clip, step, sharp_size, size, generator)
     return (clip.clamp(0, 1) * 255).round() / 255
 
 
@@ -258,5 +263,6 @@ def degrade(
     """
     generator = torch.Generator().manual_seed(seed)
     steps = draw_recipe(preset, num_frames=len(clip), scale=scale, generator=generator)
-    degraded = apply_recipe(clip, steps, scale=scale, generator=generator)
+    size = tuple(max(1, round(n / scale)) for n in clip.shape[-2:])
+    degraded = apply_recipe(clip, steps, size=size, generator=generator)
     return degraded, [asdict(step) for step in steps]

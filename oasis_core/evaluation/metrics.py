@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 SSIM_WINDOW = 11
@@ -109,8 +108,3 @@ def warping_error(clip: Tensor, flows: list[tuple[Tensor, Tensor]]) -> float:
 def to_uint8(clip: Tensor) -> Tensor:
     """Round to 8-bit levels and return to [0, 1]: metrics are taken on what a file would hold."""
     return (clip.clamp(0, 1) * 255).round() / 255
-
-
-def frames_first(video: Tensor) -> Tensor:
-    """`1 3 t h w` to `t 3 h w`."""
-    return rearrange(video, "1 c t h w -> t c h w")

@@ -165,7 +165,8 @@ def _make_sample(
     scale = float(_draw_share(stage.scales, generator))
     preset = _draw_share(stage.degradations, generator)
     steps = draw_recipe(preset, num_frames=stage.num_frames, scale=scale, generator=generator)
-    degraded = apply_recipe(truth, steps, scale=scale, generator=generator)
+    size = (round(side / scale),) * 2
+    degraded = apply_recipe(truth, steps, size=size, generator=generator)
     resized = F.interpolate(
         degraded, size=(side, side), mode="bicubic", antialias=True, align_corners=False
     )

@@ -56,8 +56,14 @@ class Trainer:
         return model.to(self.device, memory_format=torch.channels_last)
 
     def _new_optimizer(self) -> torch.optim.AdamW:
+        named = dict(self.model.named_parameters())
+        slow = [name for name in named if name.startswith("transformer.") and ".stem." not in name]
+        groups = [
+            {"params": [named[name] for name in slow], "rate": self.config.transformer_rate},
+            {"params": [x for name, x in named.items() if name not in slow], "rate": 1.0},
+        ]
         return torch.optim.AdamW(
-            self.model.parameters(),
+            groups,
             lr=0.0,
             betas=(0.9, 0.99),
             weight_decay=self.config.weight_decay,
@@ -87,7 +93,7 @@ class Trainer:
         """
         resized, truth = resized.to(self.device), truth.to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = group["rate"] * self.learning_rate()
         use_bf16 = self.config.autocast_bf16
         with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16):
             residual = self.model(resized)

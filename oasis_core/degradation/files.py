@@ -1,0 +1,130 @@
+"""Degrading video files piece by piece, so that memory does not grow with their length."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from ..video import EncodeSpec, SegmentWriter, VideoFrame, VideoReader, check_destination, mux
+from .recipe import DegradationError, Step, apply_recipe, draw_recipe
+
+CHUNK_FRAMES = 32
+MIN_SIDE_PX = 8
+
+
+def slice_steps(steps: tuple[Step, ...], start: int, stop: int) -> tuple[Step, ...]:
+    """The steps of frames start to stop of a clip: per-frame parameters are cut to them."""
+
+    def cut(value: Any) -> Any:
+        return value[start:stop] if isinstance(value, list) and len(value) > 1 else value
+
+    return tuple(
+        replace(step, params={key: cut(value) for key, value in step.params.items()})
+        for step in steps
+    )
+
+
+def _count_frames(source: Path) -> int:
+    with VideoReader(source) as reader:
+        return sum(1 for _ in reader)
+
+
+def _chunks(reader: VideoReader) -> Iterator[list[VideoFrame]]:
+    frames = iter(reader)
+    while chunk := list(itertools.islice(frames, CHUNK_FRAMES)):
+        yield chunk
+
+
+def _degrade_chunk(
+    frames: list[VideoFrame],
+    steps: tuple[Step, ...],
+    size: tuple[int, int],
+    generator: torch.Generator,
+) -> np.ndarray:
+    """Degrade frames to `t h w 3` uint8 of the given (height, width)."""
+    pixels = np.stack([frame.pixels for frame in frames])
+    clip = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
+    clip = rearrange(clip, "t h w c -> t c h w").contiguous()
+    degraded = apply_recipe(clip, steps, size=size, generator=generator)
+    return (
+        rearrange((degraded * 255).round().to(torch.uint8), "t c h w -> t h w c")
+        .contiguous()
+        .numpy()
+    )
+
+
+def degrade_file(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    preset: str = "consistent",
+    scale: float = 4,
+    seed: int = 0,
+    overwrite: bool = False,
+    on_progress: Callable[[float, float], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Write a low-quality copy of a video, its sound untouched; the same for the same seed.
+
+    Args:
+        source: A video file.
+        destination: Ends in .mp4, .mkv or .mov; appears complete or not at all.
+        preset: "light", "consistent" or "inconsistent".
+        scale: Factor by which the picture gets smaller, in [1, 16]; sizes are rounded to even
+            numbers.
+        seed: Any integer >= 0.
+        overwrite: Replace an existing destination.
+        on_progress: Called with (frames done, frames in all).
+
+    Returns:
+        The drawn steps as JSON values.
+
+    Raises:
+        DegradationError: A request that cannot be met.
+        VideoError: A file that cannot be read or written.
+    """
+    source, destination = Path(source), Path(destination)
+    check_destination(destination, "h264")
+    if destination.exists() and not overwrite:
+        raise DegradationError(f"{destination} exists; add --overwrite to replace it")
+    if seed < 0:
+        raise DegradationError(f"seed must be at least 0, got {seed}")
+    num_frames = _count_frames(source)
+    generator = torch.Generator().manual_seed(seed)
+    steps = draw_recipe(preset, num_frames=num_frames, scale=scale, generator=generator)
+    with (
+        VideoReader(source) as reader,
+        tempfile.TemporaryDirectory(dir=destination.parent, prefix=".oasis-degrade-") as folder,
+    ):
+        info = reader.info
+        width, height = (2 * round(n / scale / 2) for n in (info.width, info.height))
+        if min(width, height) < MIN_SIDE_PX:
+            raise DegradationError(
+                f"scale {scale} would make {info.width}x{info.height} smaller than "
+                f"{MIN_SIDE_PX} px; use a smaller one"
+            )
+        # The damage is already in the pixels: the file itself is written at high quality.
+        spec = EncodeSpec.from_source(
+            info, codec="h264", width=width, height=height, crf=10, bit_depth=8
+        )
+        segment = Path(folder) / "0.mkv"
+        done = 0
+        with SegmentWriter(segment, spec) as writer:
+            for chunk in _chunks(reader):
+                piece = slice_steps(steps, done, done + len(chunk))
+                pixels = _degrade_chunk(chunk, piece, (height, width), generator)
+                for frame, image in zip(chunk, pixels, strict=True):
+                    writer.write(image, frame.pts, frame.duration)
+                done += len(chunk)
+                if on_progress:
+                    on_progress(done, num_frames)
+        mux([segment], source, destination, spec)
+    return [asdict(step) for step in steps]
