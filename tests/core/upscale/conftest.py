@@ -1,6 +1,7 @@
 """Small real models of the engine's contract: any module with a config and a residual."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import pytest
 import torch
@@ -76,3 +77,56 @@ def clip():
         return (video + 0.1 * (noise - 0.5)).clamp(0, 1)
 
     return build
+
+
+@pytest.fixture
+def write_video(tmp_path):
+    """Write a small film of textured shots, lossless, with uneven timestamps and a sound."""
+    import av
+    import numpy as np
+
+    def write(name="in.mkv", lengths=(9,), height=24, width=32, noise=True):
+        path = tmp_path / name
+        stream_of = np.random.default_rng(0)
+        with av.open(str(path), "w") as container:
+            video = container.add_stream("ffv1", rate=25)
+            video.width, video.height, video.pix_fmt = width, height, "bgr0"
+            video.codec_context.time_base = Fraction(1, 50)
+            audio = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+            index = 0
+            for shot, length in enumerate(lengths):
+                coarse = stream_of.integers(0, 256, (height // 4, width // 4, 3), np.int64)
+                base = np.kron(coarse, np.ones((4, 4, 1), np.int64)) // (1 + shot)
+                for t in range(length):
+                    grain = stream_of.integers(-9, 10, base.shape) if noise else 0
+                    pixels = np.clip(np.roll(base, t, axis=1) + grain, 0, 255).astype(np.uint8)
+                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    frame.pts = index * 2 + (index % 3 == 0)
+                    frame.time_base = Fraction(1, 50)
+                    container.mux(video.encode(frame))
+                    index += 1
+            container.mux(video.encode(None))
+            tone = (np.sin(np.arange(8000) / 9) * 9000).astype(np.int16)[None]
+            sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+            sound.sample_rate, sound.pts = 8000, 0
+            container.mux(audio.encode(sound))
+            container.mux(audio.encode(None))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def read_video():
+    """Read all frames of a file as `t h w 3` and their times in seconds."""
+    import numpy as np
+
+    from oasis_core.video import VideoReader
+
+    def read(path):
+        with VideoReader(path) as reader:
+            frames = list(reader)
+            times = [float(frame.pts * reader.info.time_base) for frame in frames]
+        return np.stack([frame.pixels for frame in frames]), times
+
+    return read

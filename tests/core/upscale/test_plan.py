@@ -1,0 +1,91 @@
+import dataclasses
+
+import pytest
+import torch
+
+from oasis_core.upscale import VideoUpscaler
+from oasis_core.upscale import plan as planning
+from oasis_core.upscale.memory import _free_under, free_bytes, peak_rss_bytes
+
+CPU = torch.device("cpu")
+GIB = 1 << 30
+
+
+@pytest.fixture
+def workload():
+    return planning.Workload(
+        source_width=480,
+        source_height=270,
+        width=1920,
+        height=1080,
+        bytes_per_channel=1,
+        stride=(1, 16, 16),
+        model_bytes=40.0,
+        sample_bytes=2,
+    )
+
+
+def plan_with(workload, free, monkeypatch, **arguments):
+    monkeypatch.setattr(planning, "free_bytes", lambda device: free)
+    return planning.make_plan(workload, CPU, **arguments)
+
+
+def test_more_memory_never_plans_less(workload, monkeypatch):
+    sizes = [plan_with(workload, free * GIB, monkeypatch) for free in (1, 2, 4, 8, 64)]
+    costs = [
+        planning._relative_cost(workload, p.tile_px, p.segment_frames, p.halo_frames) for p in sizes
+    ]
+    assert costs == sorted(costs, reverse=True)
+    assert sizes[0].tile_px * sizes[0].segment_frames < sizes[-1].tile_px * sizes[-1].segment_frames
+    assert all(p.estimated_bytes <= p.free_bytes * 0.5 for p in sizes)
+
+
+def test_fixed_values_are_kept(workload, monkeypatch):
+    plan = plan_with(workload, 8 * GIB, monkeypatch, tile_px=256, segment_frames=5, halo_frames=2)
+    assert (plan.tile_px, plan.segment_frames, plan.halo_frames) == (256, 5, 2)
+    assert plan.num_tiles > 1
+
+
+def test_short_clips_are_one_segment(workload, monkeypatch):
+    assert plan_with(workload, 8 * GIB, monkeypatch, num_frames=3).segment_frames == 3
+
+
+def test_absurd_sizes_are_refused_with_the_numbers(workload, monkeypatch):
+    workload = dataclasses.replace(workload, width=30000, height=30000)
+    with pytest.raises(ValueError, match=r"30000x30000 needs at least \d+\.\d GiB .* 4\.0 GiB"):
+        plan_with(workload, 4 * GIB, monkeypatch)
+
+
+def test_a_plan_says_itself_in_one_line(workload, monkeypatch):
+    text = str(plan_with(workload, 8 * GIB, monkeypatch))
+    assert "\n" not in text
+    assert "GiB free" in text
+
+
+def test_measured_bytes_are_those_of_the_live_tensors(conv_model):
+    """Input 12, stem 2 twice (ReLU), head 12 and its reshaped copy 12: what the module holds."""
+    measured = planning.measure_model_bytes(conv_model, CPU, torch.float32)
+    assert 24 <= measured <= 48
+
+
+def test_estimate_is_above_what_a_segment_really_takes(conv_model, clip):
+    upscaler = VideoUpscaler(conv_model, device="cpu", dtype="float32")
+    plan = upscaler.plan((160, 90), (640, 360), num_frames=24)
+    before = peak_rss_bytes()
+    upscaler.upscale(clip(24, 90, 160), size=(640, 360), shots=False)
+    result_bytes = 24 * 3 * 4 * 640 * 360
+    assert peak_rss_bytes() - before - result_bytes < plan.estimated_bytes * 1.1
+
+
+def test_control_group_limits_count(tmp_path):
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 300000\nactive_file 7\n")
+    assert _free_under(tmp_path) == 400000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _free_under(tmp_path) is None
+    assert _free_under(tmp_path / "missing") is None
+
+
+def test_free_memory_is_plausible():
+    assert 1 << 26 < free_bytes(CPU) < 1 << 46
