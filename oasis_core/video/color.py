@@ -38,8 +38,19 @@ _MATRICES: dict[int, tuple[str, float, float]] = {
     10: ("bt2020", 0.2627, 0.0593),
 }
 _CHROMA_LOCATIONS = ("left", "left", "center", "topleft", "top", "bottomleft", "bottom")
+# Where chroma lies between the luma samples: centred in JPEG and MPEG-1, left in all that came later.
+# A file may say otherwise (UHD discs: top left), but PyAV does not show it and the filter ignores it.
+_CENTERED_CODECS = ("mjpeg", "mpeg1video", "theora", "h263", "flv1")
 _SCALER = "accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
 _TICK = Fraction(1, 1000)
+# Any matrix, as long as it is the same: then only the chroma is resampled and luma codes pass as
+# they are. Left to itself the filter would convert from the frame's matrix to its own default.
+_SAME_COLORS = {
+    "in_color_matrix": "bt709",
+    "out_color_matrix": "bt709",
+    "in_range": "full",
+    "out_range": "full",
+}
 
 # Thresholds of an 8x8 ordered dither, in (0, 1); deterministic, and still under a moving picture.
 _BAYER_2 = np.array([[0, 2], [3, 1]])
@@ -105,10 +116,16 @@ def _plane(frame: av.VideoFrame, index: int, dtype: type[np.generic]) -> np.ndar
 
 
 class ToRgb:
-    """Turns decoded frames into RGB arrays; follows changes of format and tags inside a stream."""
+    """Turns decoded frames into RGB arrays; follows changes of format and tags inside a stream.
 
-    def __init__(self, stream_color: ColorTags) -> None:
+    Args:
+        stream_color: tags to use where a frame has none.
+        codec: FFmpeg's name of the codec the frames come from.
+    """
+
+    def __init__(self, stream_color: ColorTags, codec: str = "") -> None:
         self._stream_color = stream_color
+        self._siting = "center" if codec in _CENTERED_CODECS else "left"
         self._graphs: dict[tuple[str, str], av.filter.Graph] = {}
         self._warned: set[int] = set()
 
@@ -121,7 +138,7 @@ class ToRgb:
         """
         name = frame.format.name
         if bit_depth_of(frame.format) <= 8:
-            options = self._tags_of(frame, name)
+            options = self._siting_of(frame) | self._tags_of(frame, name)
             return self._converted(frame, name, "rgb24", options).to_ndarray()
         if frame.format.is_rgb:
             return self._deep_rgb(frame, name)
@@ -146,6 +163,11 @@ class ToRgb:
             "in_range": "full" if color_range == FULL else "limited",
         }
 
+    def _siting_of(self, frame: av.VideoFrame) -> dict[str, str]:
+        if frame.format.is_rgb or frame.format.chroma_width(2) != 1:
+            return {}
+        return {"in_chroma_loc": self._siting}
+
     def _converted(
         self, frame: av.VideoFrame, name: str, target: str, options: dict[str, str]
     ) -> av.VideoFrame:
@@ -167,10 +189,9 @@ class ToRgb:
         bits = bits if bits in (9, 10, 12, 14) else 16
         matrix, color_range = self._matrix_and_range(frame, name)
         is_gray = len(frame.format.components) == 1
-        # Same range in and out: only the chroma is resampled, luma codes pass unchanged.
-        same = {} if is_gray else {"in_range": "full", "out_range": "full"}
         target = f"gray{bits}le" if is_gray else f"yuv444p{bits}le"
-        planar = self._converted(frame, name, target, same)
+        options = {} if is_gray else self._siting_of(frame) | _SAME_COLORS
+        planar = self._converted(frame, name, target, options)
         y = _plane(planar, 0, np.uint16)
         if is_gray:
             cb = cr = np.full((1, 1), 1 << (bits - 1), np.uint16)
@@ -251,8 +272,7 @@ class FromRgb:
         self._resample: av.filter.Graph | None = None
         self._direct: av.filter.Graph | None = None
         if full != pixel_format:
-            same = {"in_range": "full", "out_range": "full", **where}
-            self._resample = _graph(width, height, full, pixel_format, same)
+            self._resample = _graph(width, height, full, pixel_format, _SAME_COLORS | where)
         if self._bits == 8:
             options = {"in_range": "full", **({} if self._is_rgb else where)}
             if not self._is_rgb:

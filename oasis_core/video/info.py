@@ -29,7 +29,7 @@ class ColorTags:
     range: int = 0
     """AVColorRange: 0 unspecified, 1 limited (16 to 235), 2 full (0 to 255)."""
     chroma_location: int = 0
-    """AVChromaLocation; 0 unspecified, read and written as left, as H.264 and H.265 rule."""
+    """AVChromaLocation to write; 0 is left, where H.264 and H.265 put it. Not read from files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

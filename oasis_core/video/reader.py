@@ -16,7 +16,7 @@ from .color import ToRgb
 from .errors import AV_ERRORS, VideoError, reason
 from .info import VideoInfo, describe, frame_rate_of
 from .orientation import UPRIGHT, Orientation, from_display_matrix
-from .source import open_video
+from .source import MAX_PIXELS, open_video
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +71,7 @@ class VideoReader:
             rate = frame_rate_of(self._stream) * Fraction(self._stream.time_base)
             self._ticks_per_frame = max(1, round(1 / rate))
             self._decoded = self._decode()
-            self._first = next(self._decoded, None)
-            if self._first is None:
-                raise VideoError(
-                    f"{str(self.path)!r} holds a video stream without a single readable frame; "
-                    "copy or download it again"
-                )
+            self._first = self._first_frame()
             self._orientation = _orientation_of(self._first)
             self.info: VideoInfo = describe(
                 self.path, self._container, self._stream, self._first, self._orientation
@@ -84,7 +79,7 @@ class VideoReader:
         except BaseException:
             self.close()
             raise
-        self._to_rgb = ToRgb(self.info.color)
+        self._to_rgb = ToRgb(self.info.color, self.info.codec)
         self._say_what_is_lost()
 
     def __enter__(self) -> VideoReader:
@@ -108,6 +103,23 @@ class VideoReader:
             raise ValueError("a VideoReader yields its frames once; open the file again")
         self._iterated = True
         return self._frames()
+
+    def _first_frame(self) -> av.VideoFrame:
+        try:
+            frame = next(self._decoded, None)
+        except VideoError as error:
+            if self._stream.codec_context.width:
+                raise
+            raise VideoError(
+                f"{str(self.path)!r} declares no picture size, or one larger than the "
+                f"{MAX_PIXELS} pixels that can be read; scale or crop it first"
+            ) from error
+        if frame is None:
+            raise VideoError(
+                f"{str(self.path)!r} holds a video stream without a single readable frame; "
+                "copy or download it again"
+            )
+        return frame
 
     def _say_what_is_lost(self) -> None:
         if self.info.has_alpha:
@@ -177,7 +189,7 @@ class VideoReader:
         self._check_count()
 
     def _give_up(self, error: BaseException) -> list[av.VideoFrame]:
-        """Say where decoding stopped; return what the decoder still holds if that is to be enough."""
+        """Say where decoding stopped; return what the decoder still holds if that is to do."""
         where = "before its first frame"
         if self._num_decoded:
             where = f"after frame {self._num_decoded - 1} ({self._time(self._last_pts)})"

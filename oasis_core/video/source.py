@@ -12,7 +12,7 @@ from .errors import AV_ERRORS, VideoError, reason
 from .info import is_picture
 
 MAX_SIDE_PX = 16_384
-MAX_PIXELS = 1 << 28
+MAX_PIXELS = 1 << 28  # libavutil refuses more by itself, and then reports no size at all
 NUM_DECODER_THREADS = 4
 
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -40,7 +40,7 @@ def open_video(
         # the whitelist keeps a playlist in disguise from reaching the network.
         container = av.open(
             str(path.absolute()),
-            options={"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file,crypto,data"},
+            options={"protocol_whitelist": "file,crypto,data"},
             metadata_errors="replace",
         )
     except AV_ERRORS as error:
@@ -113,7 +113,7 @@ def _film(path: Path, container: av.container.InputContainer) -> av.VideoStream:
     context.thread_type = "SLICE"
     context.thread_count = NUM_DECODER_THREADS
     # Frames that lack a reference come out (flagged) instead of vanishing.
-    context.options = {"max_pixels": str(MAX_PIXELS), "flags": "+output_corrupt"}
+    context.options = {"flags": "+output_corrupt"}
     return stream
 
 
