@@ -17,8 +17,10 @@ from .window_flex import flex_is_available, flex_window_attention
 
 BACKENDS = ("auto", "dense", "halo", "flex")
 
-# Up to here one masked dense call costs less than cutting the grid into tiles.
-MAX_DENSE_TOKENS = 1024
+# Up to here one masked dense call was measured to cost less than cutting the grid into tiles; the
+# backward pass of the tiles costs more, so training changes over later.
+MAX_DENSE_TOKENS = 512
+MAX_DENSE_TOKENS_TRAINING = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +109,8 @@ def window_attention(
         `b k n d`.
     """
     if backend == "auto":
-        backend = choose_backend(q.shape[2], q.device)
+        is_training = torch.is_grad_enabled() and q.requires_grad
+        backend = choose_backend(q.shape[2], q.device, is_training=is_training)
     if backend == "dense":
         return dense_window_attention(q, k, v, grid=grid, window=window)
     if backend == "flex" and not _flex_failures():
@@ -123,17 +126,18 @@ def window_attention(
     return halo_window_attention(q, k, v, grid=grid, window=window)
 
 
-def choose_backend(num_tokens: int, device: torch.device) -> str:
+def choose_backend(num_tokens: int, device: torch.device, *, is_training: bool = False) -> str:
     """The window backend that "auto" stands for.
 
     Args:
         num_tokens: Tokens n of the grid.
         device: Where the tensors are.
+        is_training: Whether a backward pass will follow.
 
     Returns:
         "dense", "flex" or "halo".
     """
-    if num_tokens <= MAX_DENSE_TOKENS:
+    if num_tokens <= (MAX_DENSE_TOKENS_TRAINING if is_training else MAX_DENSE_TOKENS):
         return "dense"
     if device.type == "cuda" and flex_is_available() and not _flex_failures():
         return "flex"

@@ -107,9 +107,11 @@ def test_refusals(change, message):
 
 
 def test_auto_is_dense_for_small_grids_and_halo_on_a_cpu():
-    assert choose_backend(1024, torch.device("cpu")) == "dense"
-    assert choose_backend(1025, torch.device("cpu")) == "halo"
-    assert choose_backend(1025, torch.device("mps")) == "halo"
+    assert choose_backend(512, torch.device("cpu")) == "dense"
+    assert choose_backend(513, torch.device("cpu")) == "halo"
+    assert choose_backend(513, torch.device("mps")) == "halo"
+    assert choose_backend(1024, torch.device("cpu"), is_training=True) == "dense"
+    assert choose_backend(1025, torch.device("cpu"), is_training=True) == "halo"
 
 
 def test_failing_flex_falls_back_once_and_says_so(monkeypatch, caplog):
