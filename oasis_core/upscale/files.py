@@ -130,6 +130,10 @@ def upscale_file(
     start = time.perf_counter()
     codec = codec or DEFAULT_CODEC
     paths = _check_paths(Path(source), Path(destination), codec)
+    # A journal may belong to exactly this output, complete but for its last step.
+    may_be_finished = journal_path(paths[1]).exists() and not fresh
+    if paths[1].exists() and not overwrite and not may_be_finished:
+        raise _exists(paths[1])
     info = probe(paths[0])
     width, height = target_size(info.width, info.height, scale=scale, size=size)
     spec = EncodeSpec.from_source(

@@ -106,7 +106,8 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the journal. One without a finished segment has no use and is removed."""
-        if self._lock.path.exists() and not self.records and self.result is None:
+        # The file decides: an interrupt may come between writing a record and noting it here.
+        if self._lock.path.exists() and not (self.folder / RECORDS).exists():
             self.remove()
         self._lock.release()
 

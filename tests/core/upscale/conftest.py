@@ -49,6 +49,15 @@ class PointModel(nn.Module):
         return self.gain * video * (1 - video)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Frames this small are slower with more threads, and one gives the same bytes anywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def conv_model():
     return ConvModel()

