@@ -29,6 +29,8 @@ class VideoUpscaler:
         device: "auto" (CUDA, then MPS, then the CPU), or a device.
         dtype: "auto" (bfloat16 where a probe finds it faster and close to float32), "float32",
             "bfloat16" or "float16".
+        model_hash: What identifies the model in reports and unfinished runs, best the hash of its
+            file; None computes one from configuration and weights.
 
     Raises:
         ValueError: The device or dtype cannot be used.
@@ -39,12 +41,13 @@ class VideoUpscaler:
         model: nn.Module,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        model_hash: str | None = None,
     ) -> None:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.dtype = choose_dtype(self.model, self.device, dtype)
         self._model_bytes: float | None = None
-        self._model_hash: str | None = None
+        self._model_hash = model_hash
 
     @property
     def name(self) -> str:
@@ -53,7 +56,7 @@ class VideoUpscaler:
 
     @property
     def model_hash(self) -> str:
-        """SHA-256 of configuration, weights and buffers, in hexadecimal."""
+        """Identifies the model: as given, or SHA-256 of configuration, weights and buffers."""
         if self._model_hash is None:
             digest = hashlib.sha256(repr(self.model.config).encode())
             for name, tensor in sorted(self.model.state_dict().items()):
