@@ -38,8 +38,9 @@ _MATRICES: dict[int, tuple[str, float, float]] = {
     10: ("bt2020", 0.2627, 0.0593),
 }
 _CHROMA_LOCATIONS = ("left", "left", "center", "topleft", "top", "bottomleft", "bottom")
-# Where chroma lies between the luma samples: centred in JPEG and MPEG-1, left in all that came later.
-# A file may say otherwise (UHD discs: top left), but PyAV does not show it and the filter ignores it.
+# Where chroma lies between the luma samples: centred in JPEG and MPEG-1, left in all that came
+# later. A file may say otherwise (UHD discs: top left), but PyAV does not show it and the filter
+# ignores it.
 _CENTERED_CODECS = ("mjpeg", "mpeg1video", "theora", "h263", "flv1")
 _SCALER = "accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
 _TICK = Fraction(1, 1000)
