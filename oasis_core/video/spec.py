@@ -21,6 +21,7 @@ class _Codec:
     crf: float | None
     preset: str | None
     depths: tuple[int, ...]
+    reorders: bool = True
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -39,6 +40,7 @@ CODECS: dict[str, _Codec] = {
         crf=None,
         preset=None,
         depths=(8, 10, 12),
+        reorders=False,
         options={"level": "3", "slices": "4", "slicecrc": "1", "g": "1"},
     ),
 }

@@ -141,8 +141,11 @@ class SegmentWriter:
                 packet.duration = self._durations.pop(packet.pts)
                 packet.pts -= self._first_pts
                 # The encoder's own is not to be relied on (x265 may give two pictures times that go
-                # back); Matroska stores none, so any increasing ones do.
-                packet.dts = self._num_packets - _DTS_HEADROOM
+                # back), and Matroska stores none, so any increasing ones do; except for FFV1, which
+                # older FFmpegs write the AVI way: by DTS.
+                packet.dts = packet.pts
+                if CODECS[self.spec.codec].reorders:
+                    packet.dts = self._num_packets - _DTS_HEADROOM
                 self._num_packets += 1
                 packet.time_base = SEGMENT_TICK
                 self._container.mux(packet)

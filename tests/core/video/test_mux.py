@@ -105,7 +105,7 @@ def test_everything_is_kept(make_clip, rebuild, clips, tmp_path, what, name, cod
     assert new_info.sample_aspect_ratio == info.sample_aspect_ratio
     assert new_info.bit_depth == info.bit_depth
     assert (new_info.width, new_info.height) == (info.width, info.height)
-    if what != "vfr" and len(frames) > 1:
+    if what != "vfr" and len(frames) > 9:  # Matroska's reader estimates it from the times
         assert abs(new_info.frame_rate / info.frame_rate - 1) < 0.01
     old_sound, new_sound = sound(clips, path), sound(clips, tmp_path / name)
     for (codec_a, lang_a, a), (codec_b, lang_b, b) in zip(old_sound, new_sound, strict=True):
@@ -174,8 +174,8 @@ def test_subtitles_chapters_attachments_and_metadata(make_clip, rebuild, clips, 
     _, (info, _), report = rebuild(path, name)
     assert info.audio_streams == ("audio #1 (aac, eng)", "audio #2 (aac, fra)")
     is_mkv = name.endswith("mkv")
-    old, new = clips.packets_of(path, 3), clips.packets_of(tmp_path / name, 3)
     if is_mkv:
+        old, new = clips.packets_of(path, 3), clips.packets_of(tmp_path / name, 3)
         assert [(p.pts, p.duration, bytes(p)) for p in old] == [
             (p.pts, p.duration, bytes(p)) for p in new
         ]
