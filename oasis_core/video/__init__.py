@@ -4,12 +4,13 @@ from .errors import VideoError
 from .info import ColorTags, VideoInfo
 from .mux import CONTAINERS, MuxReport, check_destination, mux
 from .reader import VideoFrame, VideoReader, probe
-from .spec import CODECS, EncodeSpec, check_encoder
+from .spec import CODECS, PRESETS, EncodeSpec, check_encoder
 from .writer import SEGMENT_SUFFIX, SegmentWriter
 
 __all__ = [
     "CODECS",
     "CONTAINERS",
+    "PRESETS",
     "SEGMENT_SUFFIX",
     "ColorTags",
     "EncodeSpec",

@@ -8,11 +8,16 @@ from fractions import Fraction
 import av
 
 from .color import BT709, FULL, LIMITED, RGB_MATRIX, guess_matrix
-from .errors import VideoError
+from .errors import AV_ERRORS, VideoError, reason
 from .info import UNSPECIFIED, ColorTags, VideoInfo
 
 # Fixed, because x264 and x265 write different bits for different numbers of threads.
 _NUM_THREADS = 4
+
+PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+)  # fmt: skip
+"""From quick and large to slow and small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ class EncodeSpec:
     crf: float | None = None
     """Constant rate factor, lower is better; None is the codec's default. FFV1 is lossless."""
     preset: str | None = None
-    """The encoder's speed preset; None is medium."""
+    """One of `PRESETS`; None is medium. FFV1 has none."""
     bit_depth: int = 8
     """8, 10 or 12 bits per component."""
 
@@ -82,6 +87,9 @@ class EncodeSpec:
             )
         if self.width < 1 or self.height < 1:
             raise VideoError(f"size must be at least 1x1, got {self.width}x{self.height}")
+        # x264 would complain about an unknown one on the terminal, whatever the log level.
+        if self.preset is not None and self.preset not in PRESETS:
+            raise VideoError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
         if self.frame_rate <= 0 or self.time_base <= 0 or self.sample_aspect_ratio <= 0:
             raise VideoError(
                 "frame_rate, time_base and sample_aspect_ratio must be positive, got "
@@ -166,12 +174,7 @@ def _output_color(info: VideoInfo, codec: str, width: int, height: int) -> Color
     return replace(tags, matrix=matrix, range=color_range)
 
 
-def encoder_options(spec: EncodeSpec) -> dict[str, str]:
-    """Return the options the encoder is opened with.
-
-    Args:
-        spec: what is to be written.
-    """
+def _encoder_options(spec: EncodeSpec) -> dict[str, str]:
     codec = CODECS[spec.codec]
     options = {"threads": str(_NUM_THREADS), **codec.options}
     if codec.crf is not None:
@@ -197,10 +200,13 @@ def _has_avx512() -> bool:
 
 
 def check_encoder(spec: EncodeSpec) -> None:
-    """Raise a `VideoError` unless this FFmpeg build can encode by the spec.
+    """Make sure that this FFmpeg build can encode by the spec, by opening the encoder once.
 
     Args:
         spec: what is to be written.
+
+    Raises:
+        VideoError: it cannot.
     """
     if CODECS[spec.codec].encoder not in av.codecs_available:
         have = [name for name, codec in CODECS.items() if codec.encoder in av.codecs_available]
@@ -214,3 +220,46 @@ def check_encoder(spec: EncodeSpec) -> None:
             f"this FFmpeg build's {CODECS[spec.codec].encoder} cannot write {spec.pixel_format} "
             f"({spec.bit_depth} bits); use fewer bits or another codec"
         )
+    trial = av.CodecContext.create(CODECS[spec.codec].encoder, "w")
+    configure(trial, spec)
+    open_encoder(trial, spec)
+
+
+def configure(context: av.VideoCodecContext, spec: EncodeSpec) -> None:
+    """Set an encoder up, short of opening it.
+
+    Args:
+        context: of the spec's encoder.
+        spec: what is to be written.
+    """
+    tags = spec.written_color
+    context.width, context.height = spec.width, spec.height
+    context.pix_fmt = spec.pixel_format
+    context.time_base = spec.time_base
+    context.framerate = spec.frame_rate
+    context.sample_aspect_ratio = spec.sample_aspect_ratio
+    context.color_primaries = tags.primaries
+    context.color_trc = tags.transfer
+    context.colorspace = tags.matrix
+    context.color_range = tags.range
+    context.options = _encoder_options(spec)
+
+
+def open_encoder(context: av.VideoCodecContext, spec: EncodeSpec) -> None:
+    """Open an encoder, or say that it refuses the spec.
+
+    Args:
+        context: configured.
+        spec: for the sentence.
+
+    Raises:
+        VideoError: the encoder refuses, most often because the picture is too small.
+    """
+    try:
+        context.open()
+    except AV_ERRORS as error:
+        raise VideoError(
+            f"{CODECS[spec.codec].encoder} cannot encode {spec.width}x{spec.height} pixels as "
+            f"{spec.pixel_format} at {spec.frame_rate} frames per second ({reason(error)}); use "
+            "another size or codec"
+        ) from error

@@ -20,7 +20,7 @@ import numpy as np
 
 from .color import FULL, FromRgb, resolve_matrix
 from .errors import AV_ERRORS, VideoError, discard, write_error
-from .spec import CODECS, EncodeSpec, check_encoder, encoder_options
+from .spec import CODECS, EncodeSpec, configure, open_encoder
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,6 @@ class SegmentWriter:
         self._last_pts = 0
         self._num_packets = 0
         self._durations: dict[int, int] = {}
-        check_encoder(spec)
         if spec.pixel_format.startswith("yuv444p"):
             log.info(
                 "%dx%d is odd, and 4:2:0 has only even sizes; writing 4:4:4",
@@ -75,23 +74,16 @@ class SegmentWriter:
             self._stream = self._new_stream()
         except AV_ERRORS as error:
             self._discard()
+            if isinstance(error, VideoError):
+                raise
             raise write_error(self.path, error) from error
 
     def _new_stream(self) -> av.VideoStream:
-        spec, tags = self.spec, self.spec.written_color
-        stream = self._container.add_stream(
-            CODECS[spec.codec].encoder, rate=spec.frame_rate, options=encoder_options(spec)
-        )
+        spec = self.spec
+        stream = self._container.add_stream(CODECS[spec.codec].encoder, rate=spec.frame_rate)
         stream.time_base = SEGMENT_TICK
-        context = stream.codec_context
-        context.width, context.height = spec.width, spec.height
-        context.pix_fmt = spec.pixel_format
-        context.time_base = spec.time_base
-        context.sample_aspect_ratio = spec.sample_aspect_ratio
-        context.color_primaries = tags.primaries
-        context.color_trc = tags.transfer
-        context.colorspace = tags.matrix
-        context.color_range = tags.range
+        configure(stream.codec_context, spec)
+        open_encoder(stream.codec_context, spec)
         return stream
 
     def __enter__(self) -> SegmentWriter:

@@ -192,6 +192,7 @@ def test_wrong_arguments(tmp_path, frames):
         ({"width": 0}, "at least 1x1"),
         ({"crf": 99}, "crf must be from 0 to 51, got 99"),
         ({"time_base": Fraction(0)}, "must be positive"),
+        ({"preset": "warp"}, "preset must be one of ultrafast, .*, got 'warp'"),
     ],
 )
 def test_specs_are_checked(fields, match):
@@ -204,6 +205,17 @@ def test_missing_encoder_is_named(monkeypatch):
     check_encoder(spec_of("h264"))
     with pytest.raises(VideoError, match="no libx265 encoder for h265; it can write h264, ffv1"):
         check_encoder(spec_of("h265"))
+
+
+def test_what_the_encoder_refuses_is_said_before_any_work(tmp_path, clips):
+    spec = spec_of("h265", (8, 8))
+    with pytest.raises(VideoError, match="libx265 cannot encode 8x8 pixels as yuv420p"):
+        check_encoder(spec)
+    with pytest.raises(VideoError, match="libx265 cannot encode 8x8"):
+        SegmentWriter(tmp_path / "s.mkv", spec)
+    assert list(tmp_path.iterdir()) == []
+    for codec in CODECS:
+        check_encoder(spec_of(codec))
 
 
 def test_spec_keeps_what_the_source_has(make_clip):
