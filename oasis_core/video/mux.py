@@ -14,7 +14,15 @@ from pathlib import Path
 import av
 
 from .errors import AV_ERRORS, VideoError, discard, write_error
-from .passthrough import Passthrough, add_streams, copy_chapters, copy_metadata, lost_metadata
+from .passthrough import (
+    CONTAINER_KEYS,
+    ITUNES_KEYS,
+    Passthrough,
+    add_streams,
+    copy_chapters,
+    copy_metadata,
+    lost_metadata,
+)
 from .source import open_video
 from .spec import EncodeSpec
 from .timeline import Timeline, coded_packets, read_timeline
@@ -159,9 +167,9 @@ class _Job:
         opened: tuple[av.container.InputContainer, av.VideoStream] | None,
     ) -> Passthrough:
         beside, extra, shift = Passthrough(), iter(()), Fraction(0)
-        timescale = _movie_timescale(self._timeline.time_base, opened)
+        options = self._options(opened)
         with av.open(
-            str(self._part.absolute()), "w", format=self._muxer, options=self._options(timescale)
+            str(self._part.absolute()), "w", format=self._muxer, options=options
         ) as output:
             # The template belongs to its container, which stays open until the header is out.
             with av.open(str(self._segments[0].absolute())) as first:
@@ -193,14 +201,21 @@ class _Job:
             return []
         return [f"times, all moved by {float(moved):.3f} s: this container has none below 0"]
 
-    def _options(self, movie_timescale: int) -> dict[str, str]:
+    def _options(
+        self, opened: tuple[av.container.InputContainer, av.VideoStream] | None
+    ) -> dict[str, str]:
         # bitexact: no random ids, no version strings, so that the same input gives the same file.
         options = {"fflags": "+bitexact"}
         if self._muxer != "matroska":
             options["movflags"] = "+faststart"
+            names = {*self._metadata, *(opened[0].metadata if opened else ())}
+            # Free names (ComfyUI's "workflow") need Apple's form of metadata, which all of FFmpeg
+            # reads; without them the iTunes form does, which more players know.
+            if {name.lower() for name in names} - ITUNES_KEYS - CONTAINER_KEYS:
+                options["movflags"] += "+use_metadata_tags"
             options["video_track_timescale"] = str(self._timeline.time_base.denominator)
             # Edit lists count in the movie's clock: too coarse a one would move the first frame.
-            options["movie_timescale"] = str(movie_timescale)
+            options["movie_timescale"] = str(_movie_timescale(self._timeline.time_base, opened))
         return options
 
     def _add_picture(

@@ -16,7 +16,15 @@ from .info import describe_stream, is_picture
 log = logging.getLogger(__name__)
 
 # The muxer writes its own; a stale value would be a lie about the new picture.
-_CONTAINER_KEYS = ("major_brand", "minor_version", "compatible_brands", "encoder")
+CONTAINER_KEYS = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))
+# What an MP4's iTunes metadata has a place for.
+ITUNES_KEYS = frozenset(
+    (
+        "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
+        "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id",
+        "network", "keywords", "creation_time", "track", "disc", "hd_video", "media_type",
+    )
+)  # fmt: skip
 _PICTURE_KEYS = ("rotate", "encoder", "duration", "bps", "number_of_", "_statistics", "source_id")
 _PICTURE_TYPES = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}
 
@@ -168,7 +176,7 @@ def copy_metadata(
 ) -> None:
     """Copy the file's metadata and the film's own, without what is no longer true."""
     for key, value in source.metadata.items():
-        if key.lower() not in _CONTAINER_KEYS:
+        if key.lower() not in CONTAINER_KEYS:
             output.metadata[key] = value
     picture.disposition = film.disposition.value
     for key, value in film.metadata.items():
@@ -218,7 +226,7 @@ def lost_metadata(
         written: the finished output, opened for reading.
     """
     have = {key.lower() for key in written.metadata}
-    lost = [k for k in source.metadata if k.lower() not in (*have, *_CONTAINER_KEYS)]
+    lost = [k for k in source.metadata if k.lower() not in have | CONTAINER_KEYS]
     if not lost:
         return []
     return [f"metadata {', '.join(sorted(lost))}: this container has no place for it"]
