@@ -48,16 +48,10 @@ class Checkpoint:
 
 def file_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
-            hashlib, "file_digest"
-        ) else _digest(file)
-
-
-def _digest(file: Any) -> str:
     digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -73,8 +67,8 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     if path.is_file():
         return path
     raise CheckpointError(
-        f"model {str(name_or_path)!r} is neither a bundled model ({', '.join(BUNDLED)}) nor a file; "
-        "give one of these names or the path of an oasis .safetensors file"
+        f"model {str(name_or_path)!r} is neither a bundled model ({', '.join(BUNDLED)}) nor a "
+        "file; give one of these names or the path of an oasis .safetensors file"
     )
 
 
@@ -141,15 +135,17 @@ def _read_header(file: Any, path: Path) -> tuple[ModelConfig, HeadRouting, dict[
 
 def _check_tensors(file: Any, expected: dict[str, torch.Tensor], path: Path) -> None:
     names = set(file.keys())
-    if missing := sorted(set(expected) - names):
-        raise CheckpointError(f"model file {path} lacks {len(missing)} tensors, e.g. {missing[0]}")
-    if extra := sorted(names - set(expected)):
-        raise CheckpointError(f"model file {path} has {len(extra)} unknown tensors, e.g. {extra[0]}")
+    for problem, odd in (("lacks", set(expected) - names), ("has unknown", names - set(expected))):
+        if odd:
+            raise CheckpointError(
+                f"model file {path} {problem} tensors ({len(odd)}), e.g. {min(odd)}"
+            )
     for name, tensor in expected.items():
         shape = tuple(file.get_slice(name).get_shape())
         if shape != tuple(tensor.shape):
             raise CheckpointError(
-                f"model file {path}: tensor {name} must have shape {tuple(tensor.shape)}, got {shape}"
+                f"model file {path}: tensor {name} must have shape {tuple(tensor.shape)}, got "
+                f"{shape}"
             )
 
 
@@ -189,6 +185,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
     model.load_state_dict(tensors, strict=True, assign=True)
     model.eval().requires_grad_(False)
     model.transformer.apply_routing(routing)
-    return Checkpoint(
-        model=model, routing=routing, info=info, sha256=file_sha256(path), path=path
-    )
+    return Checkpoint(model=model, routing=routing, info=info, sha256=file_sha256(path), path=path)

@@ -29,8 +29,10 @@ def _size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
     try:
         return int(width), int(height)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT, like 1280x720, got {text!r}")  # noqa: B904 (argparse shows the text only)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be WIDTHxHEIGHT, like 1280x720, got {text!r}"
+        ) from error
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +41,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(
-        "--dtype", default="auto", choices=DTYPES, help="auto: a probe picks the fastest that is right"
+        "--dtype", default="auto", choices=DTYPES, help="auto: a probe picks what is fast and right"
     )
 
 
@@ -49,7 +51,7 @@ def _add_upscale(commands: Any) -> None:
     parser.add_argument("destination", metavar="DST", type=Path, help="ends in .mp4, .mkv or .mov")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--scale", type=float, help="factor for both sides (default 4; 1 restores)")
-    size.add_argument("--size", type=_size, metavar="WxH", help="exact size of the result in pixels")
+    size.add_argument("--size", type=_size, metavar="WxH", help="exact size of the result")
     _add_model_options(parser)
     parser.add_argument(
         "--strength", type=float, default=1.0, help="0: plain resize ... 1: the model in full"
@@ -257,7 +259,7 @@ def _run_degrade(arguments: argparse.Namespace) -> int:
 def _run_calibrate(arguments: argparse.Namespace) -> int:
     from .commands import calibrate_model
 
-    routing = calibrate_model(arguments)
+    routing = calibrate_model(arguments, report=None if arguments.json else print)
     if arguments.json:
         _print_json(routing.to_json())
     return 0

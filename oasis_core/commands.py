@@ -108,7 +108,7 @@ def _center_crops(paths: list[Path], num_frames: int, crop_px: int) -> list[Tens
     return clips
 
 
-def calibrate_model(arguments: argparse.Namespace) -> HeadRouting:
+def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> HeadRouting:
     """Measure a model's heads on clips, assign them, write JSON and picture if asked."""
     from .model.routing import HeadRouting, calibrate
     from .model.routing_plot import plot_routing
@@ -136,11 +136,12 @@ def calibrate_model(arguments: argparse.Namespace) -> HeadRouting:
         arguments.out.write_text(json.dumps(routing.to_json(), indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
         plot_routing(routing, arguments.plot)
-    if not arguments.json:
+    if report:
         for layer in layers:
             names = " ".join(pattern.name.lower() for pattern in routing.patterns[layer])
-            print(f"layer {layer}: {names}")  # noqa: T201 (the command's result)
-        print(f"agreement with the model's own routing: {routing.agreement(checkpoint.routing):.0%}")  # noqa: T201
+            report(f"layer {layer}: {names}")
+        share = routing.agreement(checkpoint.routing)
+        report(f"agreement with the model's own routing: {share:.0%}")
     return routing
 
 

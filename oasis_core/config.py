@@ -6,6 +6,24 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+MAX_NAME_CHARS = 100
+MAX_NUMBERS = {"num_layers": 1_000, "num_stem_blocks": 1_000, "num_decoder_blocks": 1_000}
+MAX_NUMBER = 65_536
+MAY_BE_ZERO = ("stem_channels", "num_stem_blocks", "num_decoder_blocks", "num_context_keys")
+TRIPLES = ("stem_stride", "patch_size", "window_size")
+
+
+def _check_numbers(name: str, value: object) -> None:
+    """Refuse a field whose numbers are of the wrong kind or beyond any sensible model."""
+    if name in ("name", "timestep"):
+        return
+    numbers = value if name in TRIPLES else (value,)
+    if not isinstance(numbers, tuple) or len(numbers) != (3 if name in TRIPLES else 1):
+        raise ValueError(f"{name} must be three numbers, got {value!r:.80}")
+    least, most = int(name not in MAY_BE_ZERO), MAX_NUMBERS.get(name, MAX_NUMBER)
+    if not all(type(number) is int and least <= number <= most for number in numbers):
+        raise ValueError(f"{name} must be whole and in [{least}, {most}], got {value!r:.80}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -44,6 +62,11 @@ class ModelConfig:
     """The one fixed denoising step t*, in [0, 1000]; already folded into the modulation."""
 
     def __post_init__(self) -> None:
+        # A configuration comes from files too, so nothing about it is taken for granted.
+        for field in dataclasses.fields(self):
+            _check_numbers(field.name, getattr(self, field.name))
+        if not isinstance(self.name, str) or not 1 <= len(self.name) <= MAX_NAME_CHARS:
+            raise ValueError(f"name must be text of up to {MAX_NAME_CHARS} characters")
         if self.width % self.num_heads:
             raise ValueError(
                 f"width must be divisible by num_heads, got {self.width} and {self.num_heads}"
@@ -52,7 +75,7 @@ class ModelConfig:
             raise ValueError(f"width / num_heads must be even for RoPE, got {self.head_size}")
         if any(size < 1 or size % 2 == 0 for size in self.window_size):
             raise ValueError(f"window_size must be odd on every axis, got {self.window_size}")
-        if not 0 <= self.timestep <= 1000:
+        if not isinstance(self.timestep, int | float) or not 0 <= self.timestep <= 1000:
             raise ValueError(f"timestep must be in [0, 1000], got {self.timestep}")
 
     @property
@@ -88,15 +111,15 @@ class ModelConfig:
 OASIS_TINY = ModelConfig(
     name="oasis-tiny",
     stem_stride=(1, 4, 4),
-    stem_channels=64,
-    num_stem_blocks=2,
+    stem_channels=48,
+    num_stem_blocks=3,
     num_decoder_blocks=3,
     patch_size=(1, 4, 4),
-    width=256,
+    width=192,
     num_layers=3,
-    num_heads=8,
-    ffn_width=512,
-    out_channels=64,
+    num_heads=6,
+    ffn_width=384,
+    out_channels=48,
 )
 
 OASIS_1_3B = ModelConfig(

@@ -150,6 +150,11 @@ class TileAxis:
         return tuple((centre - fade // 2, centre - fade // 2 + fade) for centre in centres)
 
 
+def balanced_tile(length: int, num_tiles: int, overlap: int, stride: int) -> int:
+    """Least tile side with which `num_tiles` tiles cover an axis, so that overlaps waste least."""
+    return round_up(-(-(length + (num_tiles - 1) * overlap) // num_tiles), stride)
+
+
 def plan_tile_axis(length: int, tile: int, overlap: int, stride: int) -> TileAxis:
     """Lay tiles along one axis, on the token grid; the last is shifted inward, never shrunk.
 

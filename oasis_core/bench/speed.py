@@ -11,9 +11,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..geometry import plan_segments
+from ..upscale.precision import arithmetic
+from ..upscale.segment import Look, to_pixels, to_video
 
 if TYPE_CHECKING:
     from ..upscale import VideoUpscaler
@@ -42,15 +47,15 @@ class CompactNet(nn.Module):
         return residual + F.interpolate(clip, scale_factor=YARDSTICK_SCALE, mode="nearest")
 
 
-def run_yardstick(network: CompactNet, frames: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Frames `h w 3` uint8 in, upscaled frames `h w 3` uint8 out."""
+def run_yardstick(
+    network: CompactNet, frames: list[np.ndarray], dtype: torch.dtype
+) -> list[np.ndarray]:
+    """Frames `h w 3` uint8 in, upscaled frames `h w 3` uint8 out, by the engine's own conversions."""
     device = next(network.parameters()).device
     results = []
     for frame in frames:
-        clip = frame.to(device).permute(2, 0, 1)[None].to(dtype).div_(255)
-        clip = clip.contiguous(memory_format=torch.channels_last)
-        restored = network(clip).float().mul_(255).round_().clamp_(0, 255).to(torch.uint8)
-        results.append(restored[0].permute(1, 2, 0).contiguous().cpu())
+        clip = to_video(frame, device).to(dtype, memory_format=torch.channels_last)
+        results.append(to_pixels(network(clip)[0].float().clamp_(0, 1), np.uint8))
     return results
 
 
@@ -66,33 +71,26 @@ def _fastest(function: Callable[[], object], num_runs: int) -> float:
     return min(seconds)
 
 
-@torch.inference_mode()
-def bench_speed(
-    upscaler: VideoUpscaler,
-    run_model: Callable[[VideoUpscaler, list[Tensor], tuple[int, int]], object],
-    *,
-    size: tuple[int, int],
-    num_frames: int,
-    num_runs: int,
-) -> dict[str, Any]:
-    """Time the model and the yardstick in turn on the same random frames.
+def _random_frames(num_frames: int, width: int, height: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return list(generator.integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8))
 
-    Args:
-        upscaler: The model, in the dtype under test.
-        run_model: Upscales uint8 frames `h w 3` to a size with the upscaler.
-        size: (width, height) of the result; the source is a quarter of it.
-        num_frames: Frames of the clip.
-        num_runs: Measured runs; the fastest counts.
-    """
-    width, height = (n // YARDSTICK_SCALE for n in size)
-    generator = torch.Generator().manual_seed(0)
-    frames = [
-        torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
-        for _ in range(num_frames)
+
+def run_engine(
+    upscaler: VideoUpscaler, frames: list[np.ndarray], size: tuple[int, int]
+) -> list[np.ndarray]:
+    """What a file goes through between decoder and encoder: segments, halo, anchor and all."""
+    height, width, _ = frames[0].shape
+    plan = upscaler.plan((width, height), size, num_frames=len(frames))
+    segments = upscaler.segment_upscaler(Look(width=size[0], height=size[1]), plan)
+    return [
+        to_pixels(result, np.uint8)
+        for segment in plan_segments(len(frames), plan.segment_frames, plan.halo_frames)
+        for result in segments.run(frames[segment.read_start : segment.read_stop], segment.keep)
     ]
-    network = CompactNet().to(upscaler.device, upscaler.dtype, memory_format=torch.channels_last)
-    model_s = _fastest(lambda: run_model(upscaler, frames, size), num_runs)
-    yardstick_s = _fastest(lambda: run_yardstick(network, frames, upscaler.dtype), num_runs)
+
+
+def _settings(upscaler: VideoUpscaler, size: tuple[int, int], num_frames: int) -> dict[str, Any]:
     return {
         "model": upscaler.name,
         "dtype": str(upscaler.dtype).removeprefix("torch."),
@@ -100,7 +98,65 @@ def bench_speed(
         "threads": torch.get_num_threads(),
         "size": list(size),
         "frames": num_frames,
+    }
+
+
+@torch.inference_mode()
+def bench_speed(
+    upscaler: VideoUpscaler, *, size: tuple[int, int], num_frames: int, num_runs: int
+) -> dict[str, Any]:
+    """Time the engine and the yardstick on the same random frames, in one process.
+
+    Args:
+        upscaler: The model, in the dtype under test; the yardstick runs in the same.
+        size: (width, height) of the result; the source is a quarter of it.
+        num_frames: Frames of the clip.
+        num_runs: Measured runs; the fastest counts, since others only add the machine's noise.
+    """
+    width, height = (n // YARDSTICK_SCALE for n in size)
+    frames = _random_frames(num_frames, width, height)
+    network = CompactNet().to(upscaler.device, upscaler.dtype, memory_format=torch.channels_last)
+    model_s = _fastest(lambda: run_engine(upscaler, frames, size), num_runs)
+    yardstick_s = _fastest(lambda: run_yardstick(network, frames, upscaler.dtype), num_runs)
+    return _settings(upscaler, size, num_frames) | {
         "model_s_per_frame": model_s / num_frames,
         "yardstick_s_per_frame": yardstick_s / num_frames,
         "speedup_over_yardstick": yardstick_s / model_s,
+    }
+
+
+@torch.inference_mode()
+def bench_routing(
+    upscaler: VideoUpscaler, *, size: tuple[int, int], num_frames: int, num_runs: int
+) -> dict[str, Any]:
+    """Time the model routed and with every head global, on the same tile.
+
+    Args:
+        upscaler: A model with its routing; it is left as it was.
+        size: (width, height) of the tile in output pixels.
+        num_frames: Frames of the tile.
+        num_runs: Measured runs of each; the fastest counts.
+    """
+    stride_h, stride_w = upscaler.model.config.token_stride[1:]
+    width, height = size[0] // stride_w * stride_w, size[1] // stride_h * stride_h
+    clip = torch.rand(1, 3, num_frames, height, width, device=upscaler.device)
+    attentions = [block.attention for block in upscaler.model.transformer.blocks]
+    routed = [attention.counts for attention in attentions]
+
+    def run() -> None:
+        with arithmetic(upscaler.device, upscaler.dtype):
+            upscaler.model(clip)
+
+    try:
+        routed_s = _fastest(run, num_runs)
+        for attention in attentions:
+            attention.counts = (attention.num_heads, 0, 0)
+        global_s = _fastest(run, 1)
+    finally:
+        for attention, counts in zip(attentions, routed, strict=True):
+            attention.counts = counts
+    return _settings(upscaler, (width, height), num_frames) | {
+        "routed_s_per_frame": routed_s / num_frames,
+        "global_s_per_frame": global_s / num_frames,
+        "speedup_over_global": global_s / routed_s,
     }

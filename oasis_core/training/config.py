@@ -76,8 +76,8 @@ class TrainingConfig:
     """The curriculum, in order."""
     seed: int = 0
     """Seed of initialisation, data and augmentation."""
-    transformer_rate: float = 0.25
-    """Learning rate of the transformer relative to the convolutions': at their rate it diverges."""
+    transformer_rate: float = 0.5
+    """Learning rate of the transformer relative to the convolutions'."""
     ema_decay: float = 0.999
     """Decay of the weight average that is saved and measured."""
     weight_decay: float = 0.0

@@ -264,6 +264,10 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             prefix = f"optimizer.{name}."
             state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            for key, value in state.items():
+                if value.shape == parameter.shape:
+                    # The fused optimiser walks raw memory: moments must lie as their parameter does.
+                    state[key] = torch.empty_like(parameter).copy_(value)
             if state:
                 self.optimizer.state[parameter] = state
 
@@ -281,9 +285,7 @@ class Trainer:
         return path
 
 
-def train(
-    config: TrainingConfig, on_step: Callable[[Trainer, float], None] | None = None
-) -> Path:
+def train(config: TrainingConfig, on_step: Callable[[Trainer, float], None] | None = None) -> Path:
     """Train a model from a configuration, continuing where an earlier run stopped.
 
     Returns:

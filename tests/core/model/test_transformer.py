@@ -122,9 +122,11 @@ def test_equal_context_keys_collapse_into_one_with_a_count():
         attention.context_key[2] = attention.context_key[1]
         attention.context_value[2] = attention.context_value[1]
         expected = attention(tokens)
-        attention.log_count.copy_(torch.tensor([0.0, 2.0, -torch.inf]).where(
-            torch.tensor([True, False, True]), torch.tensor(2.0).log()
-        ))
+        attention.log_count.copy_(
+            torch.tensor([0.0, 2.0, -torch.inf]).where(
+                torch.tensor([True, False, True]), torch.tensor(2.0).log()
+            )
+        )
         assert torch.allclose(attention(tokens), expected, atol=1e-6)
 
 

@@ -1,0 +1,167 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from oasis_core.checkpoint import (
+    BUNDLED,
+    CheckpointError,
+    load_checkpoint,
+    read_header,
+    resolve_model,
+    save_checkpoint,
+)
+from oasis_core.config import OASIS_TINY
+from oasis_core.model.denoiser import build_model
+from oasis_core.model.routing import HeadPattern, HeadRouting
+
+CONFIG = dataclasses.replace(
+    OASIS_TINY,
+    name="small",
+    stem_channels=16,
+    out_channels=16,
+    width=24,
+    num_layers=2,
+    num_heads=3,
+    ffn_width=24,
+    num_stem_blocks=1,
+    num_decoder_blocks=1,
+)
+ROUTING = HeadRouting(
+    patterns=((HeadPattern.WINDOW, HeadPattern.GLOBAL, HeadPattern.INTRA),) * 2, window=(3, 5, 5)
+)
+
+
+def random_model(seed=0):
+    model = build_model(CONFIG, seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, random_model(), ROUTING, {"licence": "CC0"})
+    return path
+
+
+def rewrite(path, tensors=None, **metadata):
+    """Write the file again with other tensors or metadata."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        old = file.metadata()
+    save_file(load_file(path) if tensors is None else tensors, path, metadata={**old, **metadata})
+
+
+def test_round_trip_gives_the_same_function(saved):
+    loaded = load_checkpoint(saved)
+    direct = random_model()
+    direct.transformer.apply_routing(ROUTING)
+    video = torch.rand(1, 3, 3, 48, 64)
+    with torch.inference_mode():
+        assert torch.equal(loaded.model(video), direct(video))
+    assert loaded.routing == ROUTING
+    assert loaded.info == {"licence": "CC0"}
+    assert not list(saved.parent.glob("*.part"))
+
+
+def test_header_is_read_without_weights(saved):
+    config, routing, info = read_header(saved)
+    assert (config, routing, info["licence"]) == (CONFIG, ROUTING, "CC0")
+
+
+def test_bundled_model_loads_and_does_something():
+    checkpoint = load_checkpoint(resolve_model("oasis-tiny"))
+    assert BUNDLED["oasis-tiny"].stat().st_size <= 10_000_000
+    assert checkpoint.info["licence"] == "Apache-2.0"
+    counts = [checkpoint.routing.counts(i) for i in range(checkpoint.routing.num_layers)]
+    assert sum(window for _, _, window in counts) > 0
+    with torch.inference_mode():
+        residual = checkpoint.model(torch.rand(1, 3, 2, 32, 32))
+    assert residual.abs().mean() > 1e-3
+
+
+def test_unknown_name_lists_what_there_is():
+    with pytest.raises(CheckpointError, match=r"neither a bundled model \(oasis-tiny\) nor a file"):
+        resolve_model("oasis-huge")
+
+
+def test_truncated_file_is_refused(saved):
+    saved.write_bytes(saved.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\xff" * 64, b"\x08" + b"\0" * 7 + b"not json"]
+)
+def test_garbage_is_refused(tmp_path, content):
+    path = tmp_path / "garbage.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(path)
+
+
+def test_foreign_safetensors_is_named_as_such(tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="not an oasis checkpoint"):
+        load_checkpoint(path)
+
+
+def hostile(**changes):
+    return json.dumps({**CONFIG.to_json(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"config": "{"}, "no valid 'config'"),
+        ({"config": "[1, 2]"}, "must be an object"),
+        ({"config": "[" * 100_000}, "no valid 'config'"),
+        ({"config": '{"name": "x"}'}, "describes no usable model"),
+        ({"config": hostile(evil=1)}, "unknown model config key"),
+        ({"config": hostile(width=10**12)}, "describes no usable model"),
+        ({"config": hostile(width=-24)}, "describes no usable model"),
+        ({"config": hostile(num_layers="2")}, "describes no usable model"),
+        ({"config": hostile(num_layers=10**9)}, "describes no usable model"),
+        ({"config": hostile(window_size=[3, 5])}, "describes no usable model"),
+        ({"config": hostile(width=24.0)}, "describes no usable model"),
+        ({"routing": "{}"}, "describes no usable model"),
+        ({"routing": json.dumps(HeadRouting.all_global(3, 3).to_json())}, "usable model"),
+        ({"info": "x" * 2_000_000}, "refused"),
+        ({"format": "oasis-99"}, "not an oasis checkpoint"),
+    ],
+)
+def test_hostile_metadata_is_refused(saved, metadata, message):
+    rewrite(saved, **metadata)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved)
+
+
+def test_missing_extra_and_misshapen_tensors_are_named(saved):
+    tensors = load_file(saved)
+    name = "transformer.head.bias"
+    rewrite(saved, {k: v for k, v in tensors.items() if k != name})
+    with pytest.raises(CheckpointError, match=rf"lacks tensors \(1\), e.g. {name}"):
+        load_checkpoint(saved)
+    rewrite(saved, {**tensors, "surprise": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"has unknown tensors \(1\), e.g. surprise"):
+        load_checkpoint(saved)
+    rewrite(saved, {**tensors, name: torch.zeros(2)})
+    with pytest.raises(CheckpointError, match=f"tensor {name} must have shape"):
+        load_checkpoint(saved)
+
+
+def test_nan_in_the_weights_is_found(saved):
+    tensors = load_file(saved)
+    tensors["decoder.conv.bias"][3] = float("nan")
+    rewrite(saved, tensors)
+    with pytest.raises(CheckpointError, match=r"decoder\.conv\.bias holds NaN"):
+        load_checkpoint(saved)

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+import oasis_core
+from oasis_core.training.config import TrainingError, load_training_config
+
+GOOD = """
+model = "oasis-tiny"
+data_dirs = ["data"]
+output_dir = "runs/x"
+
+[[stages]]
+name = "one"
+num_steps = 10
+learning_rate = 1e-4
+final_learning_rate = 0
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_shipped_config_is_valid_and_has_the_curriculum():
+    path = Path(oasis_core.__file__).parent / "weights" / "oasis-tiny.toml"
+    config = load_training_config(path)
+    first, *later = config.stages
+    assert "inconsistent" not in first.degradations
+    assert any("inconsistent" in stage.degradations for stage in later)
+    assert any(stage.calibrate_window_heads > 0 for stage in later)
+
+
+def test_good_config_is_read(tmp_path):
+    config = load_training_config(write(tmp_path, GOOD))
+    assert config.stages[0].num_steps == 10
+    assert config.data_dirs == ("data",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("num_steps = 10", "num_steps = 0"), "at least 1"),
+        (("num_steps = 10", "num_stepps = 10"), "unknown key 'num_stepps'"),
+        (("num_steps = 10", 'num_steps = "ten"'), "num_steps must be int"),
+        (("num_steps = 10", "num_steps = 10\ncrop_px = 100"), "multiple of 32"),
+        (("num_steps = 10", "num_steps = 10\ndegradations = { mild = 1 }"), "unknown degradation"),
+        (("num_steps = 10", "num_steps = 10\ndegradations = { light = -1 }"), "positive"),
+        (("oasis-tiny", "oasis-huge"), "model must be one of"),
+        (('model = "oasis-tiny"', ""), "missing"),
+        (("[[stages]]", "[stages]"), "tables"),
+        (("=", ":"), "cannot be read"),
+        (('output_dir = "runs/x"', 'output_dir = "runs/x"\nema_decay = 1.0'), "ema_decay"),
+    ],
+)
+def test_bad_configs_are_one_sentence(tmp_path, change, message):
+    with pytest.raises(TrainingError, match=message) as error:
+        load_training_config(write(tmp_path, GOOD.replace(*change)))
+    assert "\n" not in str(error.value) or "cannot be read" in str(error.value)
+
+
+def test_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(TrainingError, match="cannot be read"):
+        load_training_config(tmp_path / "none.toml")
