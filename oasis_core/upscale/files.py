@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ def upscale_file(
         if not is_done and job.destination.exists() and not overwrite:
             raise _exists(job.destination)
         if journal.plan is not None:
-            plan = replace(plan, **_decided(journal.plan))
+            plan = plan.following(journal.plan)
         if on_plan is not None:
             on_plan(plan)
         journal.start(plan.to_json())
@@ -205,7 +205,7 @@ class _Run:
         self.num_corrupt_frames = 0
         if self.finished:
             # Out of memory once is out of memory again: go on with the tile that worked.
-            self.segments.tile_px = min(record.tile_px for record in journal.records)
+            self.segments.tile = journal.records[-1].tile
 
     def upscale(self) -> None:
         """Do every segment that is not done yet."""
@@ -259,7 +259,7 @@ class _Run:
                 first_frame=segment.first_frame,
                 num_frames=num_kept,
                 sha256=file_sha256(path),
-                tile_px=self.segments.tile_px,
+                tile=self.segments.tile,
                 shot=segment.shot,
             )
         )
@@ -282,9 +282,9 @@ class _Run:
             peak_rss_bytes=peak_rss_bytes(),
             peak_cuda_bytes=peak_cuda_bytes(upscaler.device),
             plan=self.plan,
-            tile_px=self.segments.tile_px,
+            tile=self.segments.tile,
             device=str(upscaler.device),
-            dtype=str(upscaler.dtype).removeprefix("torch."),
+            dtype=self.plan.dtype,
             model=upscaler.name,
             model_hash=upscaler.model_hash,
             codec=job.spec.codec,
@@ -347,18 +347,13 @@ def _identity(job: _Job) -> dict[str, dict[str, Any]]:
             "shots": job.shots,
             **job.requested,
             "device": upscaler.device.type,
-            "dtype": str(upscaler.dtype).removeprefix("torch."),
+            # A probe may decide otherwise next time: the plan keeps what it decided first.
+            "dtype": upscaler.requested_dtype,
         },
         "encoding": spec,
         "model": {"name": upscaler.name, "hash": upscaler.model_hash},
         "version": {"oasis": __version__, "torch": torch.__version__, "av": av.__version__},
     }
-
-
-def _decided(plan: dict[str, Any]) -> dict[str, Any]:
-    """The part of an earlier run's plan that decides its result; free memory does not."""
-    names = ("tile_px", "overlap_px", "segment_frames", "halo_frames", "num_tiles")
-    return {name: plan[name] for name in names}
 
 
 # After

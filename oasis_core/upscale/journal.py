@@ -51,8 +51,8 @@ class SegmentRecord:
     """Frames it holds."""
     sha256: str
     """Of its file."""
-    tile_px: int
-    """Tile side in use when it was done; running out of memory makes it smaller."""
+    tile: tuple[int, int]
+    """Tile (height, width) in use; running out of memory makes it smaller."""
     shot: int
     """Number of its shot."""
 
@@ -178,7 +178,8 @@ class Journal:
             elif "result" in entry:
                 self.result = entry["result"]
             else:
-                record = SegmentRecord(**entry["segment"])
+                values = entry["segment"]
+                record = SegmentRecord(**values | {"tile": tuple(values["tile"])})
                 records[record.index] = record
         intact = {index: record for index, record in records.items() if self._is_intact(record)}
         self.records = [intact[index] for index in sorted(intact)]

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
 import weakref
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..geometry import next_valid_num_frames, round_up
+from ..geometry import balanced_tile, next_valid_num_frames, round_up
 from .memory import free_bytes
 from .precision import arithmetic, probe_clip
-from .tiles import plan_tiles
-
-logger = logging.getLogger(__name__)
+from .tiles import TileGrid, plan_tiles
 
 HALO_FRAMES = 4
 OVERLAP_PX = 64
-SEGMENT_CHOICES = (32, 24, 20, 16, 12, 8, 4, 1)
-TILE_CHOICES_PX = (2048, 1536, 1280, 1024, 768, 640, 512, 384, 256, 192, 128)
-SAFETY = 1.25
+SEGMENT_CHOICES = (48, 40, 32, 24, 20, 16, 12, 8, 4, 1)
+MOST_TILES = 64
+"""Along one axis."""
+LEAST_TILE_PX = 192
+"""Smaller tiles are mostly overlap; only running out of memory leads below."""
+TILE_COST = 0.005
+"""Fixed cost of one more tile, as a share of the work: decides between nearly equal plans."""
+SAFETY = 1.15
 """Allocators and kernels take more than the tensors alone."""
 HOST_SHARE = 0.5
 """Share of free main memory a job may plan with; the rest is for the user's other programs."""
 DEVICE_SHARE = 0.85
-HOST_BYTES_PER_720P = 900 << 20
+HOST_BYTES_PER_720P = 1000 << 20
 """On the CPU longer segments stop paying before memory runs out, so the plan stops here."""
 ENCODER_FRAMES = 60
 """Frames that an encoder with look-ahead holds."""
@@ -37,14 +41,16 @@ ENCODER_FRAMES = 60
 class Plan:
     """How a job is cut up. Together with input and settings it decides every output byte."""
 
-    tile_px: int
-    """Side of a tile in output pixels; pictures that are not larger are one tile."""
+    tile: tuple[int, int]
+    """(height, width) of a tile in output pixels; pictures that are not larger are one tile."""
     overlap_px: int
     """Pixels that neighbouring tiles share."""
     segment_frames: int
     """Frames that a full segment produces."""
     halo_frames: int
     """Further frames read on both sides of a segment."""
+    dtype: str
+    """Arithmetic of the model."""
     num_tiles: int
     """Tiles per segment."""
     estimated_bytes: int
@@ -53,16 +59,26 @@ class Plan:
     """Free memory when the plan was made."""
 
     def __str__(self) -> str:
-        tiles = "1 tile" if self.num_tiles == 1 else f"{self.num_tiles} tiles"
+        if self.num_tiles == 1:
+            tiles = "whole frames"
+        else:
+            height, width = self.tile
+            tiles = f"{self.num_tiles} tiles of {width}x{height} px, {self.overlap_px} px overlap"
         return (
-            f"{tiles} of up to {self.tile_px} px (overlap {self.overlap_px}), segments of "
-            f"{self.segment_frames} frames with {self.halo_frames} more on each side, about "
-            f"{self.estimated_bytes / 2**30:.2f} GiB of {self.free_bytes / 2**30:.1f} GiB free"
+            f"{tiles}; segments of {self.segment_frames} frames and {self.halo_frames} more on "
+            f"each side; {self.dtype}; about {self.estimated_bytes / 2**30:.2f} of "
+            f"{self.free_bytes / 2**30:.1f} GiB free memory"
         )
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {"tile": list(self.tile)}
+
+    def following(self, earlier: dict[str, Any]) -> Plan:
+        """This plan with all that decides the result taken from an earlier run's `to_json`."""
+        names = ("overlap_px", "segment_frames", "halo_frames", "dtype", "num_tiles")
+        decided = {name: earlier[name] for name in names}
+        return replace(self, tile=tuple(earlier["tile"]), **decided)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,27 +95,30 @@ class Workload:
     """Token (frames, pixels, pixels)."""
     model_bytes: float
     """Working memory of the model per pixel and frame of its input."""
-    sample_bytes: int
-    """Of the model's input: 4 in float32, else 2."""
+    dtype: str
+    """Arithmetic of the model."""
 
     @property
     def padded(self) -> tuple[int, int]:
         """Height and width in whole tokens."""
         return round_up(self.height, self.stride[1]), round_up(self.width, self.stride[2])
 
-    def segment_bytes(self, tile_px: int, segment_frames: int, halo_frames: int) -> tuple[int, int]:
-        """Working memory of a segment in bytes, and tiles in it."""
-        height, width = self.padded
-        grid = plan_tiles(height, width, tile_px, OVERLAP_PX, self.stride[1:])
-        num_read = next_valid_num_frames(segment_frames + 2 * halo_frames, self.stride[0])
-        tile = grid.vertical.tile * grid.horizontal.tile
-        model = SAFETY * self.model_bytes * tile * num_read
-        clip = 3 * self.sample_bytes * height * width * num_read
-        canvas = 0 if grid.num_tiles == 1 else 12 * self.width * self.height * segment_frames
+    def num_read(self, segment_frames: int, halo_frames: int) -> int:
+        """Frames that the model sees of a full segment."""
+        return next_valid_num_frames(segment_frames + 2 * halo_frames, self.stride[0])
+
+    def segment_bytes(self, grid: TileGrid, segment_frames: int, halo_frames: int) -> int:
+        """Working memory of a segment in bytes."""
+        sample_bytes = 4 if self.dtype == "float32" else 2
+        num_read = self.num_read(segment_frames, halo_frames)
+        picture = 3 * self.width * self.height
+        model = SAFETY * self.model_bytes * grid.vertical.tile * grid.horizontal.tile * num_read
+        clip = 3 * sample_bytes * self.padded[0] * self.padded[1] * num_read
+        canvas = 0 if grid.num_tiles == 1 else sample_bytes * picture * segment_frames
         held = num_read + max(segment_frames // 2, halo_frames)
         source = 3 * self.bytes_per_channel * self.source_width * self.source_height * held
-        frames = self.width * self.height * (3 * 12 + 3 * ENCODER_FRAMES // 2)
-        return int(model + clip + canvas + source + frames), grid.num_tiles
+        frames = picture * (3 * 4 + ENCODER_FRAMES // 2)
+        return int(model + clip + canvas + source + frames)
 
 
 def make_plan(
@@ -113,20 +132,55 @@ def make_plan(
 ) -> Plan:
     """The cheapest way through a job that fits into memory.
 
-    Every extra pixel of tile overlap and every halo frame is computed twice, so the plan minimises
-    their product; among equals it takes the larger tile.
+    Every pixel of tile overlap and every halo frame is computed twice, so the plan minimises what
+    is computed per pixel kept; among equals it takes fewer tiles.
 
     Args:
         workload: Sizes, and what the model needs per pixel.
         device: Where the model runs.
         num_frames: Frames of the clip, if known: no segment is planned longer.
-        tile_px: Fixes the tile side.
+        tile_px: Fixes both sides of a tile.
         segment_frames: Fixes the segment length.
         halo_frames: Frames read on both sides of a segment.
 
     Raises:
         ValueError: A fixed value is out of range, or not even the smallest plan fits.
     """
+    _check_fixed(workload, tile_px, segment_frames, halo_frames)
+    free = free_bytes(device)
+    budget = _budget(free, workload, device)
+    best = smallest = None
+    for grid in _grids(workload, tile_px):
+        for length in _segment_lengths(num_frames, segment_frames):
+            halo = 0 if num_frames is not None and num_frames <= length else halo_frames
+            needed = workload.segment_bytes(grid, length, halo)
+            cost = _relative_cost(workload, grid, length, halo)
+            if needed <= budget and (best is None or cost < best[0]):
+                best = (cost, needed, grid, length)
+            if smallest is None or needed < smallest[1]:
+                smallest = (cost, needed, grid, length)
+    if best is None and smallest[1] > free * DEVICE_SHARE:
+        raise ValueError(
+            f"a result of {workload.width}x{workload.height} needs at least "
+            f"{smallest[1] / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free "
+            f"({device.type}); choose a smaller scale or size"
+        )
+    _, needed, grid, length = best or smallest
+    return Plan(
+        tile=(grid.vertical.tile, grid.horizontal.tile),
+        overlap_px=OVERLAP_PX,
+        segment_frames=length,
+        halo_frames=halo_frames,
+        dtype=workload.dtype,
+        num_tiles=grid.num_tiles,
+        estimated_bytes=needed,
+        free_bytes=free,
+    )
+
+
+def _check_fixed(
+    workload: Workload, tile_px: int | None, segment_frames: int | None, halo_frames: int
+) -> None:
     least_tile = 2 * max(workload.stride[1:])
     if tile_px is not None and tile_px < least_tile:
         raise ValueError(f"tile_px must be at least {least_tile}, two tokens, got {tile_px}")
@@ -134,44 +188,32 @@ def make_plan(
         raise ValueError(f"segment_frames must be at least 1, got {segment_frames}")
     if halo_frames < 0:
         raise ValueError(f"halo_frames must be at least 0, got {halo_frames}")
-    free = free_bytes(device)
-    budget = _budget(free, workload, device)
-    whole = max(workload.padded)
-    sides = (
-        [tile_px] if tile_px else [whole, *(s for s in TILE_CHOICES_PX if least_tile <= s < whole)]
-    )
-    lengths = [segment_frames] if segment_frames else _segment_lengths(num_frames)
-    best, smallest = None, None
-    for side in sides:
-        for length in lengths:
-            halo = 0 if num_frames is not None and num_frames <= length else halo_frames
-            needed, num_tiles = workload.segment_bytes(side, length, halo)
-            plan = Plan(
-                tile_px=min(side, whole),
-                overlap_px=OVERLAP_PX,
-                segment_frames=length,
-                halo_frames=halo_frames,
-                num_tiles=num_tiles,
-                estimated_bytes=needed,
-                free_bytes=free,
-            )
-            cost = _relative_cost(workload, side, length, halo)
-            if needed <= budget and (best is None or cost < best[0]):
-                best = (cost, plan)
-            if smallest is None or needed < smallest.estimated_bytes:
-                smallest = plan
-    if best is not None:
-        return best[1]
-    if smallest.estimated_bytes <= free * DEVICE_SHARE:
-        return smallest
-    raise ValueError(
-        f"a result of {workload.width}x{workload.height} needs at least "
-        f"{smallest.estimated_bytes / 2**30:.1f} GiB of memory and "
-        f"{free / 2**30:.1f} GiB are free ({device.type}); choose a smaller scale or size"
-    )
 
 
-def _segment_lengths(num_frames: int | None) -> list[int]:
+def _grids(workload: Workload, tile_px: int | None) -> Iterator[TileGrid]:
+    """Ways to lay tiles: the fixed one, or every sensible number of rows and columns."""
+    stride, padded = workload.stride[1:], workload.padded
+    if tile_px is not None:
+        yield plan_tiles(*padded, (tile_px, tile_px), OVERLAP_PX, stride)
+        return
+    sides = [_sides(length, step) for length, step in zip(padded, stride, strict=True)]
+    for tile in itertools.product(*sides):
+        yield plan_tiles(*padded, tile, OVERLAP_PX, stride)
+
+
+def _sides(length: int, stride: int) -> list[int]:
+    sides = [length]
+    for num_tiles in range(2, MOST_TILES):
+        side = balanced_tile(length, num_tiles, OVERLAP_PX, stride)
+        if side < LEAST_TILE_PX:
+            break
+        sides.append(side)
+    return sides
+
+
+def _segment_lengths(num_frames: int | None, segment_frames: int | None) -> list[int]:
+    if segment_frames is not None:
+        return [segment_frames]
     if num_frames is None:
         return list(SEGMENT_CHOICES)
     return sorted({min(length, num_frames) for length in SEGMENT_CHOICES}, reverse=True)
@@ -184,13 +226,12 @@ def _budget(free: int, workload: Workload, device: torch.device) -> float:
     return min(free * HOST_SHARE, HOST_BYTES_PER_720P * pixels)
 
 
-def _relative_cost(workload: Workload, side: int, length: int, halo: int) -> float:
-    """Pixels computed per pixel kept."""
+def _relative_cost(workload: Workload, grid: TileGrid, length: int, halo: int) -> float:
+    """Pixels computed per pixel kept, and a little for each tile."""
     height, width = workload.padded
-    grid = plan_tiles(height, width, side, OVERLAP_PX, workload.stride[1:])
     computed = grid.num_tiles * grid.vertical.tile * grid.horizontal.tile
-    num_read = next_valid_num_frames(length + 2 * halo, workload.stride[0])
-    return computed / (height * width) * num_read / length
+    share = computed / (height * width) * workload.num_read(length, halo) / length
+    return share * (1 + TILE_COST * grid.num_tiles)
 
 
 # Measuring the model

@@ -36,8 +36,8 @@ class UpscaleReport:
     """Largest amount allocated on the CUDA device so far; 0 for other devices."""
     plan: Plan
     """How the job was cut up."""
-    tile_px: int
-    """Tile side at the end: smaller than planned after running out of memory."""
+    tile: tuple[int, int]
+    """Tile (height, width) at the end: smaller than planned after running out of memory."""
     device: str
     """Where the model ran."""
     dtype: str
@@ -64,4 +64,5 @@ class UpscaleReport:
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
         values = asdict(self)
-        return values | {"kept": list(self.kept), "dropped": list(self.dropped)}
+        lists = {name: list(values[name]) for name in ("tile", "kept", "dropped")}
+        return values | lists | {"plan": self.plan.to_json()}

@@ -78,7 +78,7 @@ class SegmentUpscaler:
         device: Where the model and the pixels are.
         dtype: Arithmetic of the model.
         look: What the result should look like.
-        tile_px: Side of a tile in output pixels.
+        tile: (height, width) of a tile in output pixels.
         overlap_px: Pixels that neighbouring tiles share.
         clock: Receives the seconds of each stage.
     """
@@ -90,7 +90,7 @@ class SegmentUpscaler:
         dtype: torch.dtype,
         look: Look,
         *,
-        tile_px: int,
+        tile: tuple[int, int],
         overlap_px: int,
         clock: StageClock | None = None,
     ) -> None:
@@ -98,7 +98,7 @@ class SegmentUpscaler:
         self.device = device
         self.dtype = dtype
         self.look = look
-        self.tile_px = tile_px
+        self.tile = tile
         self.overlap_px = overlap_px
         self.clock = clock or StageClock()
         self.stride = model.config.token_stride
@@ -184,27 +184,30 @@ class SegmentUpscaler:
         logger.warning("frame(s) %s are not finite in %s; repeating in float32", names, dtype)
 
     def _shrink_tile(self, reason: str, num_frames: int) -> None:
-        least = 2 * max(self.stride[1:])
-        smaller = min(self.tile_px, max(self.padded)) // 2
-        if smaller < least:
+        height, width = (min(pair) for pair in zip(self.tile, self.padded, strict=True))
+        smaller = (height, width // 2) if width >= height else (height // 2, width)
+        if max(height, width) // 2 < 2 * max(self.stride[1:]):
             raise ValueError(
-                f"memory must hold one tile of {least} px and {num_frames} frames, but it does not "
-                f"({reason}); use shorter segments or a smaller result"
+                f"memory must hold one tile of {height}x{width} px and {num_frames} frames, but it "
+                f"does not ({reason}); use shorter segments or a smaller result"
             )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        logger.warning("out of memory (%s); repeating this segment in %d px tiles", reason, smaller)
-        self.tile_px = smaller
+        sides = f"{smaller[1]}x{smaller[0]}"
+        logger.warning("out of memory (%s); repeating this segment in %s tiles", reason, sides)
+        self.tile = smaller
 
     @torch.inference_mode()
     def _run_model(
         self, frames: Sequence[Frame], keep: slice, dtype: torch.dtype, on_tile: OnTile | None
     ) -> tuple[Tensor, Tensor | None, list[int]]:
         """Residual `3 t h w` of the kept frames, anchor cells to remove, bad kept frames."""
-        grid = plan_tiles(*self.padded, self.tile_px, self.overlap_px, self.stride[1:])
+        grid = plan_tiles(*self.padded, self.tile, self.overlap_px, self.stride[1:])
         clip = self._padded_clip(frames, dtype)
         kept = range(len(frames))[keep]
-        canvas = TileCanvas(self.look, grid, len(frames), kept, self.anchor, self.device)
+        canvas = TileCanvas(
+            self.look, grid, len(frames), kept, self.anchor, self.device, canvas_dtype(dtype)
+        )
         for index, tile in enumerate(grid.tiles(self.device)):
             piece = clip if grid.num_tiles == 1 else clip[..., tile.rows, tile.columns].contiguous()
             with self.clock("model"):
@@ -254,6 +257,7 @@ class TileCanvas:
         kept: range,
         anchor: ColorAnchor | None,
         device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.size = (look.height, look.width)
         self.is_whole = grid.num_tiles == 1
@@ -263,7 +267,7 @@ class TileCanvas:
         if anchor is not None:
             self.cells = torch.zeros(num_frames, 3, *anchor.shape, device=device)
         if not self.is_whole:
-            self.residual = torch.zeros(3, len(kept), *self.size, device=device)
+            self.residual = torch.zeros(3, len(kept), *self.size, dtype=dtype, device=device)
 
     def add(self, residual: Tensor, tile: Tile) -> None:
         """Add the residual `3 t h w` of one tile."""
@@ -295,6 +299,14 @@ class TileCanvas:
             return self.residual, None, bad
         cells = self.anchor.smooth(self.cells, slice(self.kept.start, self.kept.stop))
         return self.residual, cells, bad
+
+
+def canvas_dtype(dtype: torch.dtype) -> torch.dtype:
+    """How the residual of many tiles is held while it is gathered.
+
+    Half precision is a hundred times finer than what a model in bfloat16 or float16 resolves.
+    """
+    return torch.float32 if dtype == torch.float32 else torch.float16
 
 
 def to_video(frame: Frame, device: torch.device) -> Tensor:

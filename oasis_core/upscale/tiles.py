@@ -68,20 +68,20 @@ class TileGrid:
 
 
 def plan_tiles(
-    height: int, width: int, tile_px: int, overlap_px: int, stride: tuple[int, int]
+    height: int, width: int, tile: tuple[int, int], overlap_px: int, stride: tuple[int, int]
 ) -> TileGrid:
-    """Lay square tiles over a padded picture.
+    """Lay tiles over a padded picture.
 
     Args:
         height: Rows, a multiple of the token height.
         width: Columns, a multiple of the token width.
-        tile_px: Side of a tile; a picture side that is not longer gets one tile.
+        tile: (height, width) of a tile; a picture side that is not longer gets one tile.
         overlap_px: Pixels that neighbours share.
         stride: Token (height, width) in pixels.
     """
     return TileGrid(
-        plan_tile_axis(height, tile_px, overlap_px, stride[0]),
-        plan_tile_axis(width, tile_px, overlap_px, stride[1]),
+        plan_tile_axis(height, tile[0], overlap_px, stride[0]),
+        plan_tile_axis(width, tile[1], overlap_px, stride[1]),
     )
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
+from ..video import VideoFrame
+from .assemble import SegmentAssembler
 from .memory import free_host_bytes
 from .plan import HALO_FRAMES, Plan, Workload, make_plan, measure_model_bytes
-from .precision import choose_device, choose_dtype
-from .segment import Look, SegmentUpscaler, StageClock
+from .precision import DTYPES, choose_device, choose_dtype
+from .segment import Look, SegmentUpscaler, StageClock, to_pixels
 from .shots import find_cuts
 
 OnProgress = Callable[[float, float], None]
@@ -46,6 +49,7 @@ class VideoUpscaler:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.dtype = choose_dtype(self.model, self.device, dtype)
+        self.requested_dtype = str(dtype).removeprefix("torch.")
         self._model_bytes: float | None = None
         self._model_hash = model_hash
 
@@ -101,7 +105,7 @@ class VideoUpscaler:
             bytes_per_channel=bytes_per_channel,
             stride=self.model.config.token_stride,
             model_bytes=self._model_bytes,
-            sample_bytes=4 if self.dtype == torch.float32 else 2,
+            dtype=str(self.dtype).removeprefix("torch."),
         )
         return make_plan(
             workload,
@@ -119,9 +123,9 @@ class VideoUpscaler:
         return SegmentUpscaler(
             self.model,
             self.device,
-            self.dtype,
+            DTYPES[plan.dtype],
             look,
-            tile_px=plan.tile_px,
+            tile=plan.tile,
             overlap_px=plan.overlap_px,
             clock=clock,
         )
@@ -183,6 +187,61 @@ class VideoUpscaler:
             for segment in _segments(frames, plan, has_shots=shots):
                 _upscale_segment(upscaler, frames, segment, result, progress)
         return out
+
+    def upscale_frames(
+        self,
+        frames: Iterable[np.ndarray],
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+        strength: float = 1.0,
+        color_anchor: bool = True,
+        shots: bool = True,
+        tile_px: int | None = None,
+        segment_frames: int | None = None,
+        halo_frames: int = HALO_FRAMES,
+        clock: StageClock | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Upscale frames as they come; about one segment of them is held.
+
+        Args:
+            frames: `h w 3` uint8 or uint16 of full scale, all of one size.
+            scale: See `upscale`, as are the arguments below.
+            size: (width, height) in pixels.
+            strength: Share of the model's work.
+            color_anchor: Keep the low frequencies of the input.
+            shots: Keep shots apart.
+            tile_px: Tile side in output pixels.
+            segment_frames: Frames per segment.
+            halo_frames: Frames read on both sides of a segment.
+            clock: Receives the seconds of each stage.
+
+        Yields:
+            `h w 3` of the same dtype, one per frame.
+        """
+        iterator = iter(frames)
+        first = next(iterator, None)
+        if first is None:
+            return
+        height, width = first.shape[:2]
+        size = target_size(width, height, scale=scale, size=size)
+        look = Look(width=size[0], height=size[1], strength=strength, color_anchor=color_anchor)
+        plan = self.plan(
+            (width, height),
+            size,
+            bytes_per_channel=first.dtype.itemsize,
+            tile_px=tile_px,
+            segment_frames=segment_frames,
+            halo_frames=halo_frames,
+        )
+        upscaler = self.segment_upscaler(look, plan, clock)
+        assembler = SegmentAssembler(plan.segment_frames, plan.halo_frames, has_shots=shots)
+        numbered = enumerate(itertools.chain([first], iterator))
+        stream = (VideoFrame(pixels=pixels, pts=index, duration=1) for index, pixels in numbered)
+        for segment in assembler.segments(stream):
+            pixels = [frame.pixels for frame in segment.frames]
+            for result in upscaler.run(pixels, segment.keep, first=segment.first_frame):
+                yield to_pixels(result, first.dtype)
 
 
 class FrameProgress:

@@ -253,12 +253,13 @@ def test_a_journal_of_another_format_is_refused(tmp_path):
                 first_frame=0,
                 num_frames=3,
                 sha256=file_sha256(path),
-                tile_px=64,
+                tile=(64, 48),
                 shot=0,
             )
         )
     with Journal(folder, {"setting": {"a": 1}}) as journal:
         assert [record.num_frames for record in journal.records] == [3]
+        assert journal.records[0].tile == (64, 48)
         assert journal.plan == {"tile_px": 64}
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"number": 1', '"number": 2'))

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from oasis_core.upscale import VideoUpscaler
 from oasis_core.upscale import plan as planning
 from oasis_core.upscale.memory import _free_under, free_bytes, peak_rss_bytes
+from oasis_core.upscale.tiles import plan_tiles
 
 CPU = torch.device("cpu")
 GIB = 1 << 30
@@ -21,7 +23,7 @@ def workload():
         bytes_per_channel=1,
         stride=(1, 16, 16),
         model_bytes=40.0,
-        sample_bytes=2,
+        dtype="bfloat16",
     )
 
 
@@ -30,20 +32,43 @@ def plan_with(workload, free, monkeypatch, **arguments):
     return planning.make_plan(workload, CPU, **arguments)
 
 
-def test_more_memory_never_plans_less(workload, monkeypatch):
-    sizes = [plan_with(workload, free * GIB, monkeypatch) for free in (1, 2, 4, 8, 64)]
-    costs = [
-        planning._relative_cost(workload, p.tile_px, p.segment_frames, p.halo_frames) for p in sizes
-    ]
+def cost_of(workload, plan):
+    grid = plan_tiles(*workload.padded, plan.tile, plan.overlap_px, workload.stride[1:])
+    return planning._relative_cost(workload, grid, plan.segment_frames, plan.halo_frames)
+
+
+def test_more_memory_never_plans_worse(workload, monkeypatch):
+    plans = [plan_with(workload, free * GIB, monkeypatch) for free in (1, 2, 4, 8, 64)]
+    costs = [cost_of(workload, plan) for plan in plans]
     assert costs == sorted(costs, reverse=True)
-    assert sizes[0].tile_px * sizes[0].segment_frames < sizes[-1].tile_px * sizes[-1].segment_frames
-    assert all(p.estimated_bytes <= p.free_bytes * 0.5 for p in sizes)
+    assert costs[0] > costs[-1]
+    assert all(plan.estimated_bytes <= plan.free_bytes * 0.5 for plan in plans)
+
+
+def test_planned_tiles_waste_little(workload, monkeypatch):
+    for free, most in ((2, 2.0), (4, 1.7), (8, 1.7)):
+        plan = plan_with(workload, free * GIB, monkeypatch)
+        assert cost_of(workload, plan) < most
+        assert min(plan.tile) >= planning.LEAST_TILE_PX
 
 
 def test_fixed_values_are_kept(workload, monkeypatch):
     plan = plan_with(workload, 8 * GIB, monkeypatch, tile_px=256, segment_frames=5, halo_frames=2)
-    assert (plan.tile_px, plan.segment_frames, plan.halo_frames) == (256, 5, 2)
+    assert (plan.tile, plan.segment_frames, plan.halo_frames) == ((256, 256), 5, 2)
     assert plan.num_tiles > 1
+
+
+def test_an_earlier_plan_is_followed(workload, monkeypatch):
+    earlier = plan_with(workload, 2 * GIB, monkeypatch)
+    now = plan_with(workload, 64 * GIB, monkeypatch)
+    following = now.following(json.loads(json.dumps(earlier.to_json())))
+    assert following != earlier
+    assert (
+        dataclasses.replace(
+            following, free_bytes=earlier.free_bytes, estimated_bytes=earlier.estimated_bytes
+        )
+        == earlier
+    )
 
 
 def test_short_clips_are_one_segment(workload, monkeypatch):
@@ -59,7 +84,7 @@ def test_absurd_sizes_are_refused_with_the_numbers(workload, monkeypatch):
 def test_a_plan_says_itself_in_one_line(workload, monkeypatch):
     text = str(plan_with(workload, 8 * GIB, monkeypatch))
     assert "\n" not in text
-    assert "GiB free" in text
+    assert "GiB free memory" in text
 
 
 def test_measured_bytes_are_those_of_the_live_tensors(conv_model):

@@ -21,7 +21,7 @@ def test_weights_sum_to_exactly_one_everywhere():
 
 
 def test_weights_of_a_picture_sum_to_exactly_one_and_do_not_fade_at_its_edge():
-    grid = plan_tiles(168, 232, 64, 24, (8, 8))
+    grid = plan_tiles(168, 232, (64, 64), 24, (8, 8))
     total = torch.zeros(168, 232)
     for tile in grid.tiles(CPU):
         weight = tile.weight_rows * tile.weight_columns

@@ -245,8 +245,9 @@ def test_out_of_memory_repeats_only_that_segment_in_smaller_tiles(clip, conv_mod
     with caplog.at_level(logging.WARNING):
         out = upscaler.upscale(video, scale=2, segment_frames=5, halo_frames=0, shots=False)
     assert model.seen[:3] == [(5, 64, 64)] * 3  # two good segments, then the failure
-    assert set(model.seen[3:]) == {(5, 32, 32)}  # only smaller tiles from there on
-    assert caplog.text.count("repeating this segment in 32 px tiles") == 1
+    assert model.seen[3] == (5, 64, 32)  # still too high
+    assert set(model.seen[4:]) == {(5, 32, 32)}  # only smaller tiles from there on
+    assert caplog.text.count("repeating this segment in 32x32 tiles") == 1
     plain = upscaler_of(conv_model)
     whole = plain.upscale(video, scale=2, segment_frames=5, halo_frames=0, shots=False)
     small = plain.upscale(video, scale=2, segment_frames=5, halo_frames=0, shots=False, tile_px=32)
@@ -257,7 +258,7 @@ def test_out_of_memory_repeats_only_that_segment_in_smaller_tiles(clip, conv_mod
 def test_out_of_memory_for_every_tile_is_one_sentence(clip, conv_model):
     upscaler = upscaler_of(OutOfMemoryOnce(conv_model, MemoryError(), limit_px=1))
     upscaler._model_bytes = 100.0
-    with pytest.raises(ValueError, match="memory must hold one tile of 16 px"):
+    with pytest.raises(ValueError, match="memory must hold one tile of 16x16 px and 1 frames"):
         upscaler.upscale(clip(9, 32, 32), scale=2, segment_frames=1, halo_frames=0)
 
 
@@ -317,3 +318,24 @@ def test_integers_survive_the_round_trip(dtype):
 
 def test_look_is_a_value():
     assert Look(width=8, height=8) == Look(width=8, height=8, strength=1.0, color_anchor=True)
+
+
+def test_frames_stream_through_as_a_clip_in_memory_would(clip, conv_model):
+    upscaler = upscaler_of(conv_model)
+    video = (torch.cat([clip(7, 36, 64), clip(6, 36, 64, seed=3).flip(3) ** 3], 2) * 255).round()
+    frames = [f.permute(1, 2, 0).to(torch.uint8).numpy() for f in video[0].unbind(1)]
+    taken = []
+
+    def source():
+        for frame in frames:
+            taken.append(frame)
+            yield frame
+
+    stream = upscaler.upscale_frames(source(), scale=2, segment_frames=2, halo_frames=1)
+    results = [next(stream)]
+    assert len(taken) < len(frames)  # it does not wait for the end
+    results += stream
+    whole = upscaler.upscale(video / 255, scale=2, segment_frames=2, halo_frames=1)
+    expected = [to_pixels(f.clone(), frames[0].dtype) for f in whole[0].unbind(1)]
+    assert all((a == b).all() for a, b in zip(results, expected, strict=True))
+    assert list(upscaler.upscale_frames([], scale=2)) == []
