@@ -10,8 +10,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..video.spec import is_x264_unrepeatable
+
 DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "libx265": "hevc"}
 _X265_QUIET = {"x265-params": "log-level=none:pools=1:frame-threads=1"}
+_X264_REPEATABLE = {"x264-params": "asm=AVX2"}
 
 
 def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
@@ -47,6 +50,8 @@ def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
         encoder.options = {"crf": f"{quality:.2f}", "preset": "veryfast"}
         if codec == "libx265":
             encoder.options = {**encoder.options, **_X265_QUIET}
+        elif is_x264_unrepeatable():
+            encoder.options = {**encoder.options, **_X264_REPEATABLE}
     packets = []
     for index, pixels in enumerate(frames.contiguous().numpy()):
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")

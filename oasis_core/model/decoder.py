@@ -33,12 +33,12 @@ class ConvDecoder(nn.Module):
         nn.init.zeros_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, features: Tensor, latent: Tensor, num_frames: int) -> Tensor:
+    def forward(self, features: Tensor, latent: Tensor | float, num_frames: int) -> Tensor:
         """Decode cells to a residual.
 
         Args:
             features: `(b t) c h w` from the stem.
-            latent: `(b t) c h w` from the transformer.
+            latent: `(b t) c h w` from the transformer, or 0 for none.
             num_frames: t.
 
         Returns:

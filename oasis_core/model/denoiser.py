@@ -9,7 +9,6 @@ from ..config import ModelConfig
 from .decoder import ConvDecoder
 from .transformer import OasisTransformer
 
-
 RESIDUAL_SCALE = 0.3
 """Residual branches start this much smaller than their input."""
 
@@ -28,6 +27,9 @@ class OasisModel(nn.Module):
         self.config = config
         self.transformer = OasisTransformer(config)
         self.decoder = ConvDecoder(config) if config.stem_channels else None
+        self.skips_transformer = False
+        """Leave the transformer out, as its zero-initialised head does: for training the
+        convolutions first, at half the cost."""
 
     def forward(self, video: Tensor) -> Tensor:
         """Predict the residual of a clip.
@@ -53,6 +55,8 @@ class OasisModel(nn.Module):
                 f"height and width must be multiples of {stride_h} and {stride_w}, got "
                 f"{video.shape[3]} and {video.shape[4]}"
             )
+        if self.skips_transformer:
+            return self.decoder(self.transformer.stem(video), 0.0, video.shape[2])
         features, latent = self.transformer(video)
         return self.decoder(features, latent, video.shape[2])
 

@@ -42,6 +42,10 @@ class StageConfig:
     """Share of every upscaling factor."""
     temporal_weight: float = 0.0
     """Weight of the frame-difference loss beside the Charbonnier loss."""
+    skip_transformer: bool = False
+    """Train the convolutions alone: they learn first, and at twice the speed."""
+    transformer_rate: float = 0.5
+    """Learning rate of the transformer relative to the convolutions'."""
     calibrate_window_heads: int = -1
     """At the start of the stage, calibrate and give this many heads of the whole network the
     window pattern (-1: keep the routing as it is)."""
@@ -76,8 +80,6 @@ class TrainingConfig:
     """The curriculum, in order."""
     seed: int = 0
     """Seed of initialisation, data and augmentation."""
-    transformer_rate: float = 0.5
-    """Learning rate of the transformer relative to the convolutions'."""
     ema_decay: float = 0.999
     """Decay of the weight average that is saved and measured."""
     weight_decay: float = 0.0

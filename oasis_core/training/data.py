@@ -216,8 +216,9 @@ def _augment(
     pair = []
     for stack, unit in ((shard.resized, 1), (shard.truth, 255)):
         clip = stack[index, ..., top : top + stage.crop_px, left : left + stage.crop_px]
-        clip = rearrange(clip.float() / unit, "t c h w -> c t h w").flip(flips)
-        pair.append(clip.transpose(2, 3) if is_turned else clip)
+        clip = rearrange(clip, "t c h w -> c t h w").flip(flips)
+        clip = clip.transpose(2, 3) if is_turned else clip
+        pair.append(clip.float().div_(unit))
     return pair[0], pair[1]
 
 

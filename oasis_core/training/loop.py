@@ -59,8 +59,8 @@ class Trainer:
         named = dict(self.model.named_parameters())
         slow = [name for name in named if name.startswith("transformer.") and ".stem." not in name]
         groups = [
-            {"params": [named[name] for name in slow], "rate": self.config.transformer_rate},
-            {"params": [x for name, x in named.items() if name not in slow], "rate": 1.0},
+            {"params": [named[name] for name in slow], "is_transformer": True},
+            {"params": [x for name, x in named.items() if name not in slow], "is_transformer": False},
         ]
         return torch.optim.AdamW(
             groups,
@@ -93,7 +93,9 @@ class Trainer:
         """
         resized, truth = resized.to(self.device), truth.to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * self.learning_rate()
+            rate = self.stage.transformer_rate if group["is_transformer"] else 1.0
+            group["lr"] = rate * self.learning_rate()
+        self.model.skips_transformer = self.stage.skip_transformer
         use_bf16 = self.config.autocast_bf16
         with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16):
             residual = self.model(resized)

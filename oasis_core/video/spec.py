@@ -180,7 +180,7 @@ def _encoder_options(spec: EncodeSpec) -> dict[str, str]:
     if codec.crf is not None:
         options["crf"] = f"{codec.crf if spec.crf is None else spec.crf:g}"
         options["preset"] = spec.preset or codec.preset
-        if codec.encoder == "libx264" and _has_avx512():
+        if codec.encoder == "libx264" and is_x264_unrepeatable():
             options["x264-params"] = "asm=AVX2"
         # Silence puts 4:2:0 chroma to the left; other places are written down.
         if spec.color.chroma_location:
@@ -188,7 +188,7 @@ def _encoder_options(spec: EncodeSpec) -> dict[str, str]:
     return options
 
 
-def _has_avx512() -> bool:
+def is_x264_unrepeatable() -> bool:
     """Return whether x264 would use AVX-512, with which its output differs from run to run.
 
     Measured (x264 of PyAV 14.2 and 18.1, 30 frames of 320x176, 40 runs): 10 and 19 different files;

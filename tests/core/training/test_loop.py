@@ -82,7 +82,7 @@ def configuration(footage, output_dir, **changes):
     return TrainingConfig(**(values | changes))
 
 
-class StopTraining(Exception):
+class StoppedError(Exception):
     """Stands for a kill: raised from inside the run at a chosen step."""
 
 
@@ -93,7 +93,7 @@ def stop_after(num_steps):
         nonlocal count
         count += 1
         if count == num_steps:
-            raise StopTraining
+            raise StoppedError
 
     return on_step
 
@@ -114,7 +114,7 @@ def test_killed_run_continues_to_the_same_weights(footage, tmp_path):
     # Killed in the middle of a shard of the first stage, then in the second one.
     config = configuration(footage, tmp_path / "killed")
     for steps in (3, 6):
-        with pytest.raises(StopTraining):
+        with pytest.raises(StoppedError):
             train(config, stop_after(steps))
     resumed = train(config)
     expected, actual = load_file(whole), load_file(resumed)
@@ -155,7 +155,7 @@ def test_calibration_in_the_loop_keeps_the_function_apart_from_the_patterns(foot
 
 
 def test_state_of_another_configuration_is_refused(footage, tmp_path):
-    with pytest.raises(StopTraining):
+    with pytest.raises(StoppedError):
         train(configuration(footage, tmp_path), stop_after(3))
     with pytest.raises(TrainingError, match="another model, data or seed"):
         train(configuration(footage, tmp_path, seed=9))
@@ -180,5 +180,5 @@ def test_unusable_footage_is_one_sentence(tmp_path, content):
     folder.mkdir()
     if content:
         (folder / "bad.png").write_bytes(content)
-    with pytest.raises(TrainingError, match="no usable clip|unreadable"):
+    with pytest.raises(TrainingError, match=r"no usable clip|unreadable"):
         train(configuration(folder, tmp_path / "out"))
