@@ -1,6 +1,6 @@
 """Oasis checkpoints: one safetensors file whose metadata describes the model completely.
 
-Loads are strict: every tensor must be there, fit and be finite, and nothing else may be in the file.
+Loads are strict: every tensor must be there, fit and be finite, and nothing else may be in it.
 """
 
 from __future__ import annotations

@@ -74,8 +74,9 @@ def _routing(upscaler: Any, arguments: argparse.Namespace, report: Report) -> di
         upscaler, size=arguments.size, num_frames=arguments.frames, num_runs=arguments.runs
     )
     report(
-        f"routing, {result['dtype']}: routed {result['routed_s_per_frame']:.3f} s/frame, all-global "
-        f"{result['global_s_per_frame']:.3f} s/frame, {result['speedup_over_global']:.1f} times"
+        f"routing, {result['dtype']}: routed {result['routed_s_per_frame']:.3f} s/frame, "
+        f"all-global {result['global_s_per_frame']:.3f} s/frame, "
+        f"{result['speedup_over_global']:.1f} times"
     )
     return result
 

@@ -50,7 +50,7 @@ class CompactNet(nn.Module):
 def run_yardstick(
     network: CompactNet, frames: list[np.ndarray], dtype: torch.dtype
 ) -> list[np.ndarray]:
-    """Frames `h w 3` uint8 in, upscaled frames `h w 3` uint8 out, by the engine's own conversions."""
+    """Upscale frames `h w 3` uint8 with the engine's own conversions."""
     device = next(network.parameters()).device
     results = []
     for frame in frames:

@@ -93,6 +93,10 @@ def degrade_file(
     """
     source, destination = Path(source), Path(destination)
     check_destination(destination, "h264")
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise DegradationError(
+            f"output {str(destination)!r} is the input itself; name another file"
+        )
     if destination.exists() and not overwrite:
         raise DegradationError(f"{destination} exists; add --overwrite to replace it")
     if seed < 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -82,7 +84,7 @@ def motion(truth: Tensor) -> list[tuple[Tensor, Tensor]]:
     weights = torch.tensor(_LUMA).view(1, 3, 1, 1)
     luma = (truth.float() * weights).sum(1)
     result = []
-    for here, there in zip(luma[:-1], luma[1:], strict=True):
+    for here, there in itertools.pairwise(luma):
         forward, backward = _flow(here, there), _flow(there, here)
         returned = forward + _sample(backward, forward)
         limit = forward.square().sum(0) + _sample(backward, forward).square().sum(0)

@@ -47,5 +47,5 @@ class ConvDecoder(nn.Module):
         cells = features + latent
         for block in self.blocks:
             cells = block(cells, num_frames)
-        pixels = F.pixel_shuffle(self.conv(F.relu(cells)), self.stride)
+        pixels = F.pixel_shuffle(self.conv(cells), self.stride)
         return rearrange(pixels, "(b t) c h w -> b c t h w", t=num_frames)

@@ -27,7 +27,7 @@ class FullWidthRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `... d`; the statistic is float32 or better, the result has the input's dtype."""
+        """Normalise `... d`; the statistic is at least float32, the result as the input."""
         precise = torch.promote_types(x.dtype, torch.float32)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise)
         scale = torch.rsqrt(norm.square() / x.shape[-1] + EPSILON)

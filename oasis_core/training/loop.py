@@ -60,7 +60,10 @@ class Trainer:
         slow = [name for name in named if name.startswith("transformer.") and ".stem." not in name]
         groups = [
             {"params": [named[name] for name in slow], "is_transformer": True},
-            {"params": [x for name, x in named.items() if name not in slow], "is_transformer": False},
+            {
+                "params": [x for name, x in named.items() if name not in slow],
+                "is_transformer": False,
+            },
         ]
         return torch.optim.AdamW(
             groups,
@@ -268,7 +271,7 @@ class Trainer:
             state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             for key, value in state.items():
                 if value.shape == parameter.shape:
-                    # The fused optimiser walks raw memory: moments must lie as their parameter does.
+                    # The fused optimiser walks raw memory: moments must lie as their parameter.
                     state[key] = torch.empty_like(parameter).copy_(value)
             if state:
                 self.optimizer.state[parameter] = state

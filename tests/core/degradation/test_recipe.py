@@ -1,3 +1,4 @@
+import itertools
 import json
 from collections import Counter
 
@@ -45,7 +46,7 @@ def test_inconsistent_recipes_walk_within_limits():
     walks = [s.params["quality"] for s in draws("inconsistent") if s.operator == "jpeg"]
     assert all(len(walk) == 32 for walk in walks)
     assert all(60 <= value <= 100 for walk in walks for value in walk)
-    steps = [abs(b - a) for walk in walks for a, b in zip(walk[:-1], walk[1:], strict=True)]
+    steps = [abs(b - a) for walk in walks for a, b in itertools.pairwise(walk)]
     assert max(steps) <= 4 + 1e-6
     assert sum(steps) / len(steps) > 1
 

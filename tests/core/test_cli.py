@@ -1,0 +1,205 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from oasis_core import checkpoint, cli
+from oasis_core.degradation import PRESETS
+from oasis_core.upscale.precision import DTYPES
+from oasis_core.video import CODECS
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_clip(path, num_frames=5, width=32, height=24):
+    generator = np.random.default_rng(0)
+    base = generator.integers(40, 200, (height // 4, width // 4, 3)).repeat(4, 0).repeat(4, 1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
+        for index in range(num_frames):
+            pixels = np.roll(base, index, axis=1).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "in.mkv")
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+def decode(path):
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_choices_match_the_code_they_were_copied_from():
+    assert cli.DEGRADATIONS == PRESETS
+    assert set(cli.CODECS) == set(CODECS)
+    assert set(cli.DTYPES) == {"auto", *DTYPES}
+    assert cli.DEFAULT_MODEL == checkpoint.DEFAULT_MODEL
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys\n"
+        "from oasis_core.cli import main\n"
+        "try:\n    main(['upscale', '--help'])\n"
+        "except SystemExit as stop:\n    assert stop.code == 0\n"
+        "heavy = {'torch', 'numpy', 'av', 'einops', 'safetensors'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_upscale_writes_the_asked_size_and_reports_json(clip, tmp_path, capsys):
+    target = tmp_path / "out.mkv"
+    assert run("upscale", clip, target, "--scale", 2, "--codec", "ffv1", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["frames"], report["width"], report["height"]) == (5, 64, 48)
+    keys = {"seconds", "fps", "peak_rss_bytes", "plan", "model", "model_hash"}
+    assert keys <= report.keys()
+    frames = decode(target)
+    assert len(frames) == 5
+    assert frames[0].shape == (48, 64, 3)
+    assert not (tmp_path / "out.mkv.oasis").exists()
+
+
+def test_upscale_defaults_to_four_times_and_exact_size_wins(clip, tmp_path):
+    assert run("upscale", clip, tmp_path / "a.mkv", "--codec", "ffv1") == 0
+    assert run("upscale", clip, tmp_path / "b.mp4", "--size", "51x37") == 0
+    assert decode(tmp_path / "a.mkv")[0].shape == (96, 128, 3)
+    assert decode(tmp_path / "b.mp4")[0].shape == (37, 51, 3)
+
+
+def test_degrade_is_repeatable_and_prints_its_draw(clip, tmp_path, capsys):
+    drawn = []
+    for name in ("a.mkv", "b.mkv"):
+        assert run("degrade", clip, tmp_path / name, "--scale", 2, "--seed", 3, "--json") == 0
+        drawn.append(json.loads(capsys.readouterr().out))
+    assert drawn[0] == drawn[1]
+    assert drawn[0]["steps"]
+    first, second = (decode(tmp_path / name) for name in ("a.mkv", "b.mkv"))
+    assert len(first) == 5
+    assert first[0].shape == (12, 16, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_info_describes_model_and_video(clip, capsys):
+    assert run("info", "oasis-tiny", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["licence"] == "Apache-2.0"
+    assert len(facts["sha256"]) == 64
+    assert run("info", clip, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["width"], facts["height"], facts["codec"]) == (32, 24, "ffv1")
+    assert run("info", clip) == 0
+    assert "frame rate: 24" in capsys.readouterr().out
+
+
+def test_calibrate_writes_routing_and_picture(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    clip = write_clip(tmp_path / "clip.mkv", width=64, height=64)
+    routing, picture = tmp_path / "routing.json", tmp_path / "routing.png"
+    arguments = ("--crop", 64, "--queries", 8, "--out", routing, "--plot", picture)
+    assert run("calibrate", clip, *arguments) == 0
+    assert "layer 0:" in capsys.readouterr().out
+    assert json.loads(routing.read_text())["patterns"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_and_bench_print_json(tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mkv", num_frames=2, width=64, height=64)
+    assert run("evaluate", clip, "--no-motion", "--degradation", "light", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["summary"]["light"]["num_clips"] == 1
+    assert result["clips"][0]["gain_db"] == pytest.approx(
+        result["summary"]["light"]["mean_gain_db"]
+    )
+    assert run("bench", "--short", "--only", "speed", "--json") == 0
+    speed = json.loads(capsys.readouterr().out)["speed"]
+    assert speed["model_s_per_frame"] > 0
+    assert speed["speedup_over_yardstick"] > 0
+
+
+def bad_files(folder):
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("this is no film\n" * 50)
+    return {
+        "missing.mp4": "missing.mp4",
+        ".": "folder",
+        "empty.mp4": "empty",
+        "text.mp4": "text.mp4",
+    }
+
+
+@pytest.mark.parametrize("command", ["upscale", "degrade"])
+@pytest.mark.parametrize("name", ["missing.mp4", ".", "empty.mp4", "text.mp4"])
+def test_unusable_sources_are_one_sentence(tmp_path, capsys, command, name):
+    word = bad_files(tmp_path)[name]
+    assert run(command, tmp_path / name, tmp_path / "out.mp4") == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("oasis: ")
+    assert captured.err.count("\n") == 1
+    assert word in captured.err
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--scale", "0"), "scale"),
+        (("--scale", "nan"), "scale"),
+        (("--scale", "-2"), "scale"),
+        (("--size", "4x4"), "8"),
+        (("--size", "30000x30000"), "30000"),
+        (("--strength", "1.5"), "strength"),
+        (("--model", "oasis-huge"), "oasis-huge"),
+        (("--device", "warp"), "device"),
+        (("--tile", "5"), "tile"),
+        (("--segment", "0"), "segment"),
+        (("--crf", "99"), "crf"),
+    ],
+)
+def test_impossible_requests_are_one_sentence(clip, tmp_path, capsys, arguments, word):
+    assert run("upscale", clip, tmp_path / "out.mp4", *arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("oasis: ")
+    assert captured.err.count("\n") == 1
+    assert word in captured.err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_existing_output_is_kept_without_overwrite(clip, tmp_path, capsys):
+    target = tmp_path / "out.mkv"
+    target.write_bytes(b"precious")
+    for command in ("upscale", "degrade"):
+        assert run(command, clip, target) == 1
+        assert "--overwrite" in capsys.readouterr().err
+    assert target.read_bytes() == b"precious"
+
+
+def test_source_is_never_the_output(clip, capsys):
+    before = clip.read_bytes()
+    for command in ("upscale", "degrade"):
+        assert run(command, clip, clip, "--overwrite") == 1
+        assert "input itself" in capsys.readouterr().err
+    assert clip.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("upscale",), ("upscale", "a", "b", "--scale", "x"), ("nonsense",)]
+)
+def test_bad_usage_exits_with_2(arguments):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
