@@ -266,6 +266,8 @@ class TileCanvas:
         self.num_frames = num_frames
         if anchor is not None:
             self.cells = torch.zeros(num_frames, 3, *anchor.shape, device=device)
+        else:
+            self.sums = torch.zeros(len(kept), device=device)
         if not self.is_whole:
             self.residual = torch.zeros(3, len(kept), *self.size, dtype=dtype, device=device)
 
@@ -277,27 +279,30 @@ class TileCanvas:
         residual = residual[..., :num_rows, :num_columns]
         if self.is_whole:
             self.residual = residual[:, self.kept.start : self.kept.stop]
+        weight = tile.weight_rows[:num_rows] * tile.weight_columns[:, :num_columns]
+        rows = slice(tile.top, tile.top + num_rows)
+        columns = slice(tile.left, tile.left + num_columns)
         for index in range(self.num_frames):
-            if self.anchor is None and (self.is_whole or index not in self.kept):
+            is_kept = index in self.kept
+            if self.anchor is None and not is_kept:
                 continue
             frame = residual[:, index].to(torch.float32)
             if not self.is_whole:
-                frame = frame * tile.weight_rows[:num_rows] * tile.weight_columns[:, :num_columns]
-                if index in self.kept:
-                    rows = slice(tile.top, tile.top + num_rows)
-                    columns = slice(tile.left, tile.left + num_columns)
+                frame = frame * weight
+                if is_kept:
                     self.residual[:, index - self.kept.start, rows, columns] += frame
             if self.anchor is not None:
                 self.cells[index] += self.anchor.measure(frame, tile.top, tile.left)
+            if is_kept and self.anchor is None:
+                self.sums[index - self.kept.start] += frame.sum()
 
     def result(self) -> tuple[Tensor, Tensor | None, list[int]]:
         """Residual `3 t h w` of the kept frames, cells to remove, positions of bad frames."""
-        # NaN and infinity survive any sum, so one number per frame tells.
-        sums = self.residual.sum(dim=(0, 2, 3), dtype=torch.float32)
+        kept = slice(self.kept.start, self.kept.stop)
+        # NaN and infinity survive any sum, so a few numbers per frame tell.
+        sums = self.sums if self.anchor is None else self.cells[kept].sum(dim=(1, 2, 3))
         bad = (~torch.isfinite(sums)).nonzero().flatten().tolist()
-        if self.anchor is None:
-            return self.residual, None, bad
-        cells = self.anchor.smooth(self.cells, slice(self.kept.start, self.kept.stop))
+        cells = None if self.anchor is None else self.anchor.smooth(self.cells, kept)
         return self.residual, cells, bad
 
 
@@ -323,10 +328,9 @@ def to_video(frame: Frame, device: torch.device) -> Tensor:
 @torch.inference_mode()
 def to_pixels(video: Tensor, dtype: np.dtype) -> np.ndarray:
     """A frame `3 h w` float32 in [0, 1] as `h w 3` integers of full scale; changes `video`."""
-    video.mul_(FULL_SCALE[np.dtype(dtype)]).round_()
-    planes = video.to(torch.uint8 if dtype == np.uint8 else torch.int32)
+    planes = video.mul_(FULL_SCALE[np.dtype(dtype)]).round_().cpu().numpy().astype(dtype)
     # Stacking three planes is several times faster than permuting to pixels.
-    return torch.stack(planes.unbind(0), dim=-1).cpu().numpy().astype(dtype, copy=False)
+    return np.stack(tuple(planes), axis=-1)
 
 
 def resize(video: Tensor, height: int, width: int) -> Tensor:
