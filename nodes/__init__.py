@@ -1,0 +1,35 @@
+"""ComfyUI nodes of OASIS: thin shells over `oasis_core`."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from ._adapters import register_model_folder
+from .degrade import OASISDegrade
+from .example_clip import OASISExampleClip
+from .load_model import OASISLoadModel
+from .upscale_images import OASISUpscaleImages
+from .upscale_video import OASISUpscaleVideo
+
+NODES: list[type[io.ComfyNode]] = [
+    OASISLoadModel,
+    OASISUpscaleVideo,
+    OASISUpscaleImages,
+    OASISDegrade,
+    OASISExampleClip,
+]
+
+
+class OASISExtension(ComfyExtension):
+    """What ComfyUI asks for the pack's nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The nodes, in the order of the menu."""
+        return NODES
+
+
+async def comfy_entrypoint() -> OASISExtension:
+    """Called by ComfyUI once, when it loads the pack."""
+    # Not in `on_load`, which ComfyUI before 0.16 never calls.
+    register_model_folder()
+    return OASISExtension()

@@ -1,0 +1,262 @@
+"""Between ComfyUI and `oasis_core`: models, frames, progress and folders.
+
+The only file that touches `comfy.*` and `folder_paths`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.utils
+import folder_paths
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ..oasis_core.upscale import VideoUpscaler
+
+BUNDLED_MODELS = ("oasis-tiny",)
+"""Names of `oasis_core.checkpoint.BUNDLED`, which is not imported for a list of choices."""
+MODEL_FOLDER = "oasis"
+MODEL_SUFFIX = ".safetensors"
+PROGRESS_STEPS = 1000
+"""ComfyUI shows shares; frames are counted in fractions while a segment is at work."""
+WANTED_PIXELS = 1024 * 1024
+WANTED_FRAMES = 24
+"""Working memory asked of ComfyUI is for a tile of this size: larger ones gain little."""
+
+OnProgress = Callable[[float, float], None]
+
+
+# Models
+
+
+def register_model_folder() -> None:
+    """Make `models/oasis` known to ComfyUI, beside what extra_model_paths.yaml may name."""
+    default = str(Path(folder_paths.models_dir) / MODEL_FOLDER)
+    folder_paths.add_model_folder_path(MODEL_FOLDER, default)
+    # Without a suffix ComfyUI would list every file of the folder.
+    folders, suffixes = folder_paths.folder_names_and_paths[MODEL_FOLDER]
+    known = (folders, set(suffixes) | {MODEL_SUFFIX})
+    folder_paths.folder_names_and_paths[MODEL_FOLDER] = known
+
+
+def model_names() -> list[str]:
+    """Bundled models, then the files of the model folder."""
+    files = folder_paths.get_filename_list(MODEL_FOLDER)
+    return [*BUNDLED_MODELS, *(name for name in files if name.endswith(MODEL_SUFFIX))]
+
+
+def model_path(name: str) -> Path:
+    """The file of a model from `model_names`.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    from ..oasis_core.checkpoint import resolve_model
+
+    if name in BUNDLED_MODELS:
+        return resolve_model(name)
+    if name not in model_names():  # ComfyUI before 0.8 lets any text through
+        raise ValueError(
+            f"model must be one of {', '.join(model_names())}, got {name!r}; put the file into "
+            f"models/{MODEL_FOLDER} and press R"
+        )
+    return Path(folder_paths.get_full_path_or_raise(MODEL_FOLDER, name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class LoadedModel:
+    """A model that ComfyUI may move between memories and unload at any time between two uses."""
+
+    patcher: comfy.model_patcher.ModelPatcher
+    """Holds the network; ComfyUI finds it under this name."""
+    name: str
+    """Of the model."""
+    dtype: str
+    """Arithmetic asked for."""
+    sha256: str
+    """Of its file."""
+
+    def __repr__(self) -> str:
+        # ComfyUI prints inputs into error reports.
+        return f"OASIS model {self.name} {self.sha256[:12]}"
+
+
+def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
+    """Read a model into main memory.
+
+    Args:
+        path: An oasis checkpoint.
+        dtype: "auto" or one of the engine's.
+
+    Returns:
+        The model and facts about it.
+
+    Raises:
+        ValueError: The file or the dtype cannot be used.
+    """
+    from ..oasis_core.checkpoint import load_checkpoint
+    from ..oasis_core.upscale.precision import DTYPES
+
+    if dtype not in ("auto", *DTYPES):
+        raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
+    # ComfyUI runs nodes in inference mode and moves models outside of it; tensors of inference
+    # mode could not be moved there.
+    with torch.inference_mode(False):
+        checkpoint = load_checkpoint(path)
+    # Not CoreModelPatcher: its dynamic variant moves only layers made of comfy.ops.
+    patcher = comfy.model_patcher.ModelPatcher(
+        checkpoint.model,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+    name = checkpoint.model.config.name
+    facts = {
+        "model": name,
+        "file": path.name,
+        "sha256": checkpoint.sha256,
+        "parameters": sum(weight.numel() for weight in checkpoint.model.parameters()),
+        "licence": checkpoint.info.get("licence", "not stated"),
+        "source": checkpoint.info.get("source", "not stated"),
+    }
+    model = LoadedModel(patcher=patcher, name=name, dtype=dtype, sha256=checkpoint.sha256)
+    return model, facts
+
+
+@contextmanager
+def running(model: LoadedModel) -> Iterator[VideoUpscaler]:
+    """Bring a model to its device; while the block runs, cancelling stops it at the next layer."""
+    from ..oasis_core.upscale import VideoUpscaler
+    from ..oasis_core.upscale.plan import measure_model_bytes
+
+    patcher, load = model.patcher, comfy.model_management.load_models_gpu
+    load([patcher], force_full_load=True)
+    upscaler = VideoUpscaler(
+        patcher.model, patcher.load_device, model.dtype, model_hash=model.sha256
+    )
+    if upscaler.device.type != "cpu":
+        per_pixel = measure_model_bytes(upscaler.model, upscaler.device, upscaler.dtype)
+        wanted = per_pixel * WANTED_PIXELS * WANTED_FRAMES
+        load([patcher], memory_required=wanted, force_full_load=True)
+    hooks = [layer.register_forward_pre_hook(_stop_if_cancelled) for layer in _layers(upscaler)]
+    try:
+        yield upscaler
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _layers(upscaler: VideoUpscaler) -> list[nn.Module]:
+    return [layer for layer in upscaler.model.modules() if not any(layer.children())]
+
+
+def _stop_if_cancelled(*_: object) -> None:
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+# Progress
+
+
+def progress_callback() -> OnProgress:
+    """Callback that moves the node's progress bar and stops when the user cancels."""
+    bar = comfy.utils.ProgressBar(PROGRESS_STEPS)
+
+    def report(done: float, total: float) -> None:
+        # The bar's own check is throttled and may never come.
+        _stop_if_cancelled()
+        bar.update_absolute(round(PROGRESS_STEPS * done / total), PROGRESS_STEPS)
+
+    return report
+
+
+# Frames
+
+
+def to_video(images: Tensor, *, is_clip: bool = True) -> Tensor:
+    """IMAGE as the engine's video.
+
+    Args:
+        images: `t h w c`, any floating point, 3 or more channels.
+        is_clip: Whether the images are frames of one clip; else each is a clip of its own.
+
+    Returns:
+        `1 3 t h w`, or `t 3 1 h w` for stills: float32 in [0, 1].
+
+    Raises:
+        ValueError: It is not a batch of colour images.
+    """
+    from einops import rearrange
+
+    if images.ndim != 4 or images.shape[-1] < 3 or 0 in images.shape:
+        raise ValueError(
+            "images must be a batch t h w c of at least one image with 3 channels, got shape "
+            f"{tuple(images.shape)}; convert masks to images first"
+        )
+    pattern = "t h w c -> 1 c t h w" if is_clip else "t h w c -> t c 1 h w"
+    return rearrange(images[..., :3].float().clamp(0, 1), pattern)
+
+
+def to_images(video: Tensor, alpha: Tensor | None = None) -> Tensor:
+    """The engine's video, clip or stills, as IMAGE `t h w c` on ComfyUI's device.
+
+    Args:
+        video: `1 3 t h w` or `t 3 1 h w`, float32 in [0, 1].
+        alpha: `t 1 h w` of the source at any size, in [0, 1]; becomes the fourth channel.
+    """
+    from einops import rearrange
+
+    images = rearrange(video, "b c t h w -> (b t) h w c")
+    if alpha is not None:
+        size = images.shape[1:3]
+        enlarged = nn.functional.interpolate(alpha, size, mode="bicubic", antialias=True)
+        enlarged = rearrange(enlarged.clamp(0, 1), "t c h w -> t h w c").to(images.device)
+        images = torch.cat((images, enlarged), dim=-1)
+    return images.contiguous().to(comfy.model_management.intermediate_device())
+
+
+def alpha_of(images: Tensor) -> Tensor | None:
+    """The alpha channel of IMAGE `t h w c` as `t 1 h w` float32 in [0, 1], if it has one."""
+    if images.shape[-1] < 4:
+        return None
+    return images[..., 3].float().clamp(0, 1)[:, None]
+
+
+def check_memory(num_frames: int, size: tuple[int, int], purpose: str = "hold the result") -> None:
+    """Refuse, with numbers, a batch of images that main memory cannot hold.
+
+    Args:
+        num_frames: Images.
+        size: (width, height) in pixels.
+        purpose: What the memory is for.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    from ..oasis_core.upscale.memory import free_host_bytes
+
+    # Twice: the engine's order of axes is not ComfyUI's, and both exist for a moment.
+    needed, free = 2 * num_frames * 3 * 4 * size[0] * size[1], free_host_bytes()
+    if needed > free:
+        raise ValueError(
+            f"main memory must {purpose} ({num_frames} frames of {size[0]}x{size[1]} need "
+            f"{needed / 2**30:.1f} GiB), but {free / 2**30:.1f} GiB are free; use OASIS Upscale "
+            "Video on a whole file, which streams at any length, or fewer frames, or a smaller "
+            "scale"
+        )
+
+
+# Folders
+
+
+def temp_folder() -> Path:
+    """ComfyUI's temporary folder, emptied when the server starts."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,158 @@
+"""Schemas that every supported ComfyUI accepts, and inputs that several nodes share.
+
+ComfyUI refuses keyword arguments that it does not know yet (0.3.64 has no `advanced` and no
+`search_aliases`), so they are dropped there. Remove the filters once 0.11 is the oldest one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+from comfy_api.latest import io
+
+CATEGORY = "OASIS"
+OasisModel = io.Custom("OASIS_MODEL")
+
+DEFAULT_SCALE = 4.0
+MAX_SCALE = 8.0
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+CODECS = ("h264", "h265", "ffv1")
+PRESETS = ("light", "consistent", "inconsistent")
+"""Choices repeat constants of `oasis_core`, whose modules take time to import; tests compare."""
+AUTO = 0
+"""Value of a whole-number input that means: decide for me."""
+
+
+def schema(**values: Any) -> io.Schema:
+    """A node's schema in the category of this pack."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    named = {name: value for name, value in values.items() if name in known}
+    return io.Schema(category=CATEGORY, **named)
+
+
+def widget(kind: type[io.Input], name: str, **values: Any) -> io.Input:
+    """An input that may use keyword arguments of newer versions."""
+    known = inspect.signature(kind.__init__).parameters
+    return kind(name, **{key: value for key, value in values.items() if key in known})
+
+
+def model_input() -> io.Input:
+    """The socket for a loaded model."""
+    return OasisModel.Input("model", tooltip="The model, from OASIS Load Model.")
+
+
+def size_inputs() -> list[io.Input]:
+    """Scale, or width and height."""
+    return [
+        widget(
+            io.Float.Input,
+            "scale",
+            default=DEFAULT_SCALE,
+            min=0.25,
+            max=MAX_SCALE,
+            step=0.25,
+            tooltip="Factor for both sides, when width and height are 0. 1 restores without "
+            "enlarging; time and memory grow with its square.",
+        ),
+        *(
+            widget(
+                io.Int.Input,
+                side,
+                default=AUTO,
+                min=0,
+                max=32768,
+                step=2,
+                tooltip=f"Exact {side} of the result in pixels, instead of scale. 0 follows from "
+                f"the {other}, or from scale when both are 0.",
+            )
+            for side, other in (("width", "height"), ("height", "width"))
+        ),
+    ]
+
+
+def look_inputs() -> list[io.Input]:
+    """How strongly the model acts and how cuts are treated."""
+    return [
+        widget(
+            io.Float.Input,
+            "strength",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="Share of the model's work: 0 is the plain resize, 1 the full model. Lower it "
+            "when the result looks too sharp or invented.",
+        ),
+        widget(
+            io.Boolean.Input,
+            "shots",
+            default=True,
+            tooltip="Find cuts and never mix frames of different shots. Off treats everything as "
+            "one shot.",
+        ),
+    ]
+
+
+def expert_inputs() -> list[io.Input]:
+    """What the plan decides by itself."""
+    return [
+        widget(
+            io.Int.Input,
+            "tile_px",
+            default=AUTO,
+            min=0,
+            max=8192,
+            step=32,
+            advanced=True,
+            tooltip="Side of a tile in output pixels; 0 lets free memory decide. Smaller needs "
+            "less memory and takes longer.",
+        ),
+        widget(
+            io.Int.Input,
+            "segment_frames",
+            default=AUTO,
+            min=0,
+            max=1024,
+            advanced=True,
+            tooltip="Frames upscaled together; 0 lets free memory decide. More needs more memory "
+            "and wastes less on the frames that neighbouring segments share.",
+        ),
+        widget(
+            io.Boolean.Input,
+            "color_anchor",
+            default=True,
+            advanced=True,
+            tooltip="Keep colours and brightness of the input: only detail may change.",
+        ),
+    ]
+
+
+def requested_size(
+    source_size: tuple[int, int], scale: float, width: int, height: int
+) -> tuple[int, int]:
+    """Size of the result for the widgets of `size_inputs`.
+
+    Args:
+        source_size: (width, height) of the source in pixels.
+        scale: Factor for both sides.
+        width: Exact width in pixels or 0.
+        height: Exact height in pixels or 0.
+
+    Returns:
+        (width, height) in pixels.
+
+    Raises:
+        ValueError: Source or result is outside the supported range.
+    """
+    from fractions import Fraction
+
+    from ..oasis_core.geometry import target_size
+
+    if width and height:
+        return target_size(*source_size, size=(width, height))
+    if width or height:
+        exact = Fraction(width, source_size[0]) if width else Fraction(height, source_size[1])
+        return target_size(*source_size, scale=exact)
+    return target_size(*source_size, scale=scale)

@@ -1,0 +1,176 @@
+"""VIDEO values as files that can be streamed, and upscaling them into ComfyUI's folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import Input, InputImpl, Types
+from torch import Tensor
+
+from . import _adapters
+
+logger = logging.getLogger(__name__)
+
+SOUND_SIDE_PX = 16
+"""Side of the pictures of a file that only carries sound; the least that encoders take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A video that lies on disk."""
+
+    path: Path
+    """The file."""
+    size: tuple[int, int]
+    """(width, height) in upright pixels."""
+    name: str | None = None
+    """What results are called when the file is only there for one run."""
+
+
+@contextmanager
+def on_disk(video: Input.Video) -> Iterator[SourceFile]:
+    """A file that holds exactly what a VIDEO shows; it may vanish after the block.
+
+    A plain file is used as it is, whatever its length. Everything else (a trimmed or cropped file,
+    a file in memory, frames from Create Video) is written losslessly into a folder of its own.
+    """
+    is_plain = isinstance(video, InputImpl.VideoFromFile) and not _is_edited(video)
+    source = video.get_stream_source() if is_plain else None
+    if isinstance(source, (str, Path)):
+        yield _described(Path(source))
+        return
+    temp = _adapters.temp_folder()
+    folder = Path(tempfile.mkdtemp(prefix="oasis_", dir=temp))
+    try:
+        path = folder / "source.mkv"
+        if source is None:
+            _write_frames(video, path)
+        else:
+            with path.open("wb") as file:
+                shutil.copyfileobj(source, file)
+        yield _described(path, name=folder.name)
+    finally:
+        # No later run could go on from a source that is gone.
+        for leftover in (folder, *temp.glob(f"{folder.name}.*.oasis")):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def upscale_on_disk(
+    source: SourceFile, model: _adapters.LoadedModel, settings: dict[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """Upscale into ComfyUI's temporary folder.
+
+    The same job has the same place there: a cancelled one goes on where it stopped, and a finished
+    one whose result ComfyUI dropped from its cache is not done again.
+
+    Args:
+        source: The input.
+        model: What upscales it.
+        settings: Options of `oasis_core.upscale_file` that decide the result, as JSON values.
+
+    Returns:
+        The result and the report about it.
+    """
+    from ..oasis_core import upscale_file
+
+    path = _result_path(source, model, settings)
+    facts = path.with_suffix(".json")
+    if path.is_file() and facts.is_file():
+        return path, json.loads(facts.read_text(encoding="utf-8"))
+    with _adapters.running(model) as upscaler:
+        report = upscale_file(
+            source.path,
+            path,
+            model=upscaler,
+            overwrite=True,
+            on_progress=_adapters.progress_callback(),
+            **settings,
+        )
+    for loss in report.dropped:
+        logger.warning("%s: not kept: %s", source.path.name, loss)
+    facts.write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")
+    return path, report.to_json()
+
+
+def _result_path(
+    source: SourceFile, model: _adapters.LoadedModel, settings: dict[str, Any]
+) -> Path:
+    name = source.name
+    if name is None:
+        status = source.path.stat()
+        identity = [str(source.path), status.st_size, status.st_mtime_ns]
+        identity += [model.sha256, model.dtype, settings]
+        name = f"oasis_{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
+    suffix = ".mkv" if settings["codec"] == "ffv1" else ".mp4"
+    return _adapters.temp_folder() / (name + suffix)
+
+
+def _described(path: Path, name: str | None = None) -> SourceFile:
+    from ..oasis_core.video import probe
+
+    info = probe(path)
+    return SourceFile(path=path, size=(info.width, info.height), name=name)
+
+
+def _is_edited(video: Input.Video) -> bool:
+    """Whether a trim or crop is pending, which the stream source does not contain."""
+    # Newest versions say so. Those from 0.14 on keep a trim in private attributes only; older ones
+    # have none of all this.
+    if any(_ask(video, "get_active_trim_window", (0.0, 0.0))):
+        return True
+    if _ask(video, "has_pending_frame_edits", False):
+        return True
+    names = ("_VideoFromFile__start_time", "_VideoFromFile__duration")
+    return any(getattr(video, name, 0) for name in names)
+
+
+def _ask(video: Input.Video, method: str, missing: Any) -> Any:
+    return getattr(video, method, lambda: missing)()
+
+
+def _write_frames(video: Input.Video, path: Path) -> None:
+    """Write the frames losslessly, with their sound, as Matroska."""
+    from ..oasis_core.upscale.segment import to_pixels
+    from ..oasis_core.video import EncodeSpec, SegmentWriter, mux
+
+    if isinstance(video, InputImpl.VideoFromFile):
+        # ComfyUI decodes the whole window at once.
+        num_frames = round(video.get_duration() * float(video.get_frame_rate()))
+        _adapters.check_memory(num_frames, video.get_dimensions(), "decode the trimmed input")
+    components = video.get_components()
+    frames = _adapters.to_video(components.images)[0]
+    frame_rate = Fraction(components.frame_rate)
+    spec = EncodeSpec(
+        codec="ffv1",
+        width=frames.shape[3],
+        height=frames.shape[2],
+        frame_rate=frame_rate,
+        time_base=1 / frame_rate,
+    )
+    pictures, sound = path.with_name("pictures.mkv"), path.with_name("sound.mp4")
+    with SegmentWriter(pictures, spec) as writer:
+        for index, frame in enumerate(frames.unbind(1)):
+            writer.write(to_pixels(frame.clone(), "uint8"), index, 1)
+    if components.audio is not None:
+        _write_sound(components, frames.shape[1], sound)
+    mux([pictures], sound if sound.exists() else None, path, spec)
+    pictures.unlink()
+
+
+def _write_sound(components: Types.VideoComponents, num_frames: int, path: Path) -> None:
+    """Let ComfyUI encode the sound; its file needs pictures, which are as small as can be."""
+    blank: Tensor = components.images.new_zeros(num_frames, SOUND_SIDE_PX, SOUND_SIDE_PX, 3)
+    carrier = Types.VideoComponents(
+        images=blank, audio=components.audio, frame_rate=Fraction(components.frame_rate)
+    )
+    InputImpl.VideoFromComponents(carrier).save_to(str(path))

@@ -1,0 +1,65 @@
+"""The node that reads a model file."""
+
+from __future__ import annotations
+
+import json
+
+from comfy_api.latest import io
+
+from . import _adapters
+from ._schema import DTYPES, OasisModel, schema, widget
+
+
+class OASISLoadModel(io.ComfyNode):
+    """A model file in, a model that ComfyUI manages out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """What ComfyUI shows."""
+        return schema(
+            node_id="OASISLoadModel",
+            display_name="OASIS Load Model",
+            description="Load an OASIS model: the bundled one, or a .safetensors file from "
+            "models/oasis. Nothing is downloaded.",
+            search_aliases=["super resolution model", "upscale model", "vsr"],
+            inputs=[
+                widget(
+                    io.Combo.Input,
+                    "model_name",
+                    options=_adapters.model_names(),
+                    tooltip="oasis-tiny comes with the pack and runs anywhere. Further models "
+                    "belong into models/oasis as .safetensors.",
+                ),
+                widget(
+                    io.Combo.Input,
+                    "dtype",
+                    options=list(DTYPES),
+                    default=DTYPES[0],
+                    advanced=True,
+                    tooltip="Arithmetic of the model. auto measures and takes a lower precision "
+                    "only where it is faster and looks the same; float32 is exact and slowest.",
+                ),
+            ],
+            outputs=[
+                OasisModel.Output(
+                    "model", display_name="model", tooltip="For the other OASIS nodes."
+                ),
+                io.String.Output(
+                    "facts",
+                    display_name="facts",
+                    tooltip="JSON: file, SHA-256, number of parameters, licence and source.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, dtype: str) -> str:
+        """Changes when the file does."""
+        status = _adapters.model_path(model_name).stat()
+        return f"{status.st_size} {status.st_mtime_ns} {dtype}"
+
+    @classmethod
+    def execute(cls, model_name: str, dtype: str) -> io.NodeOutput:
+        """Read the file."""
+        model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype)
+        return io.NodeOutput(model, json.dumps(facts, indent=1))
