@@ -80,6 +80,8 @@ class TrainingConfig:
     """The curriculum, in order."""
     seed: int = 0
     """Seed of initialisation, data and augmentation."""
+    matrix_rate: float = 3.5
+    """Muon's learning rate (weight matrices) relative to AdamW's (everything else)."""
     ema_decay: float = 0.999
     """Decay of the weight average that is saved and measured."""
     weight_decay: float = 0.0

@@ -24,6 +24,7 @@ from ..model.routing import HeadRouting, calibrate
 from .config import StageConfig, TrainingConfig, TrainingError
 from .data import MARGIN_PX, Shard, ShardStream, Sources, batches, load_sources, steps_per_shard
 from .losses import charbonnier, frame_difference
+from .optimizer import MatrixOptimizer
 
 logger = logging.getLogger(__name__)
 
@@ -55,22 +56,10 @@ class Trainer:
         model = build_model(PRESETS[self.config.model], seed=self.config.seed)
         return model.to(self.device, memory_format=torch.channels_last)
 
-    def _new_optimizer(self) -> torch.optim.AdamW:
-        named = dict(self.model.named_parameters())
-        slow = [name for name in named if name.startswith("transformer.") and ".stem." not in name]
-        groups = [
-            {"params": [named[name] for name in slow], "is_transformer": True},
-            {
-                "params": [x for name, x in named.items() if name not in slow],
-                "is_transformer": False,
-            },
-        ]
-        return torch.optim.AdamW(
-            groups,
-            lr=0.0,
-            betas=(0.9, 0.99),
-            weight_decay=self.config.weight_decay,
-            fused=True,
+    def _new_optimizer(self) -> MatrixOptimizer:
+        config = self.config
+        return MatrixOptimizer(
+            self.model, matrix_rate=config.matrix_rate, weight_decay=config.weight_decay
         )
 
     @property
@@ -95,9 +84,6 @@ class Trainer:
             TrainingError: The loss is NaN or infinite; the batch is saved for a look.
         """
         resized, truth = resized.to(self.device), truth.to(self.device)
-        for group in self.optimizer.param_groups:
-            rate = self.stage.transformer_rate if group["is_transformer"] else 1.0
-            group["lr"] = rate * self.learning_rate()
         self.model.skips_transformer = self.stage.skip_transformer
         use_bf16 = self.config.autocast_bf16
         with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16):
@@ -115,8 +101,7 @@ class Trainer:
             )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(self.learning_rate(), self.stage.transformer_rate)
         self.step += 1
         self._update_ema()
         return loss.item()
@@ -219,10 +204,8 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         for prefix, model in (("model.", self.model), ("ema.", self.ema)):
             tensors |= {prefix + name: x.contiguous() for name, x in model.state_dict().items()}
-        names = [name for name, _ in self.model.named_parameters()]
-        for name, parameter in zip(names, self.model.parameters(), strict=True):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{name}.{key}"] = value.contiguous()
+        moments = self.optimizer.state_tensors()
+        tensors |= {"optimizer." + name: value for name, value in moments.items()}
         position = {
             "stage_index": self.stage_index,
             "step": self.step,
@@ -261,20 +244,12 @@ class Trainer:
             model.load_state_dict(state, strict=True)
             # The weights are stored in routed order: counts change, rows do not move.
             model.transformer.apply_routing(self.routing)
-        self._load_optimizer(tensors)
-        logger.info("continuing at step %d of stage %d", self.step, self.stage_index + 1)
-
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
         self.optimizer = self._new_optimizer()
-        for name, parameter in self.model.named_parameters():
-            prefix = f"optimizer.{name}."
-            state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-            for key, value in state.items():
-                if value.shape == parameter.shape:
-                    # The fused optimiser walks raw memory: moments must lie as their parameter.
-                    state[key] = torch.empty_like(parameter).copy_(value)
-            if state:
-                self.optimizer.state[parameter] = state
+        prefix = "optimizer."
+        self.optimizer.load_state_tensors(
+            {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+        logger.info("continuing at step %d of stage %d", self.step, self.stage_index + 1)
 
     def save_weights(self) -> Path:
         """Write the averaged weights as an oasis checkpoint."""

@@ -1,6 +1,6 @@
 """Make hand_held.mp4, the bundled example: two shots, hand-held motion, small text, sound.
 
-    pip install -e '.[example]'
+    pip install -e '.[evaluate]'
     python workflows/example_inputs/make_hand_held.py
 
 Photographs: `chelsea` (Stefan van der Walt, CC0) and `coffee` (Rachel Michetti, Pikolo Espresso Bar,
