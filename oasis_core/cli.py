@@ -228,8 +228,29 @@ def _run_upscale(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(report.to_json())
     else:
-        print(report)
+        print(_summary(report))
     return 0
+
+
+def _summary(report: Any) -> str:
+    """What a finished run says to a person."""
+    seconds = ", ".join(
+        f"{stage} {value:.1f}" for stage, value in report.seconds.items() if stage != "total"
+    )
+    lines = [
+        f"{report.destination}: {report.frames} frames, {report.source_width}x"
+        f"{report.source_height} to {report.width}x{report.height}, {report.num_shots} shot(s), "
+        f"{report.seconds['total']:.1f} s, {report.fps:.2f} frames/s",
+        f"{report.model} in {report.dtype} on {report.device}; seconds: {seconds}; peak memory "
+        f"{report.peak_rss_bytes / 1e9:.2f} GB",
+    ]
+    if report.num_resumed_segments:
+        lines.append(f"continued: {report.num_resumed_segments} segments were done before")
+    if report.num_corrupt_frames:
+        lines.append(f"damaged in the source and concealed: {report.num_corrupt_frames} frames")
+    lines += [f"kept: {item}" for item in report.kept]
+    lines += [f"not kept: {item}" for item in report.dropped]
+    return "\n".join(lines)
 
 
 def _run_degrade(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,89 @@
+import av
+import numpy as np
+import pytest
+import torch
+
+from oasis_core.degradation import DegradationError, files
+from oasis_core.degradation.files import degrade_file, slice_steps
+from oasis_core.degradation.recipe import Step
+
+
+def write_clip(path, num_frames, width=64, height=48):
+    generator = np.random.default_rng(0)
+    base = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
+        for index in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(base, index, axis=1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def decode(path):
+    with av.open(str(path)) as container:
+        return [(f.pts, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+
+
+def test_per_frame_parameters_are_cut_to_the_piece():
+    steps = (
+        Step(operator="jpeg", params={"quality": [1.0, 2.0, 3.0, 4.0]}),
+        Step(operator="sinc", params={"size": 9, "cutoff": [1.0]}),
+    )
+    first, second = slice_steps(steps, 1, 3)
+    assert first.params["quality"] == [2.0, 3.0]
+    assert second.params == {"size": 9, "cutoff": [1.0]}
+
+
+def test_long_files_are_done_in_pieces(tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "in.mkv", 11)
+    monkeypatch.setattr(files, "CHUNK_FRAMES", 4)
+    progress = []
+    steps = degrade_file(
+        source,
+        tmp_path / "out.mkv",
+        preset="inconsistent",
+        scale=2,
+        seed=1,
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    assert progress == [(4, 11), (8, 11), (11, 11)]
+    assert any(
+        len(value) == 11 for s in steps for value in s["params"].values() if type(value) is list
+    )
+    before, after = decode(source), decode(tmp_path / "out.mkv")
+    assert [pts for pts, _ in after] == [pts for pts, _ in before]
+    assert all(pixels.shape == (24, 32, 3) for _, pixels in after)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mkv"]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "in.mkv", 3)
+
+    def fail(*arguments, **options):
+        raise OSError("disk on fire")
+
+    monkeypatch.setattr(files, "mux", fail)
+    with pytest.raises(OSError, match="disk on fire"):
+        degrade_file(source, tmp_path / "out.mkv")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"seed": -1}, "seed"), ({"scale": 12}, "smaller than"), ({"preset": "bad"}, "preset")],
+)
+def test_bad_requests(tmp_path, options, message):
+    source = write_clip(tmp_path / "in.mkv", 2)
+    with pytest.raises(DegradationError, match=message):
+        degrade_file(source, tmp_path / "out.mkv", **options)
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_global_randomness_is_left_alone(tmp_path):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    degrade_file(write_clip(tmp_path / "in.mkv", 2), tmp_path / "out.mkv", scale=2)
+    assert torch.equal(torch.rand(3), expected)
