@@ -1,11 +1,10 @@
 """Make hand_held.mp4, the bundled example: two shots, hand-held motion, small text, sound.
 
-    pip install -e '.[evaluate]'
-    python workflows/example_inputs/make_hand_held.py
+Needs the extra `evaluate`; run it as `python workflows/example_inputs/make_hand_held.py`.
 
-Photographs: `chelsea` (Stefan van der Walt, CC0) and `coffee` (Rachel Michetti, Pikolo Espresso Bar,
-CC0), from scikit-image's wheel. Everything else is made here, so the clip is free of others' rights
-(CC0). The sharp clip is rendered at 1280x720 and then degraded by `oasis_core.degradation`.
+Photographs: `chelsea` (Stefan van der Walt, CC0) and `coffee` (Rachel Michetti, Pikolo Espresso
+Bar, CC0), from scikit-image's wheel. Everything else is made here, so the clip is free of others'
+rights (CC0). The sharp clip is rendered at 1280x720 and then degraded by `oasis_core.degradation`.
 """
 
 from __future__ import annotations
@@ -73,7 +72,8 @@ def draw_overlay(frame: np.ndarray, text: str, index: int) -> np.ndarray:
     draw = ImageDraw.Draw(canvas, "RGBA")
     draw.rectangle((0, 620, WIDTH, 690), fill=(0, 0, 0, 110))
     draw.text((60 - 3 * index, 636), text, font=ImageFont.load_default(34), fill=(255, 255, 255))
-    draw.text((1060, 28), f"frame {index:04d}", font=ImageFont.load_default(30), fill=(255, 230, 90))
+    counter = f"frame {index:04d}"
+    draw.text((1060, 28), counter, font=ImageFont.load_default(30), fill=(255, 230, 90))
     return np.asarray(canvas)
 
 
