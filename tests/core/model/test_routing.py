@@ -1,6 +1,7 @@
 """Calibration finds planted patterns; routings survive JSON and refuse what does not fit."""
 
 import copy
+import dataclasses
 import json
 import math
 
@@ -247,7 +248,7 @@ def test_json_that_is_no_routing_is_refused(values):
 
 @pytest.fixture(scope="module")
 def model():
-    return build_model(OASIS_TINY)
+    return build_model(dataclasses.replace(OASIS_TINY, width=128, num_heads=8, ffn_width=64))
 
 
 @pytest.fixture(scope="module")
