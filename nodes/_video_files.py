@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 
@@ -160,7 +161,7 @@ def _write_frames(video: Input.Video, path: Path) -> None:
     pictures, sound = path.with_name("pictures.mkv"), path.with_name("sound.mp4")
     with SegmentWriter(pictures, spec) as writer:
         for index, frame in enumerate(frames.unbind(1)):
-            writer.write(to_pixels(frame.clone(), "uint8"), index, 1)
+            writer.write(to_pixels(frame.clone(), np.uint8), index, 1)
     if components.audio is not None:
         _write_sound(components, frames.shape[1], sound)
     mux([pictures], sound if sound.exists() else None, path, spec)

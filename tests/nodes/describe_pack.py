@@ -1,0 +1,117 @@
+"""Run inside ComfyUI's interpreter: load the pack as ComfyUI does and write down what it offers.
+
+python describe_pack.py COMFYUI PACK OUT.json
+"""
+
+import asyncio
+import importlib.abc
+import inspect
+import json
+import sys
+import time
+from pathlib import Path
+
+POISON = ("triton", "flash_attn", "xformers", "sageattention")
+
+
+class Poison(importlib.abc.MetaPathFinder):
+    """Packages that are installed and broken: touching them is an error."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in POISON:
+            raise RuntimeError(f"{name} was imported")
+
+
+def main(comfyui: str, pack: str, out: str) -> None:
+    sys.path.insert(0, comfyui)
+    sys.argv = sys.argv[:1]
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    import comfy.cli_args
+
+    # Before anything else of comfy, which would look for CUDA.
+    comfy.cli_args.args.cpu = True
+    # ComfyUI reads each pack's pyproject.toml with this; it is not the pack's time.
+    import comfy_config.config_parser  # noqa: F401
+    import utils.install_util  # noqa: F401 - before `nodes`, which puts comfy/ on the path
+
+    import nodes
+
+    for name in [name for name in sys.modules if name.partition(".")[0] in POISON]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Poison())
+    before, known = set(sys.modules), set(nodes.NODE_CLASS_MAPPINGS)
+    start = time.perf_counter()
+    is_loaded = asyncio.run(nodes.load_custom_node(pack))
+    seconds = time.perf_counter() - start
+    imported = sorted(set(sys.modules) - before)
+    offered = {k: v for k, v in nodes.NODE_CLASS_MAPPINGS.items() if k not in known}
+    module = sys.modules[pack.replace(".", "_x_")]
+    facts = {
+        "is_loaded": is_loaded,
+        "seconds": seconds,
+        "imported": imported,
+        "public": list(module.__all__),
+        "nodes": {name: describe(node) for name, node in offered.items()},
+        "constants": constants(module),
+        "poisoned_run": poisoned_run(module),
+    }
+    Path(out).write_text(json.dumps(facts))
+
+
+def describe(node) -> dict:
+    schema = node.GET_SCHEMA()
+    schema.validate()
+    parameters = list(inspect.signature(node.execute).parameters.values())
+    return {
+        "display_name": schema.display_name,
+        "category": schema.category,
+        "description": schema.description,
+        "parameters": [p.name for p in parameters],
+        "defaults": [p.name for p in parameters if p.default is not inspect.Parameter.empty],
+        "inputs": [vars_of(i) for i in schema.inputs],
+        "outputs": [vars_of(o) for o in schema.outputs],
+    }
+
+
+def vars_of(port) -> dict:
+    names = ("id", "display_name", "tooltip", "optional", "advanced", "default", "options")
+    values = {name: getattr(port, name, None) for name in names}
+    return {**values, "type": port.get_io_type()}
+
+
+def constants(module) -> dict:
+    """Choices of the schemas beside the core's own."""
+    from importlib import import_module
+
+    name = module.__name__
+    schemas = import_module(f"{name}.nodes._schema")
+    adapters = import_module(f"{name}.nodes._adapters")
+    precision = import_module(f"{name}.oasis_core.upscale.precision")
+    return {
+        "dtypes": [list(schemas.DTYPES), ["auto", *precision.DTYPES]],
+        "codecs": [list(schemas.CODECS), list(import_module(f"{name}.oasis_core.video").CODECS)],
+        "presets": [
+            list(schemas.PRESETS),
+            list(import_module(f"{name}.oasis_core.degradation").PRESETS),
+        ],
+        "models": [
+            list(adapters.BUNDLED_MODELS),
+            list(import_module(f"{name}.oasis_core.checkpoint").BUNDLED),
+        ],
+    }
+
+
+def poisoned_run(module) -> list[int]:
+    """Shape of a clip upscaled while the optional packages are broken."""
+    from importlib import import_module
+
+    import torch
+
+    core = import_module(f"{module.__name__}.oasis_core")
+    return list(core.load(device="cpu").upscale(torch.rand(1, 3, 2, 16, 16), scale=2).shape)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

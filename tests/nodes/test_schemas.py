@@ -1,0 +1,76 @@
+"""What ComfyUI sees: the pack loaded by its own loader, in its own interpreter."""
+
+import pytest
+
+pytestmark = pytest.mark.comfy
+
+NODES = (
+    "OASISLoadModel",
+    "OASISUpscaleVideo",
+    "OASISUpscaleImages",
+    "OASISDegrade",
+    "OASISExampleClip",
+)
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+# The working imports of a first run, which ComfyUI's start must not pay for.
+LAZY = ("oasis_core.checkpoint", "oasis_core.model", "oasis_core.upscale", "oasis_core.degradation")
+
+
+@pytest.fixture(params=NODES)
+def node(request, pack):
+    return pack["nodes"][request.param]
+
+
+def test_the_pack_offers_exactly_its_nodes(pack):
+    assert pack["is_loaded"]
+    assert sorted(pack["nodes"]) == sorted(NODES)
+    assert sorted(pack["public"]) == ["WEB_DIRECTORY", "comfy_entrypoint"]
+
+
+def test_loading_is_quick_and_leaves_the_work_for_later(pack):
+    assert pack["seconds"] < 0.3
+    heavy = [name for name in pack["imported"] if any(name.endswith(lazy) for lazy in LAZY)]
+    assert not heavy
+
+
+def test_broken_optional_packages_change_nothing(pack):
+    assert pack["poisoned_run"] == [1, 3, 2, 32, 32]
+
+
+def test_choices_are_those_of_the_core(pack):
+    for name, (shown, core) in pack["constants"].items():
+        assert shown == core, name
+
+
+def test_execute_takes_the_inputs_in_order(node):
+    assert node["parameters"] == [port["id"] for port in node["inputs"]]
+
+
+def test_required_inputs_have_their_default_in_the_schema_only(node):
+    assert node["defaults"] == []
+    for port in node["inputs"]:
+        assert not port["optional"]
+        if port["type"] in WIDGETS:
+            assert port["default"] is not None or port["options"], port["id"]
+
+
+def test_everything_is_explained(node):
+    assert node["category"] == "OASIS"
+    assert node["display_name"].startswith("OASIS ")
+    assert node["description"].endswith(".")
+    for port in node["inputs"] + node["outputs"]:
+        assert port["tooltip"], port
+    for port in node["outputs"]:
+        assert port["display_name"]
+
+
+def test_ids_of_inputs_and_outputs_differ(node):
+    # ComfyUI up to 0.3.75 refuses a name on both sides.
+    inputs = {port["id"] for port in node["inputs"]}
+    assert not inputs & {port["id"] for port in node["outputs"]}
+
+
+def test_few_inputs_are_visible(node):
+    shown = [port["id"] for port in node["inputs"] if not port["advanced"]]
+    if any(port["advanced"] for port in node["inputs"]):  # ComfyUI from 0.11 on
+        assert len(shown) <= 8, shown

@@ -1,0 +1,404 @@
+"""Everything over HTTP on a real ComfyUI: what users queue, cancel and get wrong."""
+
+import itertools
+import json
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.comfy
+
+ROOT = Path(__file__).resolve().parents[2]
+API = ROOT / "workflows" / "api"
+WIDTH, HEIGHT, NUM_FRAMES, RATE = 64, 36, 10, Fraction(30000, 1001)
+LOAD = {"class_type": "OASISLoadModel", "inputs": {"model_name": "oasis-tiny", "dtype": "float32"}}
+LOOK = {
+    "scale": 2.0,
+    "width": 0,
+    "height": 0,
+    "strength": 1.0,
+    "shots": True,
+    "tile_px": 0,
+    "segment_frames": 0,
+    "color_anchor": True,
+}
+
+
+def workflow(name):
+    return json.loads((API / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def write_clip(path, num_frames=NUM_FRAMES):
+    """A small clip of moving waves with sound, at an uneven frame rate."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=RATE, options={"crf": "10"})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = out.add_stream("aac", rate=48000, layout="mono")
+        for index in range(num_frames):
+            gray = 128 + 60 * np.sin((x + 3 * index) * 0.2) + 40 * np.sin(y * 0.3)
+            picture = np.stack((gray, gray * 0.8, gray * 0.6), axis=-1).astype(np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(video.encode(None))
+        tone = np.sin(np.arange(int(48000 * num_frames / RATE)) * 0.06)[None].astype(np.float32)
+        for start in range(0, tone.shape[1], 1024):
+            block = av.AudioFrame.from_ndarray(tone[:, start : start + 1024], "fltp", "mono")
+            block.sample_rate, block.pts = 48000, start
+            out.mux(sound.encode(block))
+        out.mux(sound.encode(None))
+
+
+def frames_of(path):
+    with av.open(str(path)) as video:
+        return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+
+
+def sound_of(path):
+    with av.open(str(path)) as video:
+        return [bytes(packet) for packet in video.demux(audio=0) if packet.size]
+
+
+def psnr_db(first, second):
+    error = np.mean((first.astype(float) - second.astype(float)) ** 2)
+    return 10 * np.log10(255**2 / error)
+
+
+def resized(frame, width, height):
+    picture = av.VideoFrame.from_ndarray(frame, "rgb24")
+    return picture.reformat(width=width, height=height, interpolation="BICUBIC").to_ndarray()
+
+
+@pytest.fixture(scope="module")
+def clip(server):
+    write_clip(server.base / "input" / "small.mp4")
+    return server.base / "input" / "small.mp4"
+
+
+def video_prompt(file="small.mp4", **changes):
+    """Load a video, upscale it, save it and show the report."""
+    inputs = {"model": ["1", 0], "video": ["2", 0], **LOOK, "codec": "h264", "crf": 10.0}
+    save = {"video": ["3", 0], "filename_prefix": "small", "format": "auto", "codec": "auto"}
+    return {
+        "1": LOAD,
+        "2": {"class_type": "LoadVideo", "inputs": {"file": file}},
+        "3": {"class_type": "OASISUpscaleVideo", "inputs": {**inputs, **changes}},
+        "4": {"class_type": "SaveVideo", "inputs": save},
+        "5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 1]}},
+    }
+
+
+def image_prompt(source, **changes):
+    inputs = {"model": ["1", 0], "images": ["2", 0], "frames_are": "one clip", **LOOK}
+    return {
+        "1": LOAD,
+        "2": source,
+        "3": {"class_type": "OASISUpscaleImages", "inputs": {**inputs, **changes}},
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "i"}},
+    }
+
+
+def empty_images(width=32, height=24, count=1):
+    values = {"width": width, "height": height, "batch_size": count, "color": 0x336699}
+    return {"class_type": "EmptyImage", "inputs": values}
+
+
+def assert_goes_on(server):
+    """The queue still works, on something that no cache holds."""
+    run = server.run(image_prompt(empty_images(), strength=next(STRENGTHS)))
+    assert run.is_success
+    assert "3" not in run.cached
+
+
+STRENGTHS = (step / 1000 for step in itertools.count(500))
+
+
+# Workflows
+
+
+@pytest.mark.parametrize("name", ["2_upscale_image", "3_degrade_upscale"])
+def test_image_workflow_runs_as_it_is(server, name):
+    run = server.run(workflow(name))
+    assert run.is_success, run.history
+    (node,) = run.history["outputs"]
+    (path,) = run.files(node)
+    width, height, count = (1280, 720, 1) if path.suffix == ".png" else (320, 180, 8)
+    frames = frames_of(path)
+    assert len(frames) == count
+    assert frames[0].shape == (height, width, 3)
+
+
+@pytest.mark.slow
+def test_video_workflow_runs_as_it_is(server):
+    run = server.run(workflow("1_upscale_video"))
+    assert run.is_success, run.history
+    source = ROOT / "workflows" / "example_inputs" / "hand_held.mp4"
+    (path,) = run.files("4")
+    before, after = frames_of(source), frames_of(path)
+    assert len(after) == len(before) == 72
+    assert sound_of(path) == sound_of(source)
+    for index in (0, 35, 71):
+        assert psnr_db(after[index], resized(before[index], 1280, 720)) > 30
+    again = server.run(workflow("1_upscale_video"))
+    assert "3" in again.cached
+
+
+def test_workflows_are_offered_as_templates(server):
+    names = {path.stem for path in (ROOT / "workflows").glob("*.json")}
+    assert set(server.get("/workflow_templates")["oasis"]) == names
+
+
+def test_help_is_served(server):
+    import urllib.request
+
+    with urllib.request.urlopen(f"{server.url}/extensions/oasis/docs/OASISUpscaleVideo.md") as page:
+        assert page.read().startswith(b"# OASIS Upscale Video")
+
+
+# Video
+
+
+def test_video_keeps_frames_times_and_sound(server, clip):
+    run = server.run(video_prompt())
+    assert run.is_success, run.history
+    (path,) = run.files("4")
+    before, after = frames_of(clip), frames_of(path)
+    assert len(after) == NUM_FRAMES
+    assert after[0].shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    assert sound_of(path) == sound_of(clip)
+    with av.open(str(path)) as video:
+        assert video.streams.video[0].average_rate == RATE
+    for small, large in zip(before, after, strict=True):
+        assert psnr_db(large, resized(small, 2 * WIDTH, 2 * HEIGHT)) > 30
+    report = json.loads(run.text("5"))
+    assert report["frames"] == NUM_FRAMES
+    assert report["model"] == "oasis-tiny"
+
+
+def test_second_queue_does_not_run_again(server, clip):
+    server.run(video_prompt())
+    assert {"1", "2", "3"} <= server.run(video_prompt()).cached
+
+
+def test_result_that_the_cache_lost_is_found_again(server, clip):
+    first = server.run(video_prompt(crf=11.0))
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    time.sleep(2)  # the server frees after its queue is empty, at most once a second
+    second = server.run(video_prompt(crf=11.0))
+    assert "3" not in second.cached
+    assert json.loads(second.text("5")) == json.loads(first.text("5"))
+
+
+def test_exact_size_and_one_side(server, clip):
+    for changes, size in (
+        ({"width": 100, "height": 50}, (50, 100)),
+        ({"width": 96}, (54, 96)),
+        ({"height": 72}, (72, 128)),
+    ):
+        run = server.run(video_prompt(**changes))
+        assert frames_of(run.files("4")[0])[0].shape[:2] == size
+
+
+def test_other_codecs(server, clip):
+    for codec, name in (("h265", "hevc"), ("ffv1", "ffv1")):
+        run = server.run(video_prompt(codec=codec))
+        assert run.is_success, run.history
+        with av.open(str(run.files("4")[0])) as video:
+            assert video.streams.video[0].codec_context.name == name
+
+
+def test_trimmed_video_gives_the_trimmed_frames(server, clip):
+    if "Video Slice" not in server.get("/object_info"):
+        pytest.skip("this ComfyUI cannot trim")
+    values = {"video": ["2", 0], "start_time": 0.11, "duration": 0.13, "strict_duration": False}
+    prompt = video_prompt(video=["6", 0])
+    prompt["6"] = {"class_type": "Video Slice", "inputs": values}
+    run = server.run(prompt)
+    assert run.is_success, run.history
+    after, before = frames_of(run.files("4")[0]), frames_of(clip)
+    assert len(after) == 4
+    assert sound_of(run.files("4")[0])
+    nearest = [
+        max(range(NUM_FRAMES), key=lambda i: psnr_db(frame, resized(before[i], 128, 72)))
+        for frame in after
+    ]
+    assert nearest in ([3, 4, 5, 6], [4, 5, 6, 7])
+
+
+def test_created_video_keeps_frames_and_sound(server, clip):
+    prompt = video_prompt(video=["7", 0])
+    prompt["6"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["2", 0]}}
+    values = {"images": ["6", 0], "audio": ["6", 1], "fps": 24.0}
+    prompt["7"] = {"class_type": "CreateVideo", "inputs": values}
+    run = server.run(prompt)
+    assert run.is_success, run.history
+    (path,) = run.files("4")
+    after, before = frames_of(path), frames_of(clip)
+    assert len(after) == NUM_FRAMES
+    assert psnr_db(after[5], resized(before[5], 128, 72)) > 30
+    assert sound_of(path)
+    left = [p for p in (server.base / "temp").iterdir() if p.is_dir()]
+    assert not left
+
+
+def test_cancel_stops_soon_and_the_run_goes_on_later(server):
+    write_clip(server.base / "input" / "long.mp4", 60)
+    prompt = video_prompt("long.mp4", scale=4.0, segment_frames=12)
+    running = server.queue(prompt)
+    records = _wait_for_records(server)
+    start = time.monotonic()
+    server.post("/interrupt", {})
+    run = server.wait(running)
+    assert time.monotonic() - start < 3  # 1 s is what users get on an idle machine
+    (message,) = run.messages("execution_interrupted")
+    assert message["node_type"] == "OASISUpscaleVideo"
+    num_done = len(records.read_text().splitlines())
+    assert_goes_on(server)
+    report = json.loads(server.run(prompt).text("5"))
+    assert report["num_resumed_segments"] == num_done > 0
+    assert report["num_segments"] == 5
+
+
+def _wait_for_records(server):
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        if found := list((server.base / "temp").glob("*.oasis/segments.jsonl")):
+            return found[0]
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+# Images
+
+
+def test_stills_do_not_depend_on_each_other(server, clip):
+    source = {"class_type": "GetVideoComponents", "inputs": {"video": ["9", 0]}}
+    prompt = image_prompt(source, frames_are="independent stills")
+    prompt["9"] = {"class_type": "LoadVideo", "inputs": {"file": "small.mp4"}}
+    batch = server.run(prompt)
+    prompt["3"]["inputs"]["images"] = ["8", 0]
+    values = {"image": ["2", 0], "batch_index": 4, "length": 1}
+    prompt["8"] = {"class_type": "ImageFromBatch", "inputs": values}
+    alone = server.run(prompt)
+    assert len(batch.files("4")) == NUM_FRAMES
+    assert (frames_of(batch.files("4")[4])[0] == frames_of(alone.files("4")[0])[0]).all()
+
+
+def test_alpha_is_kept(server):
+    prompt = image_prompt(empty_images())
+    mask = {"value": 0.25, "width": 32, "height": 24}
+    prompt["6"] = {"class_type": "SolidMask", "inputs": mask}
+    join = {"image": ["2", 0], "alpha": ["6", 0]}
+    prompt["7"] = {"class_type": "JoinImageWithAlpha", "inputs": join}
+    prompt["3"]["inputs"]["images"] = ["7", 0]
+    run = server.run(prompt)
+    assert run.is_success, run.history
+    with av.open(str(run.files("4")[0])) as image:
+        frame = next(image.decode(video=0))
+    assert frame.format.name == "rgba"
+    alpha = frame.to_ndarray()[..., 3]
+    assert alpha.shape == (48, 64)
+    assert (alpha == alpha[0, 0]).all()
+    assert alpha[0, 0] in range(189, 193)
+
+
+def test_degrade_repeats_and_says_what_it_did(server, clip):
+    source = {"class_type": "LoadVideo", "inputs": {"file": "small.mp4"}}
+    prompt = {
+        "1": source,
+        "2": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "d"}},
+        "5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 1]}},
+    }
+    results = {}
+    for preset in ("light", "consistent", "inconsistent"):
+        values = {"images": ["2", 0], "preset": preset, "scale": 2.0, "seed": 7}
+        prompt["3"] = {"class_type": "OASISDegrade", "inputs": values}
+        run = server.run(prompt)
+        assert run.is_success, run.history
+        frames = [frames_of(path)[0] for path in run.files("4")]
+        assert len(frames) == NUM_FRAMES
+        assert frames[0].shape == (HEIGHT // 2, WIDTH // 2, 3)
+        assert "resize" in [s["operator"] for s in json.loads(run.text("5"))["steps"]]
+        results[preset] = frames
+    assert not np.array_equal(results["light"][0], results["consistent"][0])
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"width": 32768, "height": 32768}, "OASIS Upscale Video"),
+        ({"width": 2, "height": 2}, "between 8 and"),
+        ({"tile_px": 8}, "tile_px must be at least"),
+    ],
+)
+def test_impossible_settings_are_refused_in_words(server, changes, said):
+    run = server.run(image_prompt(empty_images(64, 64, 8), **changes))
+    assert said in run.error
+    assert run.messages("execution_error")[0]["node_type"] == "OASISUpscaleImages"
+    assert_goes_on(server)
+
+
+def test_picture_of_one_pixel_is_refused_in_words(server):
+    assert "at least 8x8" in server.run(image_prompt(empty_images(1, 1))).error
+    assert_goes_on(server)
+
+
+def test_file_that_is_no_video_is_refused_in_words(server, clip):
+    (server.base / "input" / "broken.mp4").write_bytes(b"not a video" * 100)
+    run = server.run(video_prompt("broken.mp4"))
+    assert "broken.mp4" in run.error
+    assert run.messages("execution_error")[0]["node_type"] == "OASISUpscaleVideo"
+    assert_goes_on(server)
+
+
+@pytest.mark.parametrize("name", ["nowhere.safetensors", "../../input/small.mp4", "/etc/hostname"])
+def test_model_outside_the_list_is_refused(server, name):
+    prompt = image_prompt(empty_images())
+    prompt["1"] = {**LOAD, "inputs": {"model_name": name, "dtype": "auto"}}
+    answer = server.post("/prompt", {"prompt": prompt})
+    if "prompt_id" in answer:  # ComfyUI before 0.8 does not check choices
+        assert "model must be one of" in server.wait(answer["prompt_id"]).error
+    else:
+        assert "value_not_in_list" in json.dumps(answer)
+    assert_goes_on(server)
+
+
+@pytest.mark.parametrize(
+    ("node", "name"), [("1", "dtype"), ("3", "frames_are"), ("5", "preset"), ("3", "codec")]
+)
+def test_unknown_choice_is_refused(server, clip, node, name):
+    prompt = video_prompt() if name == "codec" else image_prompt(empty_images())
+    if name == "preset":
+        values = {"images": ["3", 0], "preset": "light", "scale": 2.0, "seed": 7}
+        prompt["5"] = {"class_type": "OASISDegrade", "inputs": values}
+        prompt["4"]["inputs"]["images"] = ["5", 0]
+    prompt[node] = {**prompt[node], "inputs": {**prompt[node]["inputs"], name: "unknown"}}
+    answer = server.post("/prompt", {"prompt": prompt})
+    if "prompt_id" in answer:
+        assert f"{name} must be" in server.wait(answer["prompt_id"]).error
+    else:
+        assert "value_not_in_list" in json.dumps(answer)
+    assert_goes_on(server)
+
+
+def test_foreign_model_file_is_refused_in_words(server):
+    (server.base / "models" / "oasis" / "foreign.safetensors").write_bytes(b"\0" * 64)
+    prompt = image_prompt(empty_images())
+    prompt["1"] = {**LOAD, "inputs": {"model_name": "foreign.safetensors", "dtype": "auto"}}
+    assert "foreign.safetensors cannot be read" in server.run(prompt).error
+    assert_goes_on(server)
+
+
+def test_model_is_used_again_after_unloading(server):
+    assert_goes_on(server)
+    server.post("/free", {"unload_models": True, "free_memory": False})
+    time.sleep(2)
+    assert_goes_on(server)
+    assert server.log.read_text().count("Requested to load OasisModel") >= 2

@@ -1,0 +1,105 @@
+"""The workflows and help pages as files: complete, consistent and in both forms."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+CORE_NODES = {
+    "CreateVideo",
+    "GetVideoComponents",
+    "ImageFromBatch",
+    "MarkdownNote",
+    "SaveImage",
+    "SaveVideo",
+}
+
+
+def _node_ids():
+    """`node_id` of every schema under nodes/, read without ComfyUI."""
+    ids = {}
+    for path in (ROOT / "nodes").glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.keyword) and call.arg == "node_id":
+                ids[ast.literal_eval(call.value)] = path
+    return ids
+
+
+NODE_IDS = _node_ids()
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def workflow(request):
+    graph = json.loads(request.param.read_text(encoding="utf-8"))
+    api = json.loads((request.param.parent / "api" / request.param.name).read_text("utf-8"))
+    return graph, api
+
+
+def test_there_are_workflows_and_nodes():
+    assert len(WORKFLOWS) >= 3
+    assert len(NODE_IDS) >= 5
+    assert {p.name for p in (ROOT / "workflows" / "api").iterdir()} == {p.name for p in WORKFLOWS}
+
+
+def test_workflows_use_only_our_nodes_and_old_core_ones(workflow):
+    graph, api = workflow
+    used = {node["type"] for node in graph["nodes"]}
+    assert used <= CORE_NODES | set(NODE_IDS)
+    assert {node["class_type"] for node in api.values()} == used - {"MarkdownNote"}
+
+
+def test_both_forms_have_the_same_links(workflow):
+    graph, api = workflow
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    links = set()
+    for link, source, slot, target, position, kind in graph["links"]:
+        assert nodes[target]["inputs"][position]["link"] == link
+        output = nodes[source]["outputs"][slot]
+        assert link in output["links"]
+        assert output["type"] == kind == nodes[target]["inputs"][position]["type"]
+        links.add((str(source), slot, str(target), nodes[target]["inputs"][position]["name"]))
+    assert links == {
+        (*value, target, name)
+        for target, node in api.items()
+        for name, value in node["inputs"].items()
+        if isinstance(value, list)
+    }
+
+
+def test_both_forms_have_the_same_values(workflow):
+    graph, api = workflow
+    for node in graph["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        values = [v for v in api[str(node["id"])]["inputs"].values() if not isinstance(v, list)]
+        shown = [v for v in node["widgets_values"] if v != "fixed"]  # what a seed does afterwards
+        assert shown == values
+
+
+@pytest.mark.parametrize("node_id", sorted(NODE_IDS))
+def test_every_node_has_a_help_page(node_id):
+    page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    assert page.startswith("# OASIS ")
+    assert page.isascii()
+
+
+@pytest.mark.parametrize("node_id", sorted(NODE_IDS))
+def test_every_node_is_prefixed_and_has_a_file_of_its_own(node_id):
+    assert node_id.startswith("OASIS")
+    assert len([path for path in NODE_IDS.values() if path == NODE_IDS[node_id]]) == 1
+
+
+def test_only_the_adapters_touch_comfyui_itself():
+    for path in (ROOT / "nodes").glob("*.py"):
+        names = set()
+        for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(item, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in item.names}
+            elif isinstance(item, ast.ImportFrom) and not item.level:
+                names.add(item.module.partition(".")[0])
+        touched = names & {"comfy", "folder_paths", "nodes", "server", "execution"}
+        assert not touched or path.name == "_adapters.py", path
+        assert "oasis_core" not in names, f"{path}: only relative imports find the pack"
