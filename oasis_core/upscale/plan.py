@@ -31,7 +31,7 @@ SAFETY = 1.15
 HOST_SHARE = 0.5
 """Share of free main memory a job may plan with; the rest is for the user's other programs."""
 DEVICE_SHARE = 0.85
-HOST_BYTES_PER_720P = 1000 << 20
+HOST_BYTES_PER_720P = 720 << 20
 """On the CPU longer segments stop paying before memory runs out, so the plan stops here."""
 ENCODER_FRAMES = 60
 """Frames that an encoder with look-ahead holds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import time
@@ -19,7 +20,7 @@ LEAST_PSNR_DB = 45.0
 """A lower precision must come at least this close to float32."""
 PROBE_SIDE_PX = 128
 PROBE_FRAMES = 4
-PROBE_RUNS = 3
+PROBE_RUNS = 4
 
 DTYPES = {
     "float32": torch.float32,
@@ -87,12 +88,19 @@ def _probe(model: nn.Module, device: torch.device) -> torch.dtype:
     is_old_cuda = device.type == "cuda" and not torch.cuda.is_bf16_supported()
     candidate = torch.float16 if is_old_cuda else torch.bfloat16
     clip = probe_clip(model, device)
+    clips = {torch.float32: clip, candidate: clip.to(candidate)}
+    best_s = dict.fromkeys(clips, math.inf)
+    residuals: dict[torch.dtype, Tensor] = {}
     try:
-        slow, reference = _time_model(model, clip, torch.float32)
-        fast, result = _time_model(model, clip.to(candidate), candidate)
+        # In turn, so that other programs on the machine disturb both alike; the first warms up.
+        for run, dtype in itertools.product(range(PROBE_RUNS + 1), clips):
+            seconds, residuals[dtype] = _time_model(model, clips[dtype], dtype)
+            best_s[dtype] = min(best_s[dtype], seconds if run else math.inf)
     except RuntimeError as error:  # an operator without this dtype, or no memory for the probe
         logger.info("keeping float32, the probe in %s failed: %s", candidate, error)
         return torch.float32
+    slow, fast = best_s.values()
+    reference, result = residuals.values()
     psnr_db = _psnr_db(clip + reference, clip + result)
     chosen = candidate if fast < slow and psnr_db >= LEAST_PSNR_DB else torch.float32
     logger.info(
@@ -119,16 +127,12 @@ def probe_clip(model: nn.Module, device: torch.device) -> Tensor:
 
 
 def _time_model(model: nn.Module, clip: Tensor, dtype: torch.dtype) -> tuple[float, Tensor]:
-    """Best seconds of a few runs after one to warm up, and the residual."""
-    best = math.inf
-    for run in range(PROBE_RUNS + 1):
-        start = time.perf_counter()
-        with arithmetic(clip.device, dtype):
-            residual = model(clip)
-        synchronize(clip.device)
-        if run:
-            best = min(best, time.perf_counter() - start)
-    return best, residual.float()
+    """Seconds of one run, and the residual."""
+    start = time.perf_counter()
+    with arithmetic(clip.device, dtype):
+        residual = model(clip)
+    synchronize(clip.device)
+    return time.perf_counter() - start, residual.float()
 
 
 def synchronize(device: torch.device) -> None:
