@@ -13,7 +13,6 @@ from .info import is_picture
 
 MAX_SIDE_PX = 16_384
 MAX_PIXELS = 1 << 28  # libavutil refuses more by itself, and then reports no size at all
-NUM_DECODER_THREADS = 4
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
@@ -108,10 +107,9 @@ def _film(path: Path, container: av.container.InputContainer) -> av.VideoStream:
             f"{str(path)!r} declares {width}x{height} pixels, but at most {MAX_SIDE_PX} on a side "
             f"and {MAX_PIXELS} in all are read; scale or crop it first"
         )
-    # Slices, not frames: the same damaged file must always be concealed the same way, and frame
-    # threads hold back as many frames as there are threads.
-    context.thread_type = "SLICE"
-    context.thread_count = NUM_DECODER_THREADS
+    # With several slice threads FFmpeg's H.264 decoder no longer flags the frames it had to conceal
+    # (seen in FFmpeg 8.0), and frame threads hold back as many frames as there are threads.
+    context.thread_count = 1
     # Frames that lack a reference come out (flagged) instead of vanishing.
     context.options = {"flags": "+output_corrupt"}
     return stream
