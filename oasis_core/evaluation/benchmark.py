@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,35 +71,39 @@ def evaluate_clip(
     upscaler: VideoUpscaler,
     path: Path,
     *,
-    degradation: str,
+    degradations: Sequence[str],
     scale: int,
     num_frames: int,
     has_motion: bool = True,
-) -> ClipResult:
-    """Degrade one clip, upscale it and measure.
+) -> Iterator[ClipResult]:
+    """Degrade one clip in several ways, upscale it and measure.
 
     The seed is the checksum of the file name, so every run degrades a file alike.
 
     Args:
         upscaler: The model under test.
         path: A sharp video or image.
-        degradation: A degradation preset.
+        degradations: Degradation presets.
         scale: Whole upscaling factor.
         num_frames: Frames to use from the start of the clip.
         has_motion: Estimate motion and measure the warping error (needs scikit-image).
+
+    Yields:
+        One result per degradation.
     """
     truth = read_clip(path, num_frames, multiple=scale)
-    degraded, _ = degrade(
-        truth, preset=degradation, scale=scale, seed=zlib.crc32(path.name.encode())
-    )
-    low = rearrange(degraded, "t c h w -> 1 c t h w")
-    size = (truth.shape[3], truth.shape[2])
     flows = motion(truth) if has_motion and len(truth) > 1 else None
-    results = {}
-    for name, strength in (("bicubic", 0.0), ("model", 1.0)):
-        restored = upscaler.upscale(low, size=size, strength=strength)
-        results[name] = _measure(rearrange(restored, "1 c t h w -> t c h w"), truth, flows)
-    return ClipResult(name=path.name, degradation=degradation, num_frames=len(truth), **results)
+    size = (truth.shape[3], truth.shape[2])
+    for degradation in degradations:
+        degraded, _ = degrade(
+            truth, preset=degradation, scale=scale, seed=zlib.crc32(path.name.encode())
+        )
+        low = rearrange(degraded, "t c h w -> 1 c t h w")
+        results = {}
+        for name, strength in (("bicubic", 0.0), ("model", 1.0)):
+            restored = upscaler.upscale(low, size=size, strength=strength)
+            results[name] = _measure(rearrange(restored, "1 c t h w -> t c h w"), truth, flows)
+        yield ClipResult(name=path.name, degradation=degradation, num_frames=len(truth), **results)
 
 
 def evaluate(
@@ -112,18 +116,17 @@ def evaluate(
     has_motion: bool = True,
     on_result: Callable[[ClipResult], None] | None = None,
 ) -> list[ClipResult]:
-    """Run `evaluate_clip` over files and presets, calling `on_result` after each."""
+    """Run `evaluate_clip` over files, calling `on_result` after each result."""
     results = []
-    for degradation in degradations:
-        for path in paths:
-            result = evaluate_clip(
-                upscaler,
-                path,
-                degradation=degradation,
-                scale=scale,
-                num_frames=num_frames,
-                has_motion=has_motion,
-            )
+    for path in paths:
+        for result in evaluate_clip(
+            upscaler,
+            path,
+            degradations=degradations,
+            scale=scale,
+            num_frames=num_frames,
+            has_motion=has_motion,
+        ):
             results.append(result)
             if on_result:
                 on_result(result)
