@@ -95,6 +95,23 @@ def save_checkpoint(
         "routing": json.dumps(routing.to_json()),
         "info": json.dumps(info),
     }
+    _write(path, tensors, metadata)
+
+
+def update_info(path: Path, **facts: Any) -> None:
+    """Add facts to a checkpoint's metadata; weights, configuration and routing stay.
+
+    Raises:
+        CheckpointError: The file is no readable oasis checkpoint.
+    """
+    _, _, info = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+        metadata = file.metadata()
+    _write(path, tensors, {**metadata, "info": json.dumps({**info, **facts})})
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     temporary = path.with_name(path.name + ".part")
     save_file(tensors, temporary, metadata=metadata)
     with temporary.open("rb") as file:

@@ -134,6 +134,9 @@ def _add_others(commands: Any) -> None:
         "--degradation", action="append", choices=DEGRADATIONS, help="default: light, consistent"
     )
     evaluate.add_argument("--no-motion", action="store_true", help="skip the warping error")
+    evaluate.add_argument(
+        "--record", action="store_true", help="store the means in the model file's metadata"
+    )
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run=_run_evaluate)
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .checkpoint import BUNDLED, file_sha256, load_checkpoint, read_header, resolve_model
+from .checkpoint import (
+    BUNDLED,
+    file_sha256,
+    load_checkpoint,
+    read_header,
+    resolve_model,
+    update_info,
+)
 from .model.denoiser import OasisModel
 
 if TYPE_CHECKING:
@@ -195,4 +202,7 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     if report:
         for name, row in summary.items():
             report(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    if arguments.record:
+        settings = {"scale": arguments.scale, "frames": arguments.frames, "clips": len(results)}
+        update_info(resolve_model(arguments.model), metrics={**summary, "settings": settings})
     return {"summary": summary, "clips": [result.to_json() for result in results]}

@@ -50,6 +50,7 @@ class Trainer:
         self.stage_index = 0
         self.step = 0
         self.is_calibrated = False
+        self.footage: list[str] = []
         self.optimizer = self._new_optimizer()
 
     def _new_model(self) -> OasisModel:
@@ -166,6 +167,7 @@ class Trainer:
             sources = load_sources(
                 self.config.data_dirs, stage.crop_px + MARGIN_PX, stage.num_frames
             )
+            self.footage = sources.names
             self.calibrate_if_asked(sources)
             self._run_stage(sources, on_step)
             self.stage_index, self.step, self.is_calibrated = self.stage_index + 1, 0, False
@@ -256,8 +258,9 @@ class Trainer:
         path = self.output_dir / WEIGHTS_NAME
         info = {
             "licence": self.config.licence,
-            "source": "trained from scratch with `oasis train`",
+            "source": "trained from scratch by `oasis train`, configuration under `training`",
             "data": self.config.data_note,
+            "footage": self.footage,
             "training": self.config.to_json(),
             "position": {"stage": self.stage_index + 1, "step": self.step},
         }

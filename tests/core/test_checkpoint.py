@@ -12,6 +12,7 @@ from oasis_core.checkpoint import (
     read_header,
     resolve_model,
     save_checkpoint,
+    update_info,
 )
 from oasis_core.config import OASIS_TINY
 from oasis_core.model.denoiser import build_model
@@ -69,6 +70,16 @@ def test_round_trip_gives_the_same_function(saved):
     assert loaded.routing == ROUTING
     assert loaded.info == {"licence": "CC0"}
     assert not list(saved.parent.glob("*.part"))
+
+
+def test_facts_are_added_without_touching_the_weights(saved):
+    before = load_file(saved)
+    update_info(saved, metrics={"light": 1.5})
+    loaded = load_checkpoint(saved)
+    assert loaded.info == {"licence": "CC0", "metrics": {"light": 1.5}}
+    assert loaded.routing == ROUTING
+    after = load_file(saved)
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_header_is_read_without_weights(saved):
