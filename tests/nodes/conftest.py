@@ -54,6 +54,7 @@ class Server:
     url: str
     base: Path
     log: Path
+    pid: int
 
     def get(self, path):
         with urllib.request.urlopen(self.url + path, timeout=30) as reply:
@@ -140,7 +141,7 @@ def server(comfyui, tmp_path_factory) -> Server:
     log = base / "server.log"
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=comfyui, stdout=out, stderr=subprocess.STDOUT)
-    running = Server(f"http://127.0.0.1:{port}", base, log)
+    running = Server(f"http://127.0.0.1:{port}", base, log, process.pid)
     try:
         _wait_for_start(running, process)
         yield running

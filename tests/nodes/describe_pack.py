@@ -42,9 +42,9 @@ def main(comfyui: str, pack: str, out: str) -> None:
         del sys.modules[name]
     sys.meta_path.insert(0, Poison())
     before, known = set(sys.modules), set(nodes.NODE_CLASS_MAPPINGS)
-    start = time.perf_counter()
+    start = time.process_time()  # other programs must not count
     is_loaded = asyncio.run(nodes.load_custom_node(pack))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     imported = sorted(set(sys.modules) - before)
     offered = {k: v for k, v in nodes.NODE_CLASS_MAPPINGS.items() if k not in known}
     module = sys.modules[pack.replace(".", "_x_")]

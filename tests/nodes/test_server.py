@@ -252,7 +252,7 @@ def test_cancel_stops_soon_and_the_run_goes_on_later(server):
     start = time.monotonic()
     server.post("/interrupt", {})
     run = server.wait(running)
-    assert time.monotonic() - start < 3  # 1 s is what users get on an idle machine
+    assert time.monotonic() - start < 15  # far less than a segment takes, on a busy machine too
     (message,) = run.messages("execution_interrupted")
     assert message["node_type"] == "OASISUpscaleVideo"
     num_done = len(records.read_text().splitlines())
@@ -269,6 +269,25 @@ def _wait_for_records(server):
             return found[0]
         time.sleep(0.05)
     raise TimeoutError
+
+
+def peak_mib(server):
+    """Largest resident size of the server so far."""
+    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return peak / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_memory_does_not_depend_on_the_length(server):
+    peaks = []
+    for num_frames in (300, 3000):
+        write_clip(server.base / "input" / f"{num_frames}.mp4", num_frames)
+        run = server.run(video_prompt(f"{num_frames}.mp4", segment_frames=24))
+        assert json.loads(run.text("5"))["frames"] == num_frames
+        peaks.append(peak_mib(server))
+    assert peaks[1] - peaks[0] < 50  # the long result is 83 MiB as bytes, 316 as images
 
 
 # Images
