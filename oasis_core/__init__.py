@@ -36,7 +36,8 @@ def load(
     from .checkpoint import load_checkpoint, resolve_model
     from .upscale import VideoUpscaler
 
-    return VideoUpscaler(load_checkpoint(resolve_model(model)).model, device=device, dtype=dtype)
+    checkpoint = load_checkpoint(resolve_model(model))
+    return VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=checkpoint.sha256)
 
 
 def upscale_file(

@@ -338,6 +338,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="%(levelname)s: %(message)s",
     )
+    from .upscale.memory import keep_freed_memory
+
+    keep_freed_memory()
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)

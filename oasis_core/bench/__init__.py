@@ -28,17 +28,13 @@ def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> 
     """
     import torch
 
-    from ..checkpoint import load_checkpoint, resolve_model
-    from ..upscale import VideoUpscaler
+    from .. import load
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.short:
         arguments.size, arguments.frames, arguments.runs = SHORT_SIZE, SHORT_FRAMES, 1
-    path = resolve_model(arguments.model)
-    upscaler = VideoUpscaler(
-        load_checkpoint(path).model, device=arguments.device, dtype=arguments.dtype
-    )
+    upscaler = load(arguments.model, arguments.device, arguments.dtype)
     benches = {"speed": _speed, "routing": _routing, "attention": _attention}
     if arguments.clip:
         benches["boundaries"] = _boundaries
@@ -96,12 +92,15 @@ def _attention(upscaler: Any, arguments: argparse.Namespace, report: Report) -> 
     return results
 
 
-def _boundaries(upscaler: Any, arguments: argparse.Namespace, report: Report) -> Any:
+def _boundaries(upscaler: Any, arguments: argparse.Namespace, report: Report) -> list[Any]:
     from ..evaluation.benchmark import read_clip
     from .boundaries import measure_boundaries
 
     clip = read_clip(arguments.clip, num_frames=10_000, multiple=1)
     results = measure_boundaries(upscaler, clip.transpose(0, 1)[None].contiguous())
-    for row in results if isinstance(results, list) else [results]:
-        report(f"boundaries: {dataclasses.asdict(row) if dataclasses.is_dataclass(row) else row}")
-    return results
+    for row in results:
+        report(
+            f"boundaries, halo {row.halo_frames}, {row.variant}: ratio {row.boundary_ratio:.3f}, "
+            f"short against long segments {row.agreement_db:.1f} dB, {row.extra_work:.0%} extra"
+        )
+    return [dataclasses.asdict(row) for row in results]

@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import plan_segments
 from ..upscale.precision import arithmetic
-from ..upscale.segment import Look, to_pixels, to_video
+from ..upscale.segment import to_pixels, to_video
 
 if TYPE_CHECKING:
     from ..upscale import VideoUpscaler
@@ -80,14 +79,7 @@ def run_engine(
     upscaler: VideoUpscaler, frames: list[np.ndarray], size: tuple[int, int]
 ) -> list[np.ndarray]:
     """What a file goes through between decoder and encoder: segments, halo, anchor and all."""
-    height, width, _ = frames[0].shape
-    plan = upscaler.plan((width, height), size, num_frames=len(frames))
-    segments = upscaler.segment_upscaler(Look(width=size[0], height=size[1]), plan)
-    return [
-        to_pixels(result, np.uint8)
-        for segment in plan_segments(len(frames), plan.segment_frames, plan.halo_frames)
-        for result in segments.run(frames[segment.read_start : segment.read_stop], segment.keep)
-    ]
+    return list(upscaler.upscale_frames(frames, size=size, shots=False))
 
 
 def _settings(upscaler: VideoUpscaler, size: tuple[int, int], num_frames: int) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from .memory import free_bytes
 from .precision import arithmetic, probe_clip
 from .tiles import TileGrid, plan_tiles
 
-HALO_FRAMES = 4
-OVERLAP_PX = 64
+HALO_FRAMES = 2
+OVERLAP_PX = 32
 SEGMENT_CHOICES = (48, 40, 32, 24, 20, 16, 12, 8, 4, 1)
 MOST_TILES = 64
 """Along one axis."""
