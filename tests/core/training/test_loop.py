@@ -12,6 +12,10 @@ from oasis_core.training.config import StageConfig, TrainingConfig, TrainingErro
 from oasis_core.training.data import load_sources, make_shard
 from oasis_core.training.loop import STATE_NAME, WEIGHTS_NAME, Trainer, train
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
+)
+
 SMALL = dataclasses.replace(
     OASIS_TINY,
     name="small",
