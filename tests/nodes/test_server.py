@@ -106,9 +106,9 @@ def empty_images(width=32, height=24, count=1):
     return {"class_type": "EmptyImage", "inputs": values}
 
 
-def assert_goes_on(server):
+def assert_goes_on(server, images=None):
     """The queue still works, on something that no cache holds."""
-    run = server.run(image_prompt(empty_images(), strength=next(STRENGTHS)))
+    run = server.run(image_prompt(images or empty_images(), strength=next(STRENGTHS)))
     assert run.is_success
     assert "3" not in run.cached
 
@@ -271,22 +271,35 @@ def _wait_for_records(server):
     raise TimeoutError
 
 
-def peak_mib(server):
-    """Largest resident size of the server so far."""
+def resident_mib(server, name="VmRSS"):
+    """Resident size of the server; under the name VmHWM the largest so far."""
     lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
-    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return peak / 1024
+    (size,) = (int(line.split()[1]) for line in lines if line.startswith(name))
+    return size / 1024
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+
+
+@needs_proc
+def test_ten_runs_leave_nothing_behind(server):
+    sizes = []
+    for count in (3, 10):
+        for _ in range(count):
+            assert_goes_on(server, empty_images(256, 256, 4))
+        sizes.append(resident_mib(server))
+    assert sizes[1] - sizes[0] < 30  # each result is 12 MiB
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@needs_proc
 def test_memory_does_not_depend_on_the_length(server):
     peaks = []
     for num_frames in (300, 3000):
         write_clip(server.base / "input" / f"{num_frames}.mp4", num_frames)
         run = server.run(video_prompt(f"{num_frames}.mp4", segment_frames=24))
         assert json.loads(run.text("5"))["frames"] == num_frames
-        peaks.append(peak_mib(server))
+        peaks.append(resident_mib(server, "VmHWM"))
     assert peaks[1] - peaks[0] < 50  # the long result is 83 MiB as bytes, 316 as images
 
 
