@@ -1,4 +1,7 @@
-"""Everything over HTTP on a real ComfyUI: what users queue, cancel and get wrong."""
+"""Everything over HTTP on a real ComfyUI: what users queue, cancel and get wrong.
+
+One long file: clips and prompts are shared, and test modules cannot import each other here.
+"""
 
 import itertools
 import json
