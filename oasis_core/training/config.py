@@ -78,6 +78,8 @@ class TrainingConfig:
     """Where checkpoints, state and logs go."""
     stages: tuple[StageConfig, ...]
     """The curriculum, in order."""
+    initial_model: str = ""
+    """Bundled model or checkpoint to start from, with its routing; empty: start from scratch."""
     seed: int = 0
     """Seed of initialisation, data and augmentation."""
     matrix_rate: float = 3.5

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..checkpoint import load_checkpoint, save_checkpoint
+from ..checkpoint import Checkpoint, load_checkpoint, resolve_model, save_checkpoint
 from ..config import PRESETS
 from ..model.denoiser import OasisModel, build_model
 from ..model.routing import HeadRouting, calibrate
@@ -51,7 +51,28 @@ class Trainer:
         self.step = 0
         self.is_calibrated = False
         self.footage: list[str] = []
+        if config.initial_model:
+            self._start_from(load_checkpoint(resolve_model(config.initial_model)))
         self.optimizer = self._new_optimizer()
+
+    def _start_from(self, checkpoint: Checkpoint) -> None:
+        """Take over weights and routing; heads stand in routed order from here on.
+
+        Raises:
+            TrainingError: The checkpoint is of another architecture.
+        """
+        if checkpoint.model.config != PRESETS[self.config.model]:
+            raise TrainingError(
+                f"initial_model must be an {self.config.model}, got another architecture named "
+                f"{checkpoint.model.config.name!r}"
+            )
+        routing = checkpoint.routing
+        orders = [routing.permutation(layer) for layer in range(routing.num_layers)]
+        self.routing = routing.permuted(orders)
+        for model in (self.model, self.ema):
+            # The loaded model's heads are sorted already, so only the counts change here.
+            model.load_state_dict(checkpoint.model.state_dict(), strict=True)
+            model.transformer.apply_routing(self.routing)
 
     def _new_model(self) -> OasisModel:
         model = build_model(PRESETS[self.config.model], seed=self.config.seed)

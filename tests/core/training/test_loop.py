@@ -186,3 +186,19 @@ def test_unusable_footage_is_one_sentence(tmp_path, content):
         (folder / "bad.png").write_bytes(content)
     with pytest.raises(TrainingError, match=r"no usable clip|unreadable"):
         train(configuration(folder, tmp_path / "out"))
+
+
+def test_a_run_can_start_from_a_checkpoint(footage, tmp_path):
+    first = train(configuration(footage, tmp_path / "first"))
+    config = configuration(footage, tmp_path / "second", initial_model=str(first))
+    trainer = Trainer(config)
+    loaded = load_checkpoint(first)
+    video = torch.rand(1, 3, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(trainer.ema.eval()(video), loaded.model(video), atol=1e-6)
+    assert trainer.routing == loaded.routing
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(footage, tmp_path):
+    with pytest.raises(TrainingError, match="another architecture named 'oasis-tiny'"):
+        Trainer(configuration(footage, tmp_path, initial_model="oasis-tiny"))
