@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from .. import __version__
+from ..checkpoint import file_sha256
 from ..geometry import target_size
 from ..video import (
     EncodeSpec,
@@ -34,7 +35,6 @@ from .journal import (
     Journal,
     SegmentRecord,
     file_fingerprint,
-    file_sha256,
     journal_path,
     sync_folder,
 )

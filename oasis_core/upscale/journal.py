@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import file_sha256
 from ..video import SEGMENT_SUFFIX, VideoError
 from ..video.errors import write_error
 from .lock import FileLock
@@ -260,15 +261,6 @@ def file_fingerprint(path: Path) -> dict[str, Any]:
         "mtime_ns": status.st_mtime_ns,
         "sha256_of_ends": digest.hexdigest(),
     }
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a whole file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
