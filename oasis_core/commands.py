@@ -203,6 +203,6 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
         for name, row in summary.items():
             report(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
     if arguments.record:
-        settings = {"scale": arguments.scale, "frames": arguments.frames, "clips": len(results)}
+        settings = {"scale": arguments.scale, "frames": arguments.frames}
         update_info(resolve_model(arguments.model), metrics={**summary, "settings": settings})
     return {"summary": summary, "clips": [result.to_json() for result in results]}
