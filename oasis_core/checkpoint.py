@@ -95,7 +95,7 @@ def save_checkpoint(
         "routing": json.dumps(routing.to_json()),
         "info": json.dumps(info),
     }
-    _write(path, tensors, metadata)
+    write_safetensors(path, tensors, metadata)
 
 
 def update_info(path: Path, **facts: Any) -> None:
@@ -108,10 +108,13 @@ def update_info(path: Path, **facts: Any) -> None:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         metadata = file.metadata()
-    _write(path, tensors, {**metadata, "info": json.dumps({**info, **facts})})
+    write_safetensors(path, tensors, {**metadata, "info": json.dumps({**info, **facts})})
 
 
-def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def write_safetensors(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> None:
+    """Write a safetensors file that appears complete or not at all, replacing an older one."""
     temporary = path.with_name(path.name + ".part")
     save_file(tensors, temporary, metadata=metadata)
     with temporary.open("rb") as file:

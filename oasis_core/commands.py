@@ -21,12 +21,12 @@ from .checkpoint import (
     update_info,
 )
 from .model.denoiser import OasisModel
+from .training.data import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from .model.routing import HeadRouting
 
 Report = Callable[[str], None]
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 REPORT_EVERY_STEPS = 25
 
 
@@ -93,7 +93,7 @@ def find_clips(sources: Iterable[Path]) -> list[Path]:
         else:
             raise ValueError(f"{source} does not exist")
     if not paths:
-        raise ValueError(f"no video found; looked for {', '.join(VIDEO_SUFFIXES)}")
+        raise ValueError(f"no video found; looked for {', '.join(sorted(VIDEO_SUFFIXES))}")
     return paths
 
 

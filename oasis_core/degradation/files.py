@@ -15,10 +15,9 @@ import torch
 from einops import rearrange
 
 from ..video import EncodeSpec, SegmentWriter, VideoFrame, VideoReader, check_destination, mux
-from .recipe import DegradationError, Step, apply_recipe, draw_recipe
+from .recipe import MIN_SIDE_PX, DegradationError, Step, apply_recipe, draw_recipe
 
 CHUNK_FRAMES = 32
-MIN_SIDE_PX = 8
 
 
 def slice_steps(steps: tuple[Step, ...], start: int, stop: int) -> tuple[Step, ...]:
@@ -62,6 +61,19 @@ def _degrade_chunk(
     )
 
 
+def _check_request(source: Path, destination: Path, seed: int, overwrite: bool) -> None:
+    """Refuse what can be refused before anything is read or written."""
+    check_destination(destination, "h264")
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise DegradationError(
+            f"output {str(destination)!r} is the input itself; name another file"
+        )
+    if destination.exists() and not overwrite:
+        raise DegradationError(f"{destination} exists; add --overwrite to replace it")
+    if seed < 0:
+        raise DegradationError(f"seed must be at least 0, got {seed}")
+
+
 def degrade_file(
     source: str | os.PathLike[str],
     destination: str | os.PathLike[str],
@@ -92,15 +104,7 @@ def degrade_file(
         VideoError: A file that cannot be read or written.
     """
     source, destination = Path(source), Path(destination)
-    check_destination(destination, "h264")
-    if destination.exists() and source.exists() and destination.samefile(source):
-        raise DegradationError(
-            f"output {str(destination)!r} is the input itself; name another file"
-        )
-    if destination.exists() and not overwrite:
-        raise DegradationError(f"{destination} exists; add --overwrite to replace it")
-    if seed < 0:
-        raise DegradationError(f"seed must be at least 0, got {seed}")
+    _check_request(source, destination, seed, overwrite)
     num_frames = _count_frames(source)
     generator = torch.Generator().manual_seed(seed)
     steps = draw_recipe(preset, num_frames=num_frames, scale=scale, generator=generator)

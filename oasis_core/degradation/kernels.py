@@ -10,8 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-FAMILIES = ("gaussian", "generalized", "plateau", "sinc")
-
 
 def gaussian_family_kernel(
     size: int, *, sigma_x: float, sigma_y: float, angle: float, beta: float, family: str

@@ -23,7 +23,7 @@ from .codec import compress
 from .kernels import gaussian_family_kernel, sinc_kernel
 
 PRESETS = ("light", "consistent", "inconsistent")
-MIN_SIDE = 8
+MIN_SIDE_PX = 8
 _KERNEL_FAMILIES = ("gaussian", "gaussian", "generalized", "generalized", "plateau", "plateau")
 _ISOTROPIC = (True, False, True, False, True, False)
 _KERNEL_SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027)
@@ -211,7 +211,7 @@ def _apply_step(
         size = target_size
         if params["factor"] is not None:
             # Even sizes: the codec that follows needs them.
-            size = tuple(max(MIN_SIDE, 2 * round(n * params["factor"] / 2)) for n in sharp_size)
+            size = tuple(max(MIN_SIDE_PX, 2 * round(n * params["factor"] / 2)) for n in sharp_size)
         return operators.resize(clip, size, params["mode"]).clamp(0, 1)
     if step.operator == "gaussian":
         noisy = operators.gaussian_noise(clip, params["sigma"], params["gray"], generator)

@@ -6,9 +6,9 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,7 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..checkpoint import Checkpoint, load_checkpoint, resolve_model, save_checkpoint
+from ..checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    resolve_model,
+    save_checkpoint,
+    write_safetensors,
+)
 from ..config import PRESETS
 from ..model.denoiser import OasisModel, build_model
 from ..model.routing import HeadRouting, calibrate
@@ -42,9 +48,7 @@ class Trainer:
         self.config = config
         self.output_dir = Path(config.output_dir)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.routing = HeadRouting.all_global(
-            PRESETS[config.model].num_layers, PRESETS[config.model].num_heads
-        )
+        self.routing = self._all_global()
         self.model = self._new_model()
         self.ema = self._new_model()
         self.stage_index = 0
@@ -66,13 +70,15 @@ class Trainer:
                 f"initial_model must be an {self.config.model}, got another architecture named "
                 f"{checkpoint.model.config.name!r}"
             )
-        routing = checkpoint.routing
-        orders = [routing.permutation(layer) for layer in range(routing.num_layers)]
-        self.routing = routing.permuted(orders)
+        self.routing = _in_routed_order(checkpoint.routing)
         for model in (self.model, self.ema):
             # The loaded model's heads are sorted already, so only the counts change here.
             model.load_state_dict(checkpoint.model.state_dict(), strict=True)
             model.transformer.apply_routing(self.routing)
+
+    def _all_global(self) -> HeadRouting:
+        preset = PRESETS[self.config.model]
+        return HeadRouting.all_global(preset.num_layers, preset.num_heads, preset.window_size)
 
     def _new_model(self) -> OasisModel:
         model = build_model(PRESETS[self.config.model], seed=self.config.seed)
@@ -148,21 +154,24 @@ class Trainer:
             return
         stream = ShardStream(self.config, self.stage_index, sources)
         generator = torch.Generator().manual_seed(self.config.seed)
-        batch = next(batches(stream[0], self.config, stage, generator))[0]
-        clips = [clip[None].to(self.device) for clip in batch]
+        drawn = (
+            clip for batch, _ in batches(stream[0], self.config, stage, generator) for clip in batch
+        )
+        clips = [clip[None].to(self.device) for clip in islice(drawn, NUM_CALIBRATION_CLIPS)]
+        # Distances are meant to be measured on unrestricted heads; their order stays.
+        self.ema.transformer.apply_routing(self._all_global())
         routing = calibrate(
             self.ema,
             clips,
             seed=self.config.seed,
             quotas={"window": stage.calibrate_window_heads, "intra": stage.calibrate_intra_heads},
         )
-        orders = [routing.permutation(layer) for layer in range(routing.num_layers)]
         self.model.transformer.apply_routing(routing)
         self.ema.transformer.apply_routing(routing)
-        self.routing = routing.permuted(orders)
+        self.routing = _in_routed_order(routing)
         self.is_calibrated = True
         self.optimizer = self._new_optimizer()
-        logger.info("calibrated: %s", [self.routing.counts(i) for i in range(len(orders))])
+        logger.info("calibrated: %s", [self.routing.counts(i) for i in range(routing.num_layers)])
 
     def shards(self, sources: Sources) -> Iterator[tuple[int, Shard]]:
         """The remaining shards of the stage; a worker process makes the next one meanwhile."""
@@ -238,11 +247,7 @@ class Trainer:
             "saved_at": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         path = self.output_dir / STATE_NAME
-        temporary = path.with_name(path.name + ".part")
-        save_file(tensors, temporary, metadata={"position": json.dumps(position)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_safetensors(path, tensors, {"position": json.dumps(position)})
         self.save_weights()
 
     def load_state(self) -> None:
@@ -277,9 +282,10 @@ class Trainer:
     def save_weights(self) -> Path:
         """Write the averaged weights as an oasis checkpoint."""
         path = self.output_dir / WEIGHTS_NAME
+        start = self.config.initial_model or "scratch"
         info = {
             "licence": self.config.licence,
-            "source": "trained from scratch by `oasis train`, configuration under `training`",
+            "source": f"trained from {start} by `oasis train`, configuration under `training`",
             "data": self.config.data_note,
             "footage": self.footage,
             "training": self.config.to_json(),
@@ -287,6 +293,11 @@ class Trainer:
         }
         save_checkpoint(path, self.ema, self.routing, info, dtype=torch.float16)
         return path
+
+
+def _in_routed_order(routing: HeadRouting) -> HeadRouting:
+    """The same routing for weights whose heads were sorted by it."""
+    return routing.permuted([routing.permutation(i) for i in range(routing.num_layers)])
 
 
 def train(config: TrainingConfig, on_step: Callable[[Trainer, float], None] | None = None) -> Path:
