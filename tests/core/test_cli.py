@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from oasis_core import checkpoint, cli
+from oasis_core.commands import _shared
 from oasis_core.degradation import PRESETS
 from oasis_core.upscale.precision import DTYPES
 from oasis_core.video import CODECS
@@ -43,10 +44,10 @@ def decode(path):
 
 
 def test_choices_match_the_code_they_were_copied_from():
-    assert cli.DEGRADATIONS == PRESETS
-    assert set(cli.CODECS) == set(CODECS)
-    assert set(cli.DTYPES) == {"auto", *DTYPES}
-    assert cli.DEFAULT_MODEL == checkpoint.DEFAULT_MODEL
+    assert _shared.DEGRADATIONS == PRESETS
+    assert set(_shared.CODECS) == set(CODECS)
+    assert set(_shared.DTYPES) == {"auto", *DTYPES}
+    assert _shared.DEFAULT_MODEL == checkpoint.DEFAULT_MODEL
 
 
 def test_help_needs_no_torch():

@@ -1,0 +1,108 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+# Spelled out here and not imported: `oasis --help` must answer without loading torch.
+# tests/core/test_cli.py holds them against the definitions.
+DEGRADATIONS = ("light", "consistent", "inconsistent")
+CODECS = ("h264", "h265", "ffv1")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+DEFAULT_MODEL = "oasis-tiny"
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
+
+Report = Callable[[str], None]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read "1280x720" as (1280, 720)."""
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be WIDTHxHEIGHT, like 1280x720, got {text!r}"
+        ) from error
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add --model, --device and --dtype."""
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|PATH", help="bundled model or checkpoint"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        "--dtype", default="auto", choices=DTYPES, help="auto: a probe picks what is fast and right"
+    )
+
+
+class Progress:
+    """One bar for the whole job on a terminal; elsewhere a line for every tenth."""
+
+    def __init__(self, unit: str, is_quiet: bool = False) -> None:
+        self.unit, self.is_quiet = unit, is_quiet
+        self.bar: Any = None
+        self.start = time.monotonic()
+        self.next_share = 0.1
+
+    def __call__(self, done: float, total: float) -> None:
+        """Show that `done` of `total` units are finished."""
+        if sys.stderr.isatty() and not self.is_quiet:
+            self._draw(done, total)
+        elif not self.is_quiet and total and done / total >= self.next_share - 1e-9:
+            seconds = max(time.monotonic() - self.start, 1e-9)
+            left = seconds * (total - done) / max(done, 1e-9)
+            print(
+                f"{done:.0f}/{total:.0f} {self.unit}s, {done / seconds:.2f} {self.unit}s/s, "
+                f"{left:.0f} s left",
+                file=sys.stderr,
+            )
+            self.next_share = int(10 * done / total) / 10 + 0.1
+
+    def _draw(self, done: float, total: float) -> None:
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(
+                total=round(total),
+                unit=self.unit,
+                bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]",
+            )
+        self.bar.total = round(total)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON that every parser reads: no NaN."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def find_clips(sources: Iterable[Path]) -> list[Path]:
+    """Files as given, folders replaced by the videos in them, sorted.
+
+    Raises:
+        ValueError: A source does not exist, or nothing was found.
+    """
+    paths: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            paths += sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+        elif source.is_file():
+            paths.append(source)
+        else:
+            raise ValueError(f"{source} does not exist")
+    if not paths:
+        raise ValueError(f"no video found; looked for {', '.join(sorted(VIDEO_SUFFIXES))}")
+    return paths

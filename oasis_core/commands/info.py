@@ -1,0 +1,83 @@
+"""`oasis info`: facts about a model or a video file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ._shared import print_json
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers `commands`."""
+    info = commands.add_parser("info", help="describe a model or a video file")
+    info.add_argument("subject", metavar="MODEL|VIDEO")
+    info.add_argument("--json", action="store_true")
+    info.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    facts = describe(arguments.subject)
+    if arguments.json:
+        print_json(facts)
+    else:
+        for key, value in facts.items():
+            print(f"{key.replace('_', ' ')}: {value}")
+    return 0
+
+
+def describe(subject: str) -> dict[str, Any]:
+    """Facts about a model (bundled name or .safetensors file) or a video file.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    from ..checkpoint import BUNDLED, resolve_model
+
+    if subject in BUNDLED or subject.endswith(".safetensors"):
+        return _describe_model(resolve_model(subject))
+    from ..video import probe
+
+    info = probe(Path(subject))
+    names = (
+        "container codec width height rotation_deg sample_aspect_ratio frame_rate time_base "
+        "num_frames duration_s pixel_format bit_depth has_alpha is_interlaced audio_streams "
+        "subtitle_streams other_streams"
+    )
+    values = {name: getattr(info, name) for name in names.split()}
+    plain = (bool, int, float, type(None))
+    facts = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if isinstance(value, (*plain, tuple))
+    }
+    facts |= {name: str(value) for name, value in values.items() if name not in facts}
+    tags = ("primaries", "transfer", "matrix", "range", "chroma_location")
+    return {"file": subject, **facts, "color": {tag: getattr(info.color, tag) for tag in tags}}
+
+
+def _describe_model(path: Path) -> dict[str, Any]:
+    import torch
+
+    from ..checkpoint import file_sha256, read_header
+    from ..model.denoiser import OasisModel
+
+    config, routing, info = read_header(path)
+    with torch.device("meta"):
+        model = OasisModel(config)
+    total = [sum(routing.counts(i)[kind] for i in range(config.num_layers)) for kind in range(3)]
+    return {
+        "model": config.name,
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "heads": dict(zip(("global", "intra", "window"), total, strict=True)),
+        "window": list(routing.window),
+        "licence": info.get("licence", "not stated"),
+        "source": info.get("source", "not stated"),
+        "config": config.to_json(),
+        "metrics": info.get("metrics", {}),
+    }
