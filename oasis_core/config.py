@@ -9,13 +9,33 @@ from typing import Any
 MAX_NAME_CHARS = 100
 MAX_NUMBERS = {"num_layers": 1_000, "num_stem_blocks": 1_000, "num_decoder_blocks": 1_000}
 MAX_NUMBER = 65_536
-MAY_BE_ZERO = ("stem_channels", "num_stem_blocks", "num_decoder_blocks", "num_context_keys")
+MAY_BE_ZERO = (
+    "stem_channels",
+    "num_stem_blocks",
+    "num_decoder_blocks",
+    "num_context_keys",
+    "text_channels",
+    "timestep_channels",
+    "vae_width",
+    "tiny_width",
+)
+CHOICES = {
+    "stem": ("unshuffle", "latent"),
+    "decoder": ("conv", "wan", "tiny", "none"),
+    "prediction": ("sample", "velocity"),
+}
+VAE_STRIDE = (4, 8, 8)
+"""Frames and pixels of one cell of the Wan2.1 latent."""
 TRIPLES = ("stem_stride", "patch_size", "window_size")
 
 
 def _check_numbers(name: str, value: object) -> None:
     """Refuse a field whose numbers are of the wrong kind or beyond any sensible model."""
     if name in ("name", "timestep"):
+        return
+    if name in CHOICES:
+        if value not in CHOICES[name]:
+            raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}, got {value!r:.80}")
         return
     numbers = value if name in TRIPLES else (value,)
     if not isinstance(numbers, tuple) or len(numbers) != (3 if name in TRIPLES else 1):
@@ -59,7 +79,25 @@ class ModelConfig:
     num_context_keys: int = 0
     """Distinct keys of the constant text context (0: no cross-attention)."""
     timestep: float = 1000.0
-    """The one fixed denoising step t*, in [0, 1000]; already folded into the modulation."""
+    """The one fixed denoising step t*, in [0, 1000]; folded into the modulation, unless
+    `timestep_channels` says otherwise."""
+    stem: str = "unshuffle"
+    """What the transformer reads: "unshuffle", the video's own pixels space-to-depth; "latent", its
+    Wan2.1 latent, so that the original patch embedding fits and the VAE encoder is needed."""
+    decoder: str = "conv"
+    """What turns the prediction into pixels: "conv" (small, reads the stem's features), "wan"
+    (Wan2.1 VAE decoder), "tiny" (TAEHV) or "none"."""
+    prediction: str = "sample"
+    """What a latent model's head predicts: "sample", the clean latent; "velocity", noise minus
+    clean, which is taken from the input latent (so the stem must be "latent")."""
+    text_channels: int = 0
+    """Channels of a text embedding given at run time; 0: the context is stored or absent."""
+    timestep_channels: int = 0
+    """Size of the timestep's sinusoid, which then is embedded at run time; 0: folded."""
+    vae_width: int = 0
+    """Base width of the Wan2.1 VAE's parts (96 as published); 0: the model has none of them."""
+    tiny_width: int = 0
+    """Base width of the TAEHV decoder (64 as published); 0: the model has none."""
 
     def __post_init__(self) -> None:
         # A configuration comes from files too, so nothing about it is taken for granted.
@@ -77,6 +115,47 @@ class ModelConfig:
             raise ValueError(f"window_size must be odd on every axis, got {self.window_size}")
         if not isinstance(self.timestep, int | float) or not 0 <= self.timestep <= 1000:
             raise ValueError(f"timestep must be in [0, 1000], got {self.timestep}")
+        self._check_latent()
+
+    def _check_latent(self) -> None:
+        """Refuse parts that do not fit together."""
+        reads_latent = self.stem == "latent"
+        if (reads_latent or self.decoder in ("wan", "tiny")) and self.stem_stride != VAE_STRIDE:
+            raise ValueError(
+                f"stem_stride must be {VAE_STRIDE} with a Wan2.1 latent, got {self.stem_stride}"
+            )
+        if self.decoder == "conv" and (reads_latent or not self.stem_channels):
+            raise ValueError(
+                "the conv decoder needs a convolutional stem, got stem "
+                f"{self.stem!r} with {self.stem_channels} channels; choose decoder wan or tiny"
+            )
+        if reads_latent and (self.stem_channels or not self.vae_width):
+            raise ValueError(
+                "stem latent needs vae_width above 0 and stem_channels 0, got "
+                f"{self.vae_width} and {self.stem_channels}"
+            )
+        for decoder, name in (("wan", "vae_width"), ("tiny", "tiny_width")):
+            if self.decoder == decoder and not getattr(self, name):
+                raise ValueError(f"decoder {decoder} needs {name} above 0, got 0")
+        if self.prediction == "velocity" and not reads_latent:
+            raise ValueError(
+                f"prediction velocity is relative to the input latent, got stem {self.stem!r}; "
+                "use prediction sample"
+            )
+        if self.text_channels and self.num_context_keys:
+            raise ValueError(
+                "the context is either given (text_channels) or stored (num_context_keys), got "
+                f"both: {self.text_channels} and {self.num_context_keys}"
+            )
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether the model predicts Wan2.1 latents.
+
+        Such models are large and follow Wan: norms, modulation and rotations in float32, weights
+        held in the precision of the arithmetic, 4k+1 frames.
+        """
+        return self.decoder != "conv"
 
     @property
     def head_size(self) -> int:
@@ -135,6 +214,9 @@ OASIS_1_3B = ModelConfig(
     ffn_width=8960,
     out_channels=16,
     num_context_keys=2,
+    decoder="wan",
+    vae_width=96,
+    tiny_width=64,
 )
 
 PRESETS = {config.name: config for config in (OASIS_TINY, OASIS_1_3B)}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 
 EPSILON = 1e-6
+TIMESTEP_PERIOD = 10_000.0
 SHIFTED_SHARE = 8
 """One channel in `SHIFTED_SHARE` looks one frame back, one looks one frame ahead."""
 
@@ -19,25 +20,89 @@ class FullWidthRMSNorm(nn.Module):
 
     Written out because `nn.RMSNorm` has no fused CPU kernel and costs ten times a layer norm there.
 
+    Args:
+        width: Channels d.
+        is_precise: Multiply in float32 too; else only the statistic is.
+
     Source: Wan2.1, qk-norm; arXiv 1910.07467.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, is_precise: bool = False) -> None:
         super().__init__()
+        self.is_precise = is_precise
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `... d`; the statistic is at least float32, the result as the input."""
-        precise = torch.promote_types(x.dtype, torch.float32)
+        precise = precise_dtype(x)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise)
         scale = torch.rsqrt(norm.square() / x.shape[-1] + EPSILON)
+        if self.is_precise:
+            return (x.to(precise) * scale * self.weight.to(precise)).to(x.dtype)
         return x * scale.to(x.dtype) * self.weight.to(x.dtype)
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Layer norm without affine, then `x * (1 + scale) + shift` (adaLN); `b n d`."""
-    x = F.layer_norm(x, (x.shape[-1],), eps=EPSILON)
-    return torch.addcmul(shift.to(x.dtype), x, 1 + scale.to(x.dtype))
+def precise_dtype(x: Tensor) -> torch.dtype:
+    """Float32, or float64 for a tensor that is."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor, *, is_precise: bool = False) -> Tensor:
+    """Layer norm without affine, then `x * (1 + scale) + shift` (adaLN).
+
+    Args:
+        x: `b n d`.
+        shift: `d` or `b 1 d`.
+        scale: Like `shift`.
+        is_precise: Compute in float32 and round once, at the end.
+    """
+    dtype = precise_dtype(x) if is_precise else x.dtype
+    y = F.layer_norm(x.to(dtype), (x.shape[-1],), eps=EPSILON)
+    # Not `dtype` but the norm's own: autocast keeps a layer norm in float32.
+    y = torch.addcmul(shift.to(y.dtype), y, 1 + scale.to(y.dtype))
+    return y.to(x.dtype) if is_precise else y
+
+
+def add_gated(x: Tensor, change: Tensor, gate: Tensor, *, is_precise: bool = False) -> Tensor:
+    """`x + change * gate`; the arguments as in `modulate`."""
+    if is_precise:
+        dtype = precise_dtype(x)
+        return torch.addcmul(x.to(dtype), change.to(dtype), gate.to(dtype)).to(x.dtype)
+    return torch.addcmul(x, change, gate.to(x.dtype))
+
+
+class TimestepEmbedding(nn.Module):
+    """A timestep as six modulation rows per block and one for the head.
+
+    Source: Wan2.1 (Apache-2.0), `wan/modules/model.py`: sinusoid with the cosines first, two linear
+    layers around a SiLU, and one more for the blocks.
+    """
+
+    stays_float32 = True
+    """It runs on one row, and its result is added to the modulation, which is float32."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.expand = nn.Linear(channels, width)
+        self.contract = nn.Linear(width, width)
+        self.project = nn.Linear(width, 6 * width)
+
+    def forward(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed `b` timesteps in [0, 1000].
+
+        Returns:
+            The head's row `b d` and the blocks' rows `b 6 d`.
+        """
+        head = self.contract(F.silu(self.expand(self._sinusoid(timestep))))
+        return head, rearrange(self.project(F.silu(head)), "b (m d) -> b m d", m=6)
+
+    def _sinusoid(self, timestep: Tensor) -> Tensor:
+        half = self.channels // 2
+        exponent = torch.arange(half, dtype=torch.float64, device=timestep.device) / half
+        angles = torch.outer(timestep.double(), TIMESTEP_PERIOD**-exponent)
+        sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        return sinusoid.to(self.expand.weight.dtype)
 
 
 class FeedForward(nn.Module):
@@ -95,7 +160,7 @@ class UnshuffleStem(nn.Module):
     """Space-to-depth of the video, then convolutions; takes the place of a VAE encoder.
 
     With a time stride the first frame is repeated so that 4k+1 frames give k+1 cells, as a causal
-    video VAE counts them.
+    video VAE counts them. A latent is passed on as it is: then the VAE's encoder was the stem.
 
     Source: OASIS, arXiv 2509.23980 (pixel-unshuffle in place of the encoder).
     """
@@ -103,7 +168,8 @@ class UnshuffleStem(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         t, h, w = self.stride = config.stem_stride
-        unshuffled = 3 * t * h * w
+        self.is_latent = config.stem == "latent"
+        unshuffled = config.out_channels if self.is_latent else 3 * t * h * w
         self.out_channels = config.stem_channels or unshuffled
         self.conv = None
         if config.stem_channels:
@@ -112,7 +178,12 @@ class UnshuffleStem(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, video: Tensor) -> Tensor:
-        """Turn `b 3 t h w` in [0, 1] into cells `(b t') c h' w'`, t' = ceil(t / stride)."""
+        """Turn `b 3 t h w` in [0, 1], or a latent, into cells `(b t') c h' w'`.
+
+        Of t frames become t' = ceil(t / stride) rows of cells.
+        """
+        if self.is_latent:
+            return rearrange(video, "b c t h w -> (b t) c h w")
         st, sh, sw = self.stride
         if lead := -video.shape[2] % st:
             video = torch.cat([video[:, :, :1].expand(-1, -1, lead, -1, -1), video], dim=2)

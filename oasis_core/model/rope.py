@@ -22,7 +22,7 @@ def axis_sizes(head_size: int) -> tuple[int, int, int]:
 
 
 def rope_rotations(
-    grid: tuple[int, int, int], head_size: int, device: torch.device
+    grid: tuple[int, int, int], head_size: int, device: torch.device, *, is_precise: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every token's rotation.
 
@@ -30,6 +30,7 @@ def rope_rotations(
         grid: Token counts (t, h, w).
         head_size: Channels of one head; even.
         device: Where the result lives.
+        is_precise: Take them of float64 angles, which matters far from the origin.
 
     Returns:
         Two float32 tensors `n (head_size / 2)`, n = t*h*w in raster order.
@@ -45,22 +46,27 @@ def rope_rotations(
         repeat(angles[1], "h c -> (t h w) c", t=t, w=w),
         repeat(angles[2], "w c -> (t h w) c", t=t, h=h),
     ]
-    angle = torch.cat(parts, dim=-1).to(device, torch.float32)
+    angle = torch.cat(parts, dim=-1)
+    if is_precise:
+        return tuple(y.to(device, torch.float32) for y in (angle.cos(), angle.sin()))
+    angle = angle.to(device, torch.float32)
     return angle.cos(), angle.sin()
 
 
-def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, *, is_precise: bool = False) -> Tensor:
     """Rotate queries or keys to their positions.
 
     Args:
         x: `b n k c`, any float dtype.
         cos: `n (c / 2)` from `rope_rotations`.
         sin: `n (c / 2)`.
+        is_precise: Rotate in float32 and round once.
 
     Returns:
         `b n k c` in the dtype of `x`.
     """
-    cos, sin = (rearrange(table.to(x.dtype), "n c -> n 1 c") for table in (cos, sin))
-    even, odd = rearrange(x, "b n k (c two) -> two b n k c", two=2)
+    dtype = torch.promote_types(x.dtype, torch.float32) if is_precise else x.dtype
+    cos, sin = (rearrange(table.to(dtype), "n c -> n 1 c") for table in (cos, sin))
+    even, odd = rearrange(x.to(dtype), "b n k (c two) -> two b n k c", two=2)
     rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return rearrange(rotated, "b n k c two -> b n k (c two)")
+    return rearrange(rotated, "b n k c two -> b n k (c two)").to(x.dtype)

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attention import routed_attention
-from .layers import FeedForward, FullWidthRMSNorm, UnshuffleStem, modulate
+from .held import run_in_dtype
+from .layers import (
+    FeedForward,
+    FullWidthRMSNorm,
+    TimestepEmbedding,
+    UnshuffleStem,
+    add_gated,
+    modulate,
+    precise_dtype,
+)
 from .rope import apply_rope, rope_rotations
 
 if TYPE_CHECKING:
@@ -36,13 +45,14 @@ class RoutedSelfAttention(nn.Module):
         self.window = config.window_size
         self.counts = (config.num_heads, 0, 0)
         self.backend = "auto"
+        self.is_precise = config.is_latent
         self.attention_observer: Callable[[Tensor, Tensor, Grid], None] | None = None
         self.query = nn.Linear(config.width, config.width)
         self.key = nn.Linear(config.width, config.width)
         self.value = nn.Linear(config.width, config.width)
         self.out = nn.Linear(config.width, config.width)
-        self.norm_query = FullWidthRMSNorm(config.width)
-        self.norm_key = FullWidthRMSNorm(config.width)
+        self.norm_query = FullWidthRMSNorm(config.width, is_precise=config.is_latent)
+        self.norm_key = FullWidthRMSNorm(config.width, is_precise=config.is_latent)
 
     def forward(self, x: Tensor, grid: Grid, rotations: tuple[Tensor, Tensor]) -> Tensor:
         """Attend among tokens `b n d`."""
@@ -50,7 +60,10 @@ class RoutedSelfAttention(nn.Module):
         q = rearrange(self.norm_query(self.query(x)), "b n (k c) -> b n k c", **heads)
         k = rearrange(self.norm_key(self.key(x)), "b n (k c) -> b n k c", **heads)
         v = rearrange(self.value(x), "b n (k c) -> b k n c", **heads)
-        q, k = (rearrange(apply_rope(y, *rotations), "b n k c -> b k n c") for y in (q, k))
+        q, k = (
+            rearrange(apply_rope(y, *rotations, is_precise=self.is_precise), "b n k c -> b k n c")
+            for y in (q, k)
+        )
         if self.attention_observer is not None:
             self.attention_observer(q, k, grid)
         out = routed_attention(
@@ -77,7 +90,32 @@ class RoutedSelfAttention(nn.Module):
             self.out.weight.copy_(self.out.weight[:, rows])
 
 
-class ConstantCrossAttention(nn.Module):
+class CrossAttention(nn.Module):
+    """What the cross-attention to a stored and to a given context share: queries and output."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.is_precise = config.is_latent
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.query = nn.Linear(config.width, config.width)
+        self.norm_query = FullWidthRMSNorm(config.width, is_precise=config.is_latent)
+        self.out = nn.Linear(config.width, config.width)
+
+    def attend(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend from tokens `b n d` to `b m d`; `bias` `m` is added to the logits."""
+        normed = self.norm(x.to(precise_dtype(x))).to(x.dtype) if self.is_precise else self.norm(x)
+        q = self.norm_query(self.query(normed))
+        q, keys, values = (
+            rearrange(y.to(q.dtype), "b m (k c) -> b k m c", k=self.num_heads)
+            for y in (q, keys, values)
+        )
+        mask = None if bias is None else bias.to(q.dtype).expand(q.shape[2], -1)
+        out = nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        return self.out(rearrange(out, "b k n c -> b n (k c)"))
+
+
+class ConstantCrossAttention(CrossAttention):
     """Cross-attention to a constant context whose keys and values are stored, not computed.
 
     Equal padding rows of a prompt collapse into one key; `log_count` holds the logarithm of how
@@ -85,53 +123,101 @@ class ConstantCrossAttention(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.num_heads = config.num_heads
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
-        self.query = nn.Linear(config.width, config.width)
-        self.norm_query = FullWidthRMSNorm(config.width)
-        self.out = nn.Linear(config.width, config.width)
+        super().__init__(config)
         shape = (config.num_context_keys, config.width)
         self.context_key = nn.Parameter(torch.zeros(shape))
         self.context_value = nn.Parameter(torch.zeros(shape))
         self.register_buffer("log_count", torch.zeros(config.num_context_keys))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend from tokens `b n d` to the stored context."""
-        q = rearrange(
-            self.norm_query(self.query(self.norm(x))), "b n (k c) -> b k n c", k=self.num_heads
-        )
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Attend from tokens `b n d` to the stored context; `context` is not looked at."""
         keys, values = (
-            repeat(y.to(q.dtype), "m (k c) -> b k m c", k=self.num_heads, b=len(x))
-            for y in (self.context_key, self.context_value)
+            repeat(y, "m d -> b m d", b=len(x)) for y in (self.context_key, self.context_value)
         )
-        bias = self.log_count.to(q.dtype).expand(q.shape[2], -1)
-        out = nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
-        return self.out(rearrange(out, "b k n c -> b n (k c)"))
+        return self.attend(x, keys, values, self.log_count)
+
+
+class TextCrossAttention(CrossAttention):
+    """Cross-attention to a context given at run time, as Wan2.1 was trained."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.norm_key = FullWidthRMSNorm(config.width, is_precise=config.is_latent)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """Attend from tokens `b n d` to the embedded context `b m d`, without a mask."""
+        keys, values = self.norm_key(self.key(context)), self.value(context)
+        return self.attend(x, keys, values, None)
+
+
+def build_cross_attention(config: ModelConfig) -> CrossAttention | None:
+    """The cross-attention that a configuration asks for."""
+    if config.text_channels:
+        return TextCrossAttention(config)
+    return ConstantCrossAttention(config) if config.num_context_keys else None
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, optional cross-attention, feed-forward; modulated by a constant (adaLN).
+    """Self-attention, optional cross-attention, feed-forward; modulated (adaLN).
 
-    The timestep is one fixed value, so its embedding is a constant and lives in `modulation`.
+    With one fixed timestep its embedding is a constant and lives in `modulation`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.is_precise = config.is_latent
         self.modulation = nn.Parameter(torch.zeros(6, config.width))
         self.attention = RoutedSelfAttention(config)
-        self.cross_attention = ConstantCrossAttention(config) if config.num_context_keys else None
+        self.cross_attention = build_cross_attention(config)
         self.ffn = FeedForward(config.width, config.ffn_width)
 
-    def forward(self, x: Tensor, grid: Grid, rotations: tuple[Tensor, Tensor]) -> Tensor:
-        """Transform tokens `b n d`."""
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation
-        out = self.attention(modulate(x, shift_a, scale_a), grid, rotations)
-        x = torch.addcmul(x, out, gate_a.to(x.dtype))
+    def forward(
+        self,
+        x: Tensor,
+        grid: Grid,
+        rotations: tuple[Tensor, Tensor],
+        embedding: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> Tensor:
+        """Transform tokens.
+
+        Args:
+            x: `b n d`.
+            grid: Tokens (t, h, w).
+            rotations: From `rope_rotations`.
+            embedding: Timestep's rows `b 6 d`, added to the modulation.
+            context: Embedded text `b m d`, for models that take one.
+        """
+        rows, is_precise = add_rows(self.modulation, embedding), self.is_precise
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = rows
+        out = self.attention(modulate(x, shift_a, scale_a, is_precise=is_precise), grid, rotations)
+        x = add_gated(x, out, gate_a, is_precise=is_precise)
         if self.cross_attention is not None:
-            x = x + self.cross_attention(x)
-        out = self.ffn(modulate(x, shift_f, scale_f))
-        return torch.addcmul(x, out, gate_f.to(x.dtype))
+            x = x + self.cross_attention(x, context)
+        out = self.ffn(modulate(x, shift_f, scale_f, is_precise=is_precise))
+        return add_gated(x, out, gate_f, is_precise=is_precise)
+
+
+def add_rows(modulation: Tensor, embedding: Tensor | None) -> Tensor:
+    """Modulation rows `m d`, or `m b 1 d` with the timestep's `b m d` added."""
+    if embedding is None:
+        return modulation
+    return rearrange(modulation, "m d -> m 1 1 d") + rearrange(embedding, "b m d -> m b 1 d")
+
+
+class TextEmbedding(nn.Module):
+    """Text features to the model's width: two linear layers around a tanh-approximated GELU."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(channels, width)
+        self.contract = nn.Linear(width, width)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Embed `b m c` as `b m d`."""
+        return self.contract(nn.functional.gelu(self.expand(context), approximate="tanh"))
 
 
 class OasisTransformer(nn.Module):
@@ -143,22 +229,37 @@ class OasisTransformer(nn.Module):
         pt, ph, pw = config.patch_size
         self.stem = UnshuffleStem(config)
         self.patch_embedding = nn.Linear(self.stem.out_channels * pt * ph * pw, config.width)
+        self.timestep_embedding = self.text_embedding = None
+        if config.timestep_channels:
+            self.timestep_embedding = TimestepEmbedding(config.timestep_channels, config.width)
+        if config.text_channels:
+            self.text_embedding = TextEmbedding(config.text_channels, config.width)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
         self.head_modulation = nn.Parameter(torch.zeros(2, config.width))
         self.head = nn.Linear(config.width, pt * ph * pw * config.out_channels)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, video: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, video: Tensor, *, timestep: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Predict the latent.
 
         Args:
-            video: `b 3 t h w` in [0, 1]; h and w multiples of `config.token_stride`.
+            video: `b 3 t h w` in [0, 1], h and w multiples of `config.token_stride`; with the stem
+                "latent" the normalised latent `b c t' h' w'` instead, in whole patches.
+            timestep: `b` in [0, 1000], for a model that embeds it; None for its fixed one.
+            context: Text features `b m c`, for a model that takes them.
 
         Returns:
             Stem features `(b t') c h' w'` and the prediction `(b t') out_channels h' w'`, where
             t' h' w' count stem cells.
+
+        Raises:
+            ValueError: A timestep or context is given to a model that does not take it, or a
+                needed context is missing.
         """
+        self._check_conditions(timestep, context)
         pt, ph, pw = self.config.patch_size
         features = self.stem(video)
         patches = rearrange(
@@ -169,12 +270,17 @@ class OasisTransformer(nn.Module):
             ph=ph,
             pw=pw,
         )
-        grid = patches.shape[1:4]
-        rotations = rope_rotations(grid, self.config.head_size, video.device)
-        x = self.patch_embedding(rearrange(patches, "b t h w c -> b (t h w) c"))
+        grid, is_precise = patches.shape[1:4], self.config.is_latent
+        rotations = rope_rotations(grid, self.config.head_size, video.device, is_precise=is_precise)
+        run = run_in_dtype if is_precise else _run
+        head_row, block_rows = self._embed_timestep(video, timestep)
+        if context is not None:
+            context = run(self.text_embedding, context)
+        x = run(self.patch_embedding, rearrange(patches, "b t h w c -> b (t h w) c"))
         for block in self.blocks:
-            x = block(x, grid, rotations)
-        x = self.head(modulate(x, *self.head_modulation))
+            x = run(block, x, grid, rotations, block_rows, context)
+        rows = add_rows(self.head_modulation, head_row)
+        x = run(self.head, modulate(x, *rows, is_precise=is_precise))
         latent = rearrange(
             x,
             "b (t h w) (pt ph pw c) -> (b t pt) c (h ph) (w pw)",
@@ -186,6 +292,27 @@ class OasisTransformer(nn.Module):
             pw=pw,
         )
         return features, latent
+
+    def _check_conditions(self, timestep: Tensor | None, context: Tensor | None) -> None:
+        if timestep is not None and self.timestep_embedding is None:
+            raise ValueError(
+                f"timestep must be left out: it is folded into {self.config.name} as "
+                f"{self.config.timestep:g}; convert without folding to vary it"
+            )
+        if (context is None) != (self.text_embedding is None):
+            verb = "must be given to" if context is None else "must be left out, it is fixed in"
+            raise ValueError(f"context {verb} {self.config.name}")
+
+    def _embed_timestep(
+        self, video: Tensor, timestep: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Rows `b 2 d` for the head and `b 6 d` for the blocks; None each if they are folded."""
+        if self.timestep_embedding is None:
+            return None, None
+        if timestep is None:
+            timestep = torch.full((len(video),), self.config.timestep, device=video.device)
+        head, rows = self.timestep_embedding(timestep)
+        return repeat(head, "b d -> b two d", two=2), rows
 
     def apply_routing(self, routing: HeadRouting) -> None:
         """Assign every head its pattern and make each pattern's heads contiguous.
@@ -200,3 +327,7 @@ class OasisTransformer(nn.Module):
             block.attention.permute_heads(routing.permutation(layer))
             block.attention.counts = routing.counts(layer)
             block.attention.window = routing.window
+
+
+def _run(module: nn.Module, *args: object) -> Tensor:
+    return module(*args)

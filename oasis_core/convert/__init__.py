@@ -1,0 +1,1 @@
+"""Public checkpoints to oasis checkpoints: one key map per source, strict throughout."""
