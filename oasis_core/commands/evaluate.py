@@ -1,4 +1,4 @@
-"""`oasis evaluate`: degrade clips, restore them, compare with the truth."""
+"""`oasis evaluate`: restore clips and compare, or compare results that exist already."""
 
 from __future__ import annotations
 
@@ -6,23 +6,59 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._shared import DEGRADATIONS, Report, add_model_options, find_clips, print_json
+from ._shared import DEGRADATIONS, Report, add_model_options, print_json
 
 if TYPE_CHECKING:
-    from ..evaluation.benchmark import ClipResult
+    from ..evaluation.benchmark import ClipResult, Shown
+    from ..evaluation.clips import ClipSource
+
+# Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
+SETS = ("udm10", "spmcs", "youhq40", "realvsr", "mvsr4x", "videolq", "reds4", "vid4")
+_EPILOG = """ways to use it:
+  oasis evaluate CLIPS --out REPORT            degrade sharp clips, restore, compare
+  oasis evaluate --low LQ --truth GT           restore low-quality clips, compare
+  oasis evaluate --low LQ --out REPORT         no originals: strips, and metrics that need none
+  oasis evaluate --truth GT --restored A=DIR   compare results of any method
+  oasis evaluate --set udm10 FOLDER            a standard set in its published layout
+"""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
-    evaluate = commands.add_parser("evaluate", help="degrade clips, restore them, compare")
-    evaluate.add_argument("sources", nargs="+", metavar="CLIP|FOLDER", type=Path)
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="degrade clips, restore them, compare; or compare given results",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate.add_argument(
+        "sources", nargs="*", metavar="CLIP|FOLDER", type=Path, help="sharp clips, or a set's root"
+    )
     add_model_options(evaluate)
-    evaluate.add_argument("--scale", type=int, default=4)
-    evaluate.add_argument("--frames", type=int, default=10, help="frames of each clip")
+    pairs = evaluate.add_argument_group("given clips (folders of videos or of picture folders)")
+    pairs.add_argument("--truth", type=Path, metavar="FOLDER", help="originals")
+    pairs.add_argument("--low", type=Path, metavar="FOLDER", help="low-quality clips to restore")
+    pairs.add_argument(
+        "--restored",
+        action="append",
+        default=[],
+        metavar="[NAME=]FOLDER",
+        help="results to measure; repeatable",
+    )
+    pairs.add_argument("--set", choices=SETS, help="layout of the one folder given")
+    evaluate.add_argument("--scale", type=float, default=4, help="where no original tells it")
+    evaluate.add_argument("--frames", type=int, default=10, help="of each clip; 0: all")
     evaluate.add_argument(
         "--degradation", action="append", choices=DEGRADATIONS, help="default: light, consistent"
     )
-    evaluate.add_argument("--no-motion", action="store_true", help="skip the warping error")
+    evaluate.add_argument("--metrics", metavar="A,B", help="default: all that can run")
+    evaluate.add_argument("--no-motion", action="store_true", help="skip the warping errors")
+    evaluate.add_argument(
+        "--scores", type=Path, metavar="CSV", help="other tools' scores: clip, method, musiq, ..."
+    )
+    evaluate.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write results.json, results.csv, report.html"
+    )
     evaluate.add_argument(
         "--record", action="store_true", help="store the means in the model file's metadata"
     )
@@ -38,34 +74,133 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _restored_folders(texts: list[str]) -> dict[str, Path]:
+    folders = {}
+    for text in texts:
+        name, separator, folder = text.partition("=")
+        path = Path(folder if separator else text)
+        folders[name if separator else path.name] = path
+    return folders
+
+
+def _sources(arguments: argparse.Namespace) -> list[ClipSource]:
+    """The clips a command line names.
+
+    Raises:
+        EvaluationError: Ways of naming clips are mixed, or nothing is found.
+    """
+    from ..evaluation.clips import EvaluationError, find_sources, pair_folders
+    from ..evaluation.datasets import find_set
+
+    given = arguments.truth or arguments.low or arguments.restored
+    if bool(arguments.sources) == bool(given):
+        raise EvaluationError(
+            "name either sharp clips to degrade or folders with --truth, --low, --restored"
+        )
+    if arguments.set:
+        if len(arguments.sources) != 1:
+            raise EvaluationError(f"--set {arguments.set} needs one folder, the set's root")
+        return find_set(arguments.set, arguments.sources[0])
+    if arguments.sources:
+        return find_sources(arguments.sources)
+    return pair_folders(
+        truth=arguments.truth,
+        low=arguments.low,
+        restored=_restored_folders(arguments.restored),
+    )
+
+
+def _line(result: ClipResult) -> str:
+    from ..evaluation.suite import METRICS
+
+    text = f"{result.degradation:12} {result.name:28}"
+    if result.gain_db is not None:
+        ssim = result.model.get("ssim", 0) - result.bicubic.get("ssim", 0)
+        return (
+            f"{text} bicubic {result.bicubic['psnr_db']:.2f} dB, model {result.gain_db:+.2f} dB, "
+            f"SSIM {ssim:+.4f}"
+        )
+    methods = "; ".join(
+        f"{method} "
+        + " ".join(f"{METRICS[n].title} {v:.{METRICS[n].digits}f}" for n, v in values.items())
+        for method, values in result.methods.items()
+    )
+    return f"{text} {methods}"
+
+
+def _chosen_metrics(arguments: argparse.Namespace) -> list[str]:
+    from ..evaluation.suite import DEFAULT_METRICS
+
+    names = arguments.metrics.split(",") if arguments.metrics else list(DEFAULT_METRICS)
+    moving = ("warping_error", "ewarp_published", "ewarp_corrected")
+    return [name for name in names if not (arguments.no_motion and name in moving)]
+
+
 def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict[str, Any]:
-    """Degrade, restore and measure clips; returns clips and means as JSON values."""
+    """Measure clips as asked; returns clips and means as JSON values."""
     from .. import load
     from ..checkpoint import resolve_model, update_info
     from ..evaluation.benchmark import evaluate, summarise
+    from ..evaluation.report import PictureBook, results_json, write_report
+    from ..evaluation.suite import MetricSuite, read_scores
+    from ..upscale.precision import choose_device
 
-    def on_result(result: ClipResult) -> None:
+    sources = _sources(arguments)
+    scores = read_scores(arguments.scores) if arguments.scores else {}
+    suite = MetricSuite(_chosen_metrics(arguments), str(choose_device(arguments.device)))
+    needs_model = any(source.low or not source.restored for source in sources)
+    upscaler = None
+    if needs_model:
+        upscaler = load(arguments.model, arguments.device, arguments.dtype)
+    book = PictureBook()
+
+    def on_result(result: ClipResult, shown: Shown) -> None:
+        if arguments.out:
+            book.add(result, shown)
         if report:
-            report(
-                f"{result.degradation:12} {result.name:28} bicubic {result.bicubic['psnr_db']:.2f} "
-                f"dB, model {result.gain_db:+.2f} dB, SSIM "
-                f"{result.model['ssim'] - result.bicubic['ssim']:+.4f}"
-            )
+            report(_line(result))
 
     results = evaluate(
-        load(arguments.model, arguments.device, arguments.dtype),
-        find_clips(arguments.sources),
+        upscaler,
+        sources,
         degradations=arguments.degradation or ("light", "consistent"),
         scale=arguments.scale,
         num_frames=arguments.frames,
-        has_motion=not arguments.no_motion,
+        suite=suite,
         on_result=on_result,
     )
-    summary = summarise(results)
+    results = [result.with_scores(scores) for result in results]
+    settings = {
+        "model": upscaler.name if upscaler else None,
+        "dtype": str(upscaler.dtype).removeprefix("torch.") if upscaler else None,
+        "scale": arguments.scale,
+        "frames": arguments.frames or "all",
+    }
+    if arguments.out:
+        page = write_report(arguments.out, results, suite, settings, book)
+        if report:
+            report(f"report: {page}")
     if report:
-        for name, row in summary.items():
-            report(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+        _report_means(results, suite, report)
     if arguments.record:
-        settings = {"scale": arguments.scale, "frames": arguments.frames}
-        update_info(resolve_model(arguments.model), metrics={**summary, "settings": settings})
-    return {"summary": summary, "clips": [result.to_json() for result in results]}
+        path = resolve_model(arguments.model)
+        recorded = {"scale": arguments.scale, "frames": arguments.frames}
+        update_info(path, metrics={**summarise(results), "settings": recorded})
+    return results_json(results, suite, settings)
+
+
+def _report_means(results: list[ClipResult], suite: Any, report: Report) -> None:
+    from ..evaluation.benchmark import method_means, summarise
+    from ..evaluation.suite import METRICS
+
+    for reason in suite.unavailable.values():
+        report(f"not measured: {reason}")
+    for degradation, methods in method_means(results).items():
+        for method, values in methods.items():
+            shown = ", ".join(
+                f"{METRICS[name].title} {value:.{METRICS[name].digits}f}"
+                for name, value in values.items()
+            )
+            report(f"{degradation}, {method}: {shown}")
+    for name, row in summarise(results).items():
+        report(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))

@@ -1,151 +1,236 @@
-"""Degrade sharp clips, restore them, compare with the truth and with the plain bicubic resize."""
+"""Restore clips and compare: end to end from sharp originals, from pairs, or without a truth."""
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from einops import rearrange
 from torch import Tensor
 
 from ..degradation import degrade
-from ..video import VideoReader
-from .metrics import motion, psnr, ssim, to_uint8, warping_error
+from .clips import ClipSource, EvaluationError, find_sources, read_clip, read_frames
+from .metrics import to_uint8
+from .suite import DEFAULT_METRICS, MetricSuite, Values
 
 if TYPE_CHECKING:
     from ..upscale import VideoUpscaler
 
-Method = dict[str, float]
+__all__ = ["ClipResult", "Shown", "evaluate", "evaluate_source", "read_clip", "summarise"]
+
+ORIGINAL = "original"
+"""Stands for the truth among the methods: what a metric without reference says of it."""
+GIVEN = "given"
+"""Stands for the degradation of low-quality clips that came with the set."""
+MAX_CROP_PX = 16
+"""Results may be this much larger or smaller than the truth; the common top-left part counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipResult:
-    """Metrics of one clip for the plain resize and for the model."""
+    """Metrics of one clip under one degradation, for every method."""
 
     name: str
-    """File name."""
+    """The clip."""
     degradation: str
-    """Preset the clip was degraded with."""
+    """Preset the clip was degraded with, or "given"."""
     num_frames: int
     """Frames compared."""
-    bicubic: Method
-    """psnr_db, ssim and, where motion was estimated, warping_error (x 1000)."""
-    model: Method
-    """The same for the model."""
+    size: tuple[int, int]
+    """(width, height) compared, in pixels."""
+    methods: Mapping[str, Values]
+    """Metrics by method; "bicubic" is the plain resize, "model" the model under test."""
 
     @property
-    def gain_db(self) -> float:
-        """PSNR of the model over the bicubic resize in dB."""
+    def bicubic(self) -> Values:
+        """Metrics of the plain resize; empty if it was not measured."""
+        return self.methods.get("bicubic", {})
+
+    @property
+    def model(self) -> Values:
+        """Metrics of the model; empty if none was measured."""
+        return self.methods.get("model", {})
+
+    @property
+    def gain_db(self) -> float | None:
+        """PSNR of the model over the bicubic resize in dB, where there is a truth."""
+        if "psnr_db" not in self.model or "psnr_db" not in self.bicubic:
+            return None
         return self.model["psnr_db"] - self.bicubic["psnr_db"]
+
+    def with_scores(self, scores: Mapping[tuple[str, str], Values]) -> ClipResult:
+        """The same with scores of another tool added, by clip and method."""
+        methods = {
+            method: {**values, **scores.get((self.name, method), {})}
+            for method, values in self.methods.items()
+        }
+        return dataclasses.replace(self, methods=methods)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "gain_db": self.gain_db}
+        return {**dataclasses.asdict(self), "gain_db": self.gain_db}
 
 
-def read_clip(path: Path, num_frames: int, multiple: int) -> Tensor:
-    """The first frames of a file, cropped to a multiple; `t 3 h w` float32 in [0, 1]."""
-    with VideoReader(path) as reader:
-        frames = [frame.pixels for frame in itertools.islice(reader, num_frames)]
-    full_scale = np.iinfo(frames[0].dtype).max
-    clip = torch.from_numpy(np.stack(frames).astype(np.float32) / full_scale)
-    height, width = (n // multiple * multiple for n in clip.shape[1:3])
-    return rearrange(clip[:, :height, :width], "t h w c -> t c h w").contiguous()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The pixels behind a result, for pictures: clips `t 3 h w` in [0, 1]."""
+
+    low: Tensor | None
+    """The low-quality clip in its own size."""
+    methods: Mapping[str, Tensor] = field(default_factory=dict)
+    """What each method made of it."""
+    truth: Tensor | None = None
+    """The original."""
 
 
-def _measure(clip: Tensor, truth: Tensor, flows: list[tuple[Tensor, Tensor]] | None) -> Method:
-    clip = to_uint8(clip)
-    values = {"psnr_db": psnr(clip, truth), "ssim": ssim(clip, truth)}
-    if flows:
-        values["warping_error"] = warping_error(clip, flows)
-    return values
+def _low_clips(
+    source: ClipSource, truth: Tensor | None, degradations: Sequence[str], scale: float, frames: int
+) -> Iterator[tuple[str, Tensor | None]]:
+    """The low-quality versions of a clip: the given one, or one per degradation."""
+    if source.low is not None:
+        yield GIVEN, read_frames(source.low, frames)
+    elif source.restored:
+        yield GIVEN, None
+    else:
+        # The seed is the checksum of the file name, so every run degrades a file alike.
+        seed = zlib.crc32(source.truth.name.encode())
+        for preset in degradations:
+            yield preset, degrade(truth, preset=preset, scale=scale, seed=seed)[0]
 
 
-def evaluate_clip(
-    upscaler: VideoUpscaler,
-    path: Path,
+def _common(name: str, clips: dict[str, Tensor], truth: Tensor | None) -> dict[str, Tensor]:
+    """The clips and the truth cut to their common size, top-left.
+
+    Raises:
+        EvaluationError: Frame counts differ, or sizes by more than `MAX_CROP_PX`.
+    """
+    everything = clips if truth is None else {**clips, "truth": truth}
+    shapes = {method: (len(clip), *clip.shape[2:]) for method, clip in everything.items()}
+    least = [min(shape[axis] for shape in shapes.values()) for axis in range(3)]
+    for method, (num_frames, height, width) in shapes.items():
+        if num_frames != least[0]:
+            raise EvaluationError(
+                f"{name}: all versions must have the same number of frames, {method} has "
+                f"{num_frames} and another {least[0]}; give the missing frames or --frames"
+            )
+        if max(height - least[1], width - least[2]) > MAX_CROP_PX:
+            raise EvaluationError(
+                f"{name}: sizes must agree to {MAX_CROP_PX} px, {method} is {width}x{height} and "
+                f"the smallest {least[2]}x{least[1]}; check the pairing or the scale"
+            )
+    return {method: clip[:, :, : least[1], : least[2]] for method, clip in everything.items()}
+
+
+def evaluate_source(
+    upscaler: VideoUpscaler | None,
+    source: ClipSource,
+    suite: MetricSuite,
     *,
     degradations: Sequence[str],
-    scale: int,
+    scale: float,
     num_frames: int,
-    has_motion: bool = True,
-) -> Iterator[ClipResult]:
-    """Degrade one clip in several ways, upscale it and measure.
-
-    The seed is the checksum of the file name, so every run degrades a file alike.
+) -> Iterator[tuple[ClipResult, Shown]]:
+    """Measure one clip: degrade if needed, upscale where a low-quality clip exists, compare.
 
     Args:
-        upscaler: The model under test.
-        path: A sharp video or image.
-        degradations: Degradation presets.
-        scale: Whole upscaling factor.
-        num_frames: Frames to use from the start of the clip.
-        has_motion: Estimate motion and measure the warping error (needs scikit-image).
+        upscaler: The model under test; None: measure given results only.
+        source: The clip.
+        suite: What to measure.
+        degradations: Presets, for a clip without a low-quality version.
+        scale: Upscaling factor where no truth tells the size.
+        num_frames: Frames from the start of the clip; 0: all.
 
     Yields:
-        One result per degradation.
+        One result per degradation, and the pixels behind it.
     """
-    truth = read_clip(path, num_frames, multiple=scale)
-    flows = motion(truth) if has_motion and len(truth) > 1 else None
-    size = (truth.shape[3], truth.shape[2])
-    for degradation in degradations:
-        degraded, _ = degrade(
-            truth, preset=degradation, scale=scale, seed=zlib.crc32(path.name.encode())
+    truth = None
+    if source.truth is not None:
+        # A made low-quality clip needs a size that the factor divides.
+        multiple = round(scale) if source.low is None and not source.restored else 1
+        truth = read_clip(source.truth, num_frames, multiple)
+    flows = suite.flows(truth)
+    given = {method: read_frames(path, num_frames) for method, path in source.restored.items()}
+    for degradation, low in _low_clips(source, truth, degradations, scale, num_frames):
+        clips = {}
+        if low is not None and upscaler is not None:
+            size = _target_size(low, truth, scale)
+            batch = rearrange(low, "t c h w -> 1 c t h w")
+            for method, strength in (("bicubic", 0.0), ("model", 1.0)):
+                restored = upscaler.upscale(batch, size=size, strength=strength)
+                clips[method] = rearrange(restored, "1 c t h w -> t c h w")
+        clips = _common(source.name, {**clips, **given}, truth)
+        exact = clips.pop("truth", None)
+        if exact is not None and exact.shape != truth.shape:
+            flows = suite.flows(exact)
+        measured = {name: suite.measure(clip, exact, flows) for name, clip in clips.items()}
+        if exact is not None and (alone := suite.measure(exact, None, None)):
+            measured[ORIGINAL] = alone
+        first = next(iter(clips.values()))
+        result = ClipResult(
+            name=source.name,
+            degradation=degradation,
+            num_frames=len(first),
+            size=(first.shape[3], first.shape[2]),
+            methods=measured,
         )
-        low = rearrange(degraded, "t c h w -> 1 c t h w")
-        results = {}
-        for name, strength in (("bicubic", 0.0), ("model", 1.0)):
-            restored = upscaler.upscale(low, size=size, strength=strength)
-            results[name] = _measure(rearrange(restored, "1 c t h w -> t c h w"), truth, flows)
-        yield ClipResult(name=path.name, degradation=degradation, num_frames=len(truth), **results)
+        pixels = {name: to_uint8(clip) for name, clip in clips.items()}
+        yield result, Shown(low=low, methods=pixels, truth=exact)
+
+
+def _target_size(low: Tensor, truth: Tensor | None, scale: float) -> tuple[int, int]:
+    """(width, height) to restore to: the truth's, or the low-quality clip's times the scale."""
+    if truth is not None:
+        return truth.shape[3], truth.shape[2]
+    return round(low.shape[3] * scale), round(low.shape[2] * scale)
 
 
 def evaluate(
-    upscaler: VideoUpscaler,
-    paths: Sequence[Path],
+    upscaler: VideoUpscaler | None,
+    sources: Sequence[ClipSource | Path],
     *,
     degradations: Sequence[str] = ("light", "consistent"),
-    scale: int = 4,
+    scale: float = 4,
     num_frames: int = 10,
-    has_motion: bool = True,
-    on_result: Callable[[ClipResult], None] | None = None,
+    suite: MetricSuite | None = None,
+    on_result: Callable[[ClipResult, Shown], None] | None = None,
 ) -> list[ClipResult]:
-    """Run `evaluate_clip` over files, calling `on_result` after each result."""
+    """Run `evaluate_source` over clips (paths are sharp originals), reporting each result."""
+    suite = suite or MetricSuite(DEFAULT_METRICS)
     results = []
-    for path in paths:
-        for result in evaluate_clip(
-            upscaler,
-            path,
-            degradations=degradations,
-            scale=scale,
-            num_frames=num_frames,
-            has_motion=has_motion,
-        ):
-            results.append(result)
-            if on_result:
-                on_result(result)
+    for source in sources:
+        for clip in [source] if isinstance(source, ClipSource) else find_sources([source]):
+            for result, shown in evaluate_source(
+                upscaler,
+                clip,
+                suite,
+                degradations=degradations,
+                scale=scale,
+                num_frames=num_frames,
+            ):
+                results.append(result)
+                if on_result:
+                    on_result(result, shown)
     return results
 
 
 def summarise(results: Sequence[ClipResult]) -> dict[str, dict[str, float]]:
-    """Means per degradation: gain, smallest gain, SSIM difference, warping error ratio."""
+    """The model against the bicubic resize per degradation; little where nothing compares."""
     summary = {}
     for degradation in dict.fromkeys(result.degradation for result in results):
         chosen = [result for result in results if result.degradation == degradation]
-        gains = [result.gain_db for result in chosen]
-        row = {
-            "num_clips": len(chosen),
-            "bicubic_psnr_db": float(np.mean([r.bicubic["psnr_db"] for r in chosen])),
-            "mean_gain_db": float(np.mean(gains)),
-            "least_gain_db": float(np.min(gains)),
-            "ssim_gain": float(np.mean([r.model["ssim"] - r.bicubic["ssim"] for r in chosen])),
-        }
+        row: dict[str, float] = {"num_clips": len(chosen)}
+        gains = [result.gain_db for result in chosen if result.gain_db is not None]
+        if gains:
+            row["bicubic_psnr_db"] = float(np.mean([r.bicubic["psnr_db"] for r in chosen]))
+            row["mean_gain_db"] = float(np.mean(gains))
+            row["least_gain_db"] = float(np.min(gains))
+        if "ssim" in chosen[0].model:
+            row["ssim_gain"] = float(np.mean([r.model["ssim"] - r.bicubic["ssim"] for r in chosen]))
         moving = [r for r in chosen if "warping_error" in r.model]
         if moving:
             model, bicubic = (
@@ -155,3 +240,18 @@ def summarise(results: Sequence[ClipResult]) -> dict[str, dict[str, float]]:
             row["warping_error_ratio"] = float(model / max(bicubic, 1e-12))
         summary[degradation] = row
     return summary
+
+
+def method_means(results: Sequence[ClipResult]) -> dict[str, dict[str, Values]]:
+    """Mean of each metric over the clips that have it, by degradation and method."""
+    means: dict[str, dict[str, Values]] = {}
+    for degradation in dict.fromkeys(result.degradation for result in results):
+        chosen = [result for result in results if result.degradation == degradation]
+        means[degradation] = {}
+        for method in dict.fromkeys(name for result in chosen for name in result.methods):
+            rows = [result.methods[method] for result in chosen if method in result.methods]
+            names = dict.fromkeys(name for row in rows for name in row)
+            means[degradation][method] = {
+                name: float(np.mean([row[name] for row in rows if name in row])) for name in names
+            }
+    return means

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from oasis_core.evaluation.metrics import motion, psnr, ssim, to_uint8, warping_error
+from oasis_core.evaluation.metrics import psnr, psnr_y, ssim, ssim_rgb, to_uint8
 
 
 def texture(t=1, h=64, w=80, seed=0):
@@ -45,17 +45,27 @@ def test_ssim_is_one_for_equal_and_agrees_with_scikit_image():
     assert ssim(clip, truth) == pytest.approx(index_map[5:-5, 5:-5].mean(), abs=1e-3)
 
 
-def test_warping_error_follows_the_motion_and_sees_flicker():
-    pytest.importorskip("skimage")
-    wide = texture(1, 64, 96)
-    truth = torch.cat([wide[..., shift : shift + 80] for shift in (0, 1, 2, 3)])
-    flows = motion(truth)
-    still_error = warping_error(truth, flows)
-    unaligned = float((truth[1:] - truth[:-1]).square().mean() * 1000)
-    assert still_error < 0.1 * unaligned
-    flickering = truth.clone()
-    flickering[::2] = (flickering[::2] * 0.9).clamp(0, 1)
-    assert warping_error(flickering, flows) > 10 * still_error
+def test_rgb_ssim_sees_colour_that_luma_does_not():
+    truth = texture()
+    shifted = truth.clone()
+    # Opposite changes of red and green that leave 0.299 R + 0.587 G as it was.
+    pattern = 0.1 * texture(seed=3)[:, :1]
+    shifted[:, :1] += pattern * 0.587
+    shifted[:, 1:2] -= pattern * 0.299
+    assert ssim(shifted, truth) == pytest.approx(1, abs=1e-4)
+    assert ssim_rgb(shifted, truth) < 0.998
+    assert ssim_rgb(truth, truth) == pytest.approx(1, abs=1e-5)
+
+
+def test_psnr_on_y_has_the_limited_range_of_the_published_convention():
+    truth = torch.full((1, 3, 16, 16), 0.5)
+    # A grey error of d changes Y by d * 219/255, so PSNR-Y is 1.32 dB above PSNR.
+    assert psnr_y(truth + 0.1, truth) == pytest.approx(20 + 1.322, abs=1e-2)
+
+
+def test_ssim_of_tiny_frames_is_refused():
+    with pytest.raises(ValueError, match="at least 11x11, got 8x8"):
+        ssim(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
 
 
 def test_to_uint8_rounds():

@@ -1,0 +1,229 @@
+"""Metrics that need trained networks, through libraries that allow commercial use.
+
+Nothing is downloaded: a metric whose library or weights are absent says what it wants, and the
+others still run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import file_sha256
+from .warping import RaftFlow
+
+EXTRA_HINT = "pip install 'oasis-video-upscaler[evaluate]'"
+FRAMES_AT_ONCE = 4
+
+
+class MetricUnavailableError(ValueError):
+    """A metric cannot run here; one sentence that names what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """Weights that the user puts in place."""
+
+    name: str
+    """File name; eight hex digits in it are the start of its SHA-256."""
+    url: str
+    """Where its authors publish it."""
+    folder: str = ""
+    """Folder it belongs in; empty: torch.hub's."""
+
+    @property
+    def path(self) -> Path:
+        """Where the library looks for the file."""
+        hub = Path(torch.hub.get_dir()) / "checkpoints"
+        return (Path(self.folder).expanduser() if self.folder else hub) / self.name
+
+    def check(self, metric: str) -> None:
+        """Make sure that the file is there and is the one its name says.
+
+        Raises:
+            MetricUnavailableError: It is missing or damaged.
+        """
+        if not self.path.is_file():
+            raise MetricUnavailableError(
+                f"{metric} needs the file {self.path}; download it from {self.url}"
+            )
+        digits = re.search(r"-([0-9a-f]{8})\.pth$", self.name)
+        if digits and not file_sha256(self.path).startswith(digits[1]):
+            raise MetricUnavailableError(
+                f"{metric}: the file {self.path} is damaged; download it again from {self.url}"
+            )
+
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+_PIQ = "https://github.com/photosynthesis-team/piq/releases/download/"
+_ALEXNET = WeightFile("alexnet-owt-7be5be79.pth", _TORCHVISION + "alexnet-owt-7be5be79.pth")
+_VGG16 = WeightFile("vgg16-397923af.pth", _TORCHVISION + "vgg16-397923af.pth")
+_DISTS = WeightFile("dists_weights.pt", _PIQ + "v0.4.1/dists_weights.pt")
+_RAFT_NAME = "raft_large_C_T_V1-22a6c225.pth"
+_RAFT = WeightFile(_RAFT_NAME, _TORCHVISION + _RAFT_NAME)
+_CLIP = WeightFile("RN50.pt", _PIQ + "v0.7.1/RN50.pt", "~/.cache/clip")
+_CLIP_TOKENS = WeightFile("clipiqa_tokens.pt", _PIQ + "v0.7.1/clipiqa_tokens.pt", "~/.cache/clip")
+WEIGHTS: dict[str, tuple[WeightFile, ...]] = {
+    "lpips": (_ALEXNET,),
+    "dists": (_VGG16, _DISTS),
+    "clipiqa": (_CLIP, _CLIP_TOKENS),
+    "raft": (_RAFT,),
+}
+_PACKAGES = {"lpips": "lpips", "dists": "piq", "clipiqa": "piq", "raft": "torchvision"}
+FOREIGN_METRICS = ("musiq", "dover", "niqe", "fastervqa")
+"""Metrics of the published tables that no library with a suitable licence computes."""
+
+
+@contextlib.contextmanager
+def _weights_only() -> Iterator[None]:
+    """Let no library unpickle code from a weight file."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def check_available(metric: str, wanted_by: str = "") -> None:
+    """Make sure that library and weights of a metric (or of "raft") are there.
+
+    Args:
+        metric: What is needed.
+        wanted_by: The metric to name in errors, if it is another.
+
+    Raises:
+        MetricUnavailableError: Something is missing; the text says what and where to get it.
+    """
+    if metric in FOREIGN_METRICS:
+        raise MetricUnavailableError(
+            f"{metric} has no library that allows commercial use; measure it with a tool of your "
+            "own and pass its table: --scores FILE.csv with the columns clip, method, "
+            f"{metric}"
+        )
+    name = wanted_by or metric
+    if find_spec(_PACKAGES[metric]) is None:
+        raise MetricUnavailableError(f"{name} needs {_PACKAGES[metric]}: {EXTRA_HINT}")
+    for file in WEIGHTS[metric]:
+        file.check(name)
+
+
+def build_network(metric: str, wanted_by: str = "") -> nn.Module:
+    """The library's network with its published weights, in float32, frozen.
+
+    Args:
+        metric: A key of `WEIGHTS`.
+        wanted_by: The metric to name in errors, if it is another.
+
+    Raises:
+        MetricUnavailableError: Library or weights are missing or cannot be read.
+    """
+    check_available(metric, wanted_by)
+    try:
+        # CLIP's file is a TorchScript archive, which the library opens in its own way.
+        with contextlib.nullcontext() if metric == "clipiqa" else _weights_only():
+            network = _BUILDERS[metric]()
+    except (RuntimeError, OSError, KeyError, ValueError) as error:
+        raise MetricUnavailableError(f"{metric} could not be loaded: {error}") from error
+    return network.eval().requires_grad_(False)
+
+
+def _build_lpips() -> nn.Module:
+    import lpips
+
+    return lpips.LPIPS(net="alex", version="0.1", verbose=False)
+
+
+def _build_dists() -> nn.Module:
+    import piq
+
+    return piq.DISTS()
+
+
+def _build_clipiqa() -> nn.Module:
+    import piq
+
+    return piq.CLIPIQA()
+
+
+def _build_raft() -> nn.Module:
+    from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
+
+    return raft_large(weights=Raft_Large_Weights.C_T_V1, progress=False)
+
+
+_BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    "lpips": _build_lpips,
+    "dists": _build_dists,
+    "clipiqa": _build_clipiqa,
+    "raft": _build_raft,
+}
+
+
+@torch.inference_mode()
+def mean_over_frames(
+    score: Callable[..., Tensor], clip: Tensor, truth: Tensor | None = None
+) -> float:
+    """Apply a metric to a few frames at a time; the mean over the frames.
+
+    Args:
+        score: From `n 3 h w` (or two of them) to one value per frame, or to their mean.
+        clip: `t 3 h w` in [0, 1].
+        truth: The same shape, for metrics that compare.
+    """
+    total = 0.0
+    for start in range(0, len(clip), FRAMES_AT_ONCE):
+        pieces = [x[start : start + FRAMES_AT_ONCE].float() for x in (clip, truth) if x is not None]
+        total += float(score(*pieces).float().mean()) * len(pieces[0])
+    return total / len(clip)
+
+
+def lpips_score(network: nn.Module) -> Callable[[Tensor, Tensor], float]:
+    """LPIPS of clips `t 3 h w` in [0, 1]; the network wants [-1, 1].
+
+    Source: arXiv 1801.03924, AlexNet, version 0.1.
+    """
+    return lambda clip, truth: mean_over_frames(
+        lambda x, y: network(2 * x - 1, 2 * y - 1), clip, truth
+    )
+
+
+def dists_score(network: nn.Module) -> Callable[[Tensor, Tensor], float]:
+    """DISTS of clips `t 3 h w` in [0, 1]; sides above 256 px are reduced, as its authors do.
+
+    Source: arXiv 2004.07728.
+    """
+    return lambda clip, truth: mean_over_frames(network, clip, truth)
+
+
+def clipiqa_score(network: nn.Module) -> Callable[[Tensor], float]:
+    """CLIP-IQA of a clip `t 3 h w` in [0, 1]; 1 is best.
+
+    Source: arXiv 2207.12396, RN50 without position embedding, "Good photo." and "Bad photo.".
+    """
+    return lambda clip: mean_over_frames(network, clip)
+
+
+def raft_flows(wanted_by: str) -> tuple[RaftFlow, RaftFlow]:
+    """RAFT with the published mistake and without it, for a metric.
+
+    Raises:
+        MetricUnavailableError: torchvision or RAFT's weights are missing.
+    """
+    network = build_network("raft", wanted_by)
+    return (
+        RaftFlow(network, keeps_scaling_bug=True),
+        RaftFlow(network, keeps_scaling_bug=False),
+    )

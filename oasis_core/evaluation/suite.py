@@ -1,0 +1,187 @@
+"""The chosen metrics, ready to measure clips; what cannot run is noted, not fatal."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from torch import Tensor
+
+from . import metrics, networks
+from .clips import EvaluationError
+from .warping import FlowEstimator, ilk_flow, motion, published_warping_error, warping_error
+
+Values = dict[str, float]
+Flows = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """What a reader needs to know of a metric."""
+
+    title: str
+    """Column head."""
+    is_higher_better: bool
+    """Direction."""
+    needs_truth: bool
+    """Whether it compares with the original."""
+    digits: int
+    """Decimals shown."""
+    about: str
+    """One sentence for reports."""
+
+
+METRICS: dict[str, MetricInfo] = {
+    "psnr_db": MetricInfo("PSNR", True, True, 2, "RGB, dB, mean over frames, no border crop"),
+    "psnr_y_db": MetricInfo("PSNR-Y", True, True, 2, "BT.601 limited-range luma, dB"),
+    "ssim": MetricInfo("SSIM", True, True, 4, "on luma, as the published tables have it"),
+    "ssim_rgb": MetricInfo("SSIM-RGB", True, True, 4, "mean of R, G and B"),
+    "lpips": MetricInfo("LPIPS", False, True, 4, "AlexNet, version 0.1"),
+    "dists": MetricInfo("DISTS", False, True, 4, "VGG16"),
+    "clipiqa": MetricInfo("CLIP-IQA", True, False, 4, "RN50, 0 to 1"),
+    "warping_error": MetricInfo(
+        "flicker", False, True, 3, "squared error (x 1000) along the motion of the original"
+    ),
+    "ewarp_published": MetricInfo(
+        "E*warp publ.", False, False, 2, "x 1000, with the published tables' scaling mistake"
+    ),
+    "ewarp_corrected": MetricInfo(
+        "E*warp corr.", False, False, 2, "x 1000, the same without the mistake"
+    ),
+    "musiq": MetricInfo("MUSIQ", True, False, 2, "KonIQ-10k, 0 to 100"),
+    "dover": MetricInfo("DOVER", True, False, 4, "fused, 0 to 1"),
+    "niqe": MetricInfo("NIQE", False, False, 3, "on luma"),
+    "fastervqa": MetricInfo("FasterVQA", True, False, 4, "0 to 1"),
+}
+DEFAULT_METRICS = tuple(name for name in METRICS if name not in networks.FOREIGN_METRICS)
+_PLAIN: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "psnr_db": metrics.psnr,
+    "psnr_y_db": metrics.psnr_y,
+    "ssim": metrics.ssim,
+    "ssim_rgb": metrics.ssim_rgb,
+}
+_MOTION = ("warping_error", "ewarp_published", "ewarp_corrected")
+
+
+class MetricSuite:
+    """Measures clips with every chosen metric that can run.
+
+    Args:
+        names: Keys of `METRICS`.
+        device: Where networks run; the plain metrics run where the clips are.
+
+    Raises:
+        EvaluationError: A name is unknown.
+    """
+
+    def __init__(self, names: Sequence[str] = DEFAULT_METRICS, device: str = "cpu") -> None:
+        if unknown := [name for name in names if name not in METRICS]:
+            raise EvaluationError(f"metric must be one of {', '.join(METRICS)}, got {unknown[0]!r}")
+        self.names = tuple(name for name in METRICS if name in names)
+        self.device = device
+        self.unavailable: dict[str, str] = {}
+        """Metrics that cannot run here, with the reason."""
+        self.notes: dict[str, str] = {}
+        """What a reader must know about a metric that did run."""
+        self._comparing: dict[str, Callable[[Tensor, Tensor], float]] = {
+            name: _PLAIN[name] for name in self.names if name in _PLAIN
+        }
+        self._alone: dict[str, Callable[[Tensor], float]] = {}
+        for name in self.names:
+            try:
+                self._prepare(name)
+            except networks.MetricUnavailableError as error:
+                self.unavailable[name] = str(error)
+        self.names = tuple(name for name in self.names if name not in self.unavailable)
+
+    def _prepare(self, name: str) -> None:
+        if name in networks.FOREIGN_METRICS:
+            networks.check_available(name)
+        elif name in ("lpips", "dists"):
+            network = networks.build_network(name).to(self.device)
+            wrap = networks.lpips_score if name == "lpips" else networks.dists_score
+            self._comparing[name] = _moved(wrap(network), self.device)
+        elif name == "clipiqa":
+            network = networks.build_network(name).to(self.device)
+            self._alone[name] = _moved(networks.clipiqa_score(network), self.device)
+        elif name in _MOTION:
+            self._prepare_motion(name)
+
+    def _prepare_motion(self, name: str) -> None:
+        if find_spec("skimage") is None and name == "warping_error":
+            raise networks.MetricUnavailableError(
+                f"{name} needs scikit-image: {networks.EXTRA_HINT}"
+            )
+        if name == "ewarp_published":
+            self._alone[name] = _ewarp(networks.raft_flows(name)[0])
+        if name == "ewarp_corrected":
+            try:
+                self._alone[name] = _ewarp(networks.raft_flows(name)[1])
+            except networks.MetricUnavailableError as error:
+                if find_spec("skimage") is None:
+                    raise
+                self._alone[name] = _ewarp(ilk_flow)
+                self.notes[name] = f"iterative Lucas-Kanade flow in place of RAFT: {error}"
+
+    def flows(self, truth: Tensor | None) -> Flows | None:
+        """Motion of the original, once per clip, where a chosen metric wants it."""
+        if truth is None or len(truth) < 2 or "warping_error" not in self.names:
+            return None
+        return motion(truth)
+
+    def measure(self, clip: Tensor, truth: Tensor | None, flows: Flows | None) -> Values:
+        """All metrics that apply to a clip `t 3 h w` in [0, 1], rounded to 8 bit first."""
+        clip, values = metrics.to_uint8(clip), {}
+        for name in self.names:
+            if name in self._comparing and truth is not None:
+                values[name] = self._comparing[name](clip, truth)
+            elif name in self._alone and (len(clip) > 1 or name not in _MOTION):
+                values[name] = self._alone[name](clip)
+            elif name == "warping_error" and flows:
+                values[name] = warping_error(clip, flows)
+        return values
+
+
+def _ewarp(estimate: FlowEstimator) -> Callable[[Tensor], float]:
+    return lambda clip: published_warping_error(clip, estimate)
+
+
+def _moved(score: Callable[..., float], device: str) -> Callable[..., float]:
+    return lambda *clips: score(*(clip.to(device) for clip in clips))
+
+
+def read_scores(path: Path) -> dict[tuple[str, str], Values]:
+    """Scores that another tool measured, by clip and method.
+
+    Args:
+        path: CSV with the columns `clip`, `method` and any of `METRICS`.
+
+    Raises:
+        EvaluationError: The file cannot be read, or lacks a column, or holds no number.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EvaluationError(f"scores {path} cannot be read: {error}") from error
+    if not rows or not {"clip", "method"} <= set(rows[0]):
+        raise EvaluationError(f"scores {path} must have rows and the columns clip and method")
+    known = [name for name in rows[0] if name in METRICS]
+    if not known:
+        raise EvaluationError(
+            f"scores {path} must have a column of {', '.join(METRICS)}, got {', '.join(rows[0])}"
+        )
+    scores: dict[tuple[str, str], Values] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            values = {name: float(row[name]) for name in known if row[name]}
+        except ValueError as error:
+            raise EvaluationError(f"scores {path}, line {number}: {error}") from error
+        if not all(math.isfinite(value) for value in values.values()):
+            raise EvaluationError(f"scores {path}, line {number}: numbers must be finite")
+        scores[row["clip"], row["method"]] = values
+    return scores

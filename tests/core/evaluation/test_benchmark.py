@@ -1,0 +1,141 @@
+import csv
+import json
+
+import pytest
+import torch
+
+from oasis_core.evaluation.benchmark import evaluate, method_means, summarise
+from oasis_core.evaluation.clips import ClipSource, EvaluationError
+from oasis_core.evaluation.pictures import (
+    busiest_crop,
+    encode_picture,
+    enlarge,
+    strip,
+    time_slice,
+)
+from oasis_core.evaluation.report import PictureBook, write_report
+from oasis_core.evaluation.suite import MetricSuite
+
+
+class Sharpener:
+    """Stands for an upscaler: enlarges, and adds a known error that strength switches."""
+
+    name = "stub"
+
+    def upscale(self, video, *, size, strength):
+        flat = video[0].transpose(0, 1)
+        big = torch.nn.functional.interpolate(flat, size=size[::-1], mode="bicubic").clamp(0, 1)
+        return (big + 0.02 * (1 - strength)).clamp(0, 1).transpose(0, 1)[None]
+
+
+def save_clip(folder, frames):
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(frames):
+        (folder / f"{index:03}.png").write_bytes(encode_picture(frame))
+    return folder
+
+
+@pytest.fixture
+def clip():
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 12, 16, generator=generator)
+    wide = torch.nn.functional.interpolate(coarse, size=(48, 72), mode="bicubic").clamp(0, 1)
+    return torch.cat([wide[..., i : i + 64] for i in range(3)])
+
+
+SUITE = ("psnr_db", "psnr_y_db", "ssim", "ssim_rgb")
+
+
+def test_end_to_end_degrades_restores_and_compares(tmp_path, clip):
+    source = ClipSource(name="a", truth=save_clip(tmp_path / "a", clip))
+    results = evaluate(Sharpener(), [source], suite=MetricSuite(SUITE), degradations=["light"])
+    (result,) = results
+    assert set(result.methods) == {"bicubic", "model"}
+    assert set(result.model) == set(SUITE)
+    assert result.gain_db > 0.1
+    assert summarise(results)["light"]["mean_gain_db"] == result.gain_db
+    assert method_means(results)["light"]["model"] == result.model
+
+
+def test_given_pairs_are_restored_to_the_size_of_the_truth(tmp_path, clip):
+    low = torch.nn.functional.interpolate(clip, size=(24, 32), mode="area")
+    source = ClipSource(
+        name="a", truth=save_clip(tmp_path / "gt", clip), low=save_clip(tmp_path / "lq", low)
+    )
+    (result,) = evaluate(Sharpener(), [source], suite=MetricSuite(SUITE))
+    assert result.degradation == "given"
+    assert result.size == (64, 48)
+    assert result.model["psnr_db"] > 20
+
+
+def test_restored_folders_are_measured_without_a_model(tmp_path, clip):
+    noisy = (clip + 0.1).clamp(0, 1)
+    source = ClipSource(
+        name="a",
+        truth=save_clip(tmp_path / "gt", clip[:, :, :47]),
+        restored={"mine": save_clip(tmp_path / "mine", noisy)},
+    )
+    (result,) = evaluate(None, [source], suite=MetricSuite(SUITE))
+    assert result.size == (64, 47)
+    assert 20 <= result.methods["mine"]["psnr_db"] < 22
+    assert result.gain_db is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c[:2], "same number of frames, mine has 2|same number of frames, truth has 3"),
+        (lambda c: c[..., :40], "sizes must agree to 16 px, truth is 64x48"),
+    ],
+)
+def test_mismatched_pairs_are_one_sentence(tmp_path, clip, change, message):
+    source = ClipSource(
+        name="a",
+        truth=save_clip(tmp_path / "gt", clip),
+        restored={"mine": save_clip(tmp_path / "mine", change(clip))},
+    )
+    with pytest.raises(EvaluationError, match=message):
+        evaluate(None, [source], suite=MetricSuite(SUITE))
+
+
+@pytest.mark.parametrize("has_truth", [True, False])
+def test_report_holds_tables_and_pictures_and_no_outside_address(tmp_path, clip, has_truth):
+    low = torch.nn.functional.interpolate(clip, size=(12, 16), mode="area")
+    source = ClipSource(
+        name="a<b",
+        truth=save_clip(tmp_path / "gt", clip) if has_truth else None,
+        low=save_clip(tmp_path / "lq", low),
+    )
+    book, suite = PictureBook(), MetricSuite((*SUITE, "lpips"))
+    results = evaluate(Sharpener(), [source], suite=suite, on_result=book.add)
+    scored = [r.with_scores({("a<b", "model"): {"dover": 0.5}}) for r in results]
+    page = write_report(tmp_path / "out", scored, suite, {"scale": 4}, book)
+    text = page.read_text()
+    assert "a&lt;b" in text
+    assert "a<b" not in text
+    assert ("PSNR-Y" in text) == has_truth
+    assert "DOVER" in text
+    assert text.count("data:image/png;base64,") >= (4 if has_truth else 3)
+    assert 'src="http' not in text
+    assert "href=" not in text
+    values = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert values["clips"][0]["methods"]["model"]["dover"] == 0.5
+    assert "lpips" in values["unavailable"]
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    assert [row["method"] for row in rows] == ["bicubic", "model"]
+
+
+def test_pictures():
+    image = torch.rand(3, 20, 30)
+    assert encode_picture(image)[:4] == b"\x89PNG"
+    assert encode_picture(image, is_lossless=False)[:2] == b"\xff\xd8"
+    assert strip([image, image]).shape == (3, 20, 64)
+    assert torch.equal(enlarge(image, 40, 60)[:, ::2, ::2], image)
+    signal = torch.zeros(64, 96)
+    signal[40, 70] = 1
+    top, left = busiest_crop(signal, 32)
+    assert top <= 40 < top + 32
+    assert left <= 70 < left + 32
+    assert busiest_crop(signal, 500) == (0, 0)
+    clip = torch.rand(5, 3, 20, 30)
+    assert torch.equal(time_slice(clip, 7, 2, 10)[:, :, 3], clip[3, :, 2:12, 7])

@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from oasis_core.commands.evaluate import SETS
+from oasis_core.evaluation.clips import (
+    EvaluationError,
+    find_sources,
+    list_clips,
+    pair_folders,
+    read_clip,
+    read_frames,
+)
+from oasis_core.evaluation.datasets import LAYOUTS, find_set
+from oasis_core.evaluation.pictures import encode_picture
+
+
+def picture(path, height=16, width=24, value=0.5):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_picture(torch.full((3, height, width), value)))
+
+
+def clip_folder(folder, num_frames=2, **size):
+    for index in range(num_frames):
+        picture(folder / f"{index:04}.png", value=index / 4, **size)
+    return folder
+
+
+def test_frames_of_a_folder_come_in_order(tmp_path):
+    clip = read_frames(clip_folder(tmp_path / "a", 3))
+    assert clip.shape == (3, 3, 16, 24)
+    assert clip.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0, 0.25, 0.5], abs=2e-3)
+    assert read_clip(tmp_path / "a", 2, multiple=5).shape == (2, 3, 15, 20)
+
+
+def test_clips_are_videos_and_picture_folders(tmp_path):
+    clip_folder(tmp_path / "b")
+    clip_folder(tmp_path / "a")
+    (tmp_path / "notes").mkdir()
+    assert [clip.name for clip in list_clips(tmp_path)] == ["a", "b"]
+    assert list_clips(tmp_path / "a") == [tmp_path / "a"]
+    assert [source.name for source in find_sources([tmp_path])] == ["a", "b"]
+
+
+def test_folders_are_paired_by_name(tmp_path):
+    for role in ("gt", "lq", "ours"):
+        clip_folder(tmp_path / role / "one")
+        clip_folder(tmp_path / role / "two")
+    pairs = pair_folders(
+        truth=tmp_path / "gt", low=tmp_path / "lq", restored={"ours": tmp_path / "ours"}
+    )
+    assert [pair.name for pair in pairs] == ["one", "two"]
+    assert pairs[1].low == tmp_path / "lq" / "two"
+    assert pairs[1].restored["ours"] == tmp_path / "ours" / "two"
+
+
+def test_mismatched_names_are_named(tmp_path):
+    for name in ("one", "two"):
+        clip_folder(tmp_path / "gt" / name)
+    for name in ("one", "three"):
+        clip_folder(tmp_path / "lq" / name)
+    with pytest.raises(EvaluationError, match=r"'three' is in one of them only \(2 such names\)"):
+        pair_folders(truth=tmp_path / "gt", low=tmp_path / "lq", restored={})
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir()])
+def test_missing_and_empty_folders_are_one_sentence(tmp_path, make):
+    make(tmp_path / "gt")
+    with pytest.raises(EvaluationError, match=r"none of this name|holds no clip"):
+        pair_folders(truth=tmp_path / "gt", low=None, restored={})
+
+
+def test_pictures_of_other_sizes_are_refused(tmp_path):
+    clip_folder(tmp_path / "a", 1)
+    picture(tmp_path / "a" / "9.png", 20, 24)
+    with pytest.raises(EvaluationError, match="must all be 24x16, one is 24x20"):
+        read_frames(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "truth", "low"),
+    [
+        ("udm10", "GT/000", "LQ/000"),
+        ("udm10", "archpeople/truth", "archpeople/blur4"),
+        ("spmcs", "car05_001/truth", "car05_001/input4"),
+        ("youhq40", "GT/12", "LQ/12"),
+        ("realvsr", "GT_test/003", "LQ_test/003"),
+        ("mvsr4x", "HR/001", "LR/001"),
+        ("reds4", "train_sharp/011", "train_sharp_bicubic/X4/011"),
+        ("vid4", "GT/city", "BDx4/city"),
+        ("videolq", "", "000"),
+    ],
+)
+def test_published_layouts_are_recognised(tmp_path, name, truth, low):
+    if name == "reds4":
+        for clip in ("000", "011", "015", "020", "240"):
+            for side in (truth, low):
+                clip_folder(tmp_path / side.replace("011", clip), 1)
+    for side in (truth, low):
+        if side:
+            clip_folder(tmp_path / side, 1)
+    sources = find_set(name, tmp_path)
+    assert len(sources) == (4 if name == "reds4" else 1)
+    chosen = sources[1 if name == "reds4" else 0]
+    assert chosen.low == tmp_path / low
+    assert chosen.truth == (tmp_path / truth if truth else None)
+
+
+def test_unknown_layouts_say_what_was_looked_for(tmp_path):
+    with pytest.raises(EvaluationError, match=r"looked for GT-Video/\* and LQ-Video/\*"):
+        find_set("udm10", tmp_path)
+    with pytest.raises(EvaluationError, match="set must be one of"):
+        find_set("kodak", tmp_path)
+    assert tuple(LAYOUTS) == SETS
