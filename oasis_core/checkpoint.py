@@ -18,12 +18,14 @@ from safetensors.torch import save_file
 
 from .config import ModelConfig
 from .model.denoiser import OasisModel
+from .model.held import held_names
 from .model.routing import HeadRouting
 
 FORMAT = "oasis-1"
 BUNDLED = {"oasis-tiny": Path(__file__).parent / "weights" / "oasis-tiny.safetensors"}
 DEFAULT_MODEL = "oasis-tiny"
 MAX_METADATA_CHARS = 1_000_000
+HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 
 class CheckpointError(ValueError):
@@ -35,7 +37,8 @@ class Checkpoint:
     """A loaded model and what its file says about it."""
 
     model: OasisModel
-    """The network in float32 on the CPU, heads in the file's order, routing applied."""
+    """The network on the CPU, routing applied; in float32, but for matrices of a latent model
+    that the file has in half precision."""
     routing: HeadRouting
     """The routing of its heads, in the file's head order."""
     info: dict[str, Any] = field(default_factory=dict)
@@ -86,9 +89,13 @@ def save_checkpoint(
         model: Network whose heads are in the order of `routing`.
         routing: Routing of its heads.
         info: JSON values for the reader: licence, source, data, metrics.
-        dtype: Floating type of the stored tensors.
+        dtype: Floating type of the stored tensors; of a latent model's matrices only.
     """
-    tensors = {name: x.detach().to(dtype).contiguous() for name, x in model.state_dict().items()}
+    kept = set(held_names(model)) if model.config.is_latent else set(model.state_dict())
+    tensors = {
+        name: x.detach().to(dtype if name in kept else torch.float32).contiguous()
+        for name, x in model.state_dict().items()
+    }
     metadata = {
         "format": FORMAT,
         "config": json.dumps(model.config.to_json()),
@@ -182,11 +189,33 @@ def read_header(path: Path) -> tuple[ModelConfig, HeadRouting, dict[str, Any]]:
         raise CheckpointError(f"model file {path} cannot be read: {error}") from error
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def _choose_decoder(model: OasisModel, decoder: str, path: Path) -> None:
+    if decoder == model.config.decoder and not model.config.is_latent:
+        return
+    if decoder == "none":
+        return
+    try:
+        model.choose_decoder(decoder)
+    except ValueError as error:
+        raise CheckpointError(f"model file {path}: {error}") from error
+
+
+def _precise(name: str, tensor: torch.Tensor, kept: set[str]) -> torch.Tensor:
+    """Float32, but for a latent model's matrices in half precision, which may be gigabytes."""
+    return tensor if name in kept and tensor.dtype in HALF_DTYPES else tensor.float()
+
+
+def load_checkpoint(path: Path, decoder: str | None = None) -> Checkpoint:
     """Read a model file strictly.
 
+    Args:
+        path: The file.
+        decoder: "wan" or "tiny": which of a latent model's decoders to use, and to read; None for
+            the file's own choice.
+
     Raises:
-        CheckpointError: The file is damaged, foreign, incomplete, or holds NaN or infinity.
+        CheckpointError: The file is damaged, foreign, incomplete, lacks the decoder, or holds NaN
+            or infinity.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -196,7 +225,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             with torch.device("meta"):
                 model = OasisModel(config)
             _check_tensors(file, model.state_dict(), path)
-            tensors = {name: file.get_tensor(name).float() for name in model.state_dict()}
+            _choose_decoder(model, decoder or config.decoder, path)
+            kept = set(held_names(model)) if config.is_latent else set()
+            tensors = {
+                name: _precise(name, file.get_tensor(name), kept) for name in model.state_dict()
+            }
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"model file {path} cannot be read: {error}") from error
     for name, tensor in tensors.items():

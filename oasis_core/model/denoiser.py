@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from ..geometry import is_valid_num_frames, next_valid_num_frames
 from .decoder import ConvDecoder
+from .held import raised
+from .tiny_decoder import TinyDecoder
 from .transformer import OasisTransformer
+from .wan_vae import WanDecoder, WanEncoder, stream_decode, stream_encode
 
 RESIDUAL_SCALE = 0.3
 """Residual branches start this much smaller than their input."""
@@ -26,7 +35,10 @@ class OasisModel(nn.Module):
         super().__init__()
         self.config = config
         self.transformer = OasisTransformer(config)
-        self.decoder = ConvDecoder(config) if config.stem_channels else None
+        self.decoder = ConvDecoder(config) if config.decoder == "conv" else None
+        self.encoder = WanEncoder(config.vae_width) if config.stem == "latent" else None
+        self.wan_decoder = WanDecoder(config.vae_width) if config.vae_width else None
+        self.tiny_decoder = TinyDecoder(config.tiny_width) if config.tiny_width else None
         self.skips_transformer = False
         """Leave the transformer out, as its zero-initialised head does: for training the
         convolutions first, at half the cost."""
@@ -36,29 +48,126 @@ class OasisModel(nn.Module):
 
         Args:
             video: `b 3 t h w` in [0, 1], already at the target size; h and w multiples of the
-                token stride.
+                token stride. A model with a latent takes 4k+1 frames, and its arithmetic is in
+                the dtype of the video (but for autocast while training).
 
         Returns:
             `b 3 t h w`: restored minus input, not clamped.
 
         Raises:
-            ValueError: The size is no multiple of the token stride, or this model has no decoder.
+            ValueError: The size is no multiple of the token stride, the number of frames is not
+                4k+1, or this model has no decoder.
         """
-        if self.decoder is None:
-            raise ValueError(
-                f"{self.config.name} predicts Wan 2.1 latents and this version has no decoder for "
-                "them; use oasis-tiny"
-            )
-        _, stride_h, stride_w = self.config.token_stride
+        self._check(video)
+        if self.config.is_latent:
+            with inference_autocast_off(video.device):
+                return self._restore(video)
+        if self.skips_transformer:
+            return self.decoder(self.transformer.stem(video), 0.0, video.shape[2])
+        features, latent = self.transformer(video)
+        return self.decoder(features, latent, video.shape[2])
+
+    def _check(self, video: Tensor) -> None:
+        stride_t, stride_h, stride_w = self.config.token_stride
         if video.shape[3] % stride_h or video.shape[4] % stride_w:
             raise ValueError(
                 f"height and width must be multiples of {stride_h} and {stride_w}, got "
                 f"{video.shape[3]} and {video.shape[4]}"
             )
-        if self.skips_transformer:
-            return self.decoder(self.transformer.stem(video), 0.0, video.shape[2])
-        features, latent = self.transformer(video)
-        return self.decoder(features, latent, video.shape[2])
+        if self.config.is_latent and not is_valid_num_frames(video.shape[2], stride_t):
+            raise ValueError(
+                f"num_frames must be {stride_t}k+1 (1, {stride_t + 1}, ...), got {video.shape[2]}; "
+                f"pad to {next_valid_num_frames(video.shape[2], stride_t)}"
+            )
+
+    def _restore(self, video: Tensor) -> Tensor:
+        latent = self.predict_latent(self.encode(video))
+        residuals, start = [], 0
+        for frames in self.decode(latent):
+            stop = start + frames.shape[2]
+            residuals.append(frames - video[:, :, start:stop])
+            start = stop
+        return torch.cat(residuals, dim=2)
+
+    def encode(self, video: Tensor) -> Tensor:
+        """What the transformer of a latent model reads: the video itself, or its latent.
+
+        Args:
+            video: `b 3 t h w` in [0, 1].
+
+        Returns:
+            The same, or `b c t' h' w'` with the stem "latent".
+        """
+        if self.encoder is None:
+            return video
+        with raised(self.encoder, video.dtype):
+            return stream_encode(self.encoder, video)
+
+    def predict_latent(self, source: Tensor) -> Tensor:
+        """The clean latent, by a model that has one.
+
+        Args:
+            source: From `encode`.
+
+        Returns:
+            `b c t' h' w'`, normalised.
+        """
+        _, latent = self.transformer(source)
+        latent = rearrange(latent, "(b t) c h w -> b c t h w", b=len(source))
+        if self.config.prediction == "velocity":
+            # Flow matching: x_s = (1 - s) clean + s noise and v = noise - clean.
+            latent = source - self.config.timestep / 1000 * latent
+        return latent
+
+    def decode(self, latent: Tensor) -> Iterator[Tensor]:
+        """Pixels of a latent, streamed latent frame by latent frame.
+
+        Args:
+            latent: `b c t' h' w'`, normalised.
+
+        Yields:
+            Frames `b 3 t h w` in [0, 1]: 1, then 4 for each further latent frame.
+
+        Raises:
+            ValueError: The model has no decoder.
+        """
+        decoder = self._latent_decoders().get(self.config.decoder)
+        if decoder is None:
+            raise ValueError(
+                f"{self.config.name} predicts Wan2.1 latents and this file has no decoder for "
+                "them; convert it again with --vae or --tiny"
+            )
+        with raised(decoder, latent.dtype):
+            yield from stream_decode(decoder, latent)
+
+    def choose_decoder(self, name: str) -> None:
+        """Use one of the latent decoders and give up the others' memory.
+
+        Raises:
+            ValueError: The model does not have it.
+        """
+        present = [key for key, decoder in self._latent_decoders().items() if decoder is not None]
+        if name not in present:
+            raise ValueError(
+                f"decoder must be one that {self.config.name} has "
+                f"({', '.join(present) or 'none'}), got {name!r}"
+            )
+        self.config = dataclasses.replace(self.config, decoder=name)
+        self.wan_decoder = self.wan_decoder if name == "wan" else None
+        self.tiny_decoder = self.tiny_decoder if name == "tiny" else None
+
+    def _latent_decoders(self) -> dict[str, nn.Module | None]:
+        return {"wan": self.wan_decoder, "tiny": self.tiny_decoder}
+
+
+def inference_autocast_off(device: torch.device) -> contextlib.AbstractContextManager:
+    """Switches autocast off, except while training.
+
+    A latent model decides on every rounding itself, as Wan does.
+    """
+    if torch.is_grad_enabled():
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def build_model(config: ModelConfig, seed: int = 0) -> OasisModel:
@@ -70,7 +179,8 @@ def build_model(config: ModelConfig, seed: int = 0) -> OasisModel:
     # brightness; with He initialisation the first hundred steps gain three times as much.
     generator = torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and name != "decoder.conv":
+        is_public = name.startswith(("encoder.", "wan_decoder.", "tiny_decoder."))
+        if isinstance(module, nn.Conv2d) and name != "decoder.conv" and not is_public:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(module.bias)
             if name.endswith("conv2"):

@@ -24,6 +24,17 @@ def hold_weights(module: nn.Module, dtype: torch.dtype) -> None:
         part.to(dtype)
 
 
+def held_names(module: nn.Module) -> list[str]:
+    """Names of the tensors that `hold_weights` casts."""
+    parts = {id(part) for part in _cast_parts(module)}
+    return [
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in module.named_modules()
+        if id(part) in parts
+        for name, _ in part.named_parameters(recurse=False)
+    ]
+
+
 def weight_dtype(module: nn.Module) -> torch.dtype | None:
     """The precision in which a module's matrices are held; None if it has none."""
     return next((part.weight.dtype for part in _cast_parts(module)), None)

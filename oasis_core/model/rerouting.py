@@ -72,3 +72,34 @@ class Rerouter:
 
 def _orders(routing: HeadRouting) -> list[tuple[int, ...]]:
     return [routing.permutation(layer) for layer in range(routing.num_layers)]
+
+
+def calibration_clips(
+    video: torch.Tensor, *, num_frames: int, side_px: int, stride: tuple[int, int, int]
+) -> list[torch.Tensor]:
+    """Centre crops of consecutive frames, all of one size, that a model can be calibrated on.
+
+    Args:
+        video: `1 3 t h w` in [0, 1], as the model would see it: already at the target size.
+        num_frames: Frames of each clip; a video that is shorter gives one clip.
+        side_px: Longest side of a crop.
+        stride: Token (frames, pixels, pixels) of the model.
+
+    Returns:
+        Clips `1 3 t h w`.
+
+    Raises:
+        ValueError: The picture is smaller than one token.
+    """
+    sides = [min(side_px, n) // s * s for n, s in zip(video.shape[3:], stride[1:], strict=True)]
+    if min(sides) == 0:
+        raise ValueError(
+            f"calibration needs pictures of at least {stride[2]}x{stride[1]} px, got "
+            f"{video.shape[4]}x{video.shape[3]}; enlarge them"
+        )
+    length = min(num_frames, video.shape[2])
+    length -= (length - 1) % stride[0]
+    top, left = ((n - side) // 2 for n, side in zip(video.shape[3:], sides, strict=True))
+    crop = video[..., top : top + sides[0], left : left + sides[1]]
+    starts = range(0, video.shape[2] - length + 1, length)
+    return [crop[:, :, start : start + length].contiguous() for start in starts]

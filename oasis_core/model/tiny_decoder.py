@@ -77,9 +77,11 @@ class TinyDecoder(nn.Module):
         )
         self.conv_out = nn.Conv2d(sizes[-1], 3, 3, padding=1)
 
-    def forward(self, latent: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def forward(
+        self, latent: Tensor, cache: Cache | None = None, *, consume: bool = False
+    ) -> tuple[Tensor, Cache]:
         """Decode latent frames that follow those of `cache`; see `WanDecoder.forward`."""
-        tape = CacheTape(cache)
+        tape = CacheTape(cache, consume=consume)
         num_frames = latent.shape[2]
         # The latent as the transformer predicts it: TAEHV needs no mean and deviation.
         x = rearrange(SOFT_LIMIT * torch.tanh(latent / SOFT_LIMIT), "b c t h w -> (b t) c h w")

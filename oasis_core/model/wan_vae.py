@@ -114,25 +114,29 @@ class WanDecoder(nn.Module):
         self.conv_out = CausalConv3d(sizes[-1], 3)
 
     def forward(
-        self, latent: Tensor, cache: DecoderCache | None = None
+        self, latent: Tensor, cache: DecoderCache | None = None, *, consume: bool = False
     ) -> tuple[Tensor, DecoderCache]:
         """Decode latent frames that follow those of `cache`.
 
         Args:
             latent: `b 16 t h w`, normalised, as the transformer predicts it.
             cache: Of the latent frames before; None at the beginning of a clip.
+            consume: Empty `cache` on the way, which then cannot be used again: needs less memory.
 
         Returns:
             `b 3 t' 8h 8w` in [0, 1], with 4t frames, or 4t - 3 at the beginning; and the cache for
             what follows.
         """
-        features, entry = self.enter(latent, None if cache is None else cache.entry)
-        video, growing, full = self.grow(features, cache)
+        entry = None if cache is None else cache.entry
+        features, entry = self.enter(latent, entry, consume=consume)
+        video, growing, full = self.grow(features, cache, consume=consume)
         return video, DecoderCache(entry, growing, full)
 
-    def enter(self, latent: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+    def enter(
+        self, latent: Tensor, cache: Cache | None, *, consume: bool = False
+    ) -> tuple[Tensor, Cache]:
         """What happens at latent size, the only part in which all of a frame meets."""
-        tape = CacheTape(cache)
+        tape = CacheTape(cache, consume=consume)
         mean, deviation = _latent_statistics(latent)
         x = self.post_quant((latent * deviation + mean).to(latent.dtype))
         x = self.conv_in(x, tape)
@@ -140,12 +144,16 @@ class WanDecoder(nn.Module):
             x = part(x, tape)
         return x, tape.cache()
 
-    def grow(self, x: Tensor, cache: DecoderCache | None) -> tuple[Tensor, Cache, Cache]:
+    def grow(
+        self, x: Tensor, cache: DecoderCache | None, *, consume: bool = False
+    ) -> tuple[Tensor, Cache, Cache]:
         """From features at latent size to pixels; only nearby positions meet."""
-        tape = CacheTape(None if cache is None else cache.growing)
+        tape = CacheTape(None if cache is None else cache.growing, consume=consume)
         for level in self.levels[:2]:
             x = level(x, tape)
         full = None if cache is None else cache.full
+        if full is not None and not consume:
+            full = list(full)
         pieces = []
         for piece in x.split(FRAMES_PER_PIECE, dim=2):
             pixels, full = self._at_full_rate(piece, full)
@@ -153,7 +161,7 @@ class WanDecoder(nn.Module):
         return torch.cat(pieces, dim=2), tape.cache(), full
 
     def _at_full_rate(self, x: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
-        tape = CacheTape(cache)
+        tape = CacheTape(cache, consume=True)
         for level in self.levels[2:]:
             x = level(x, tape)
         x = self.conv_out(self.norm_out(x, activate=True), tape)
@@ -172,7 +180,7 @@ def stream_decode(decoder: nn.Module, latent: Tensor) -> Iterator[Tensor]:
     """
     cache = None
     for frame in latent.split(1, dim=2):
-        video, cache = decoder(frame, cache)
+        video, cache = decoder(frame, cache, consume=True)
         yield video
 
 
@@ -201,7 +209,7 @@ def decode_in_tiles(
         raise ValueError(f"tile must be at least 1 and halo at least 0, got {tile} and {halo}")
     cache, parts = None, []
     for frame in latent.split(1, dim=2):
-        features, cache = decoder.enter(frame, cache)
+        features, cache = decoder.enter(frame, cache, consume=True)
         parts.append(features)
     height, width = latent.shape[3:]
     rows = []
@@ -222,8 +230,8 @@ def decode_in_tiles(
 def _stream_grow(decoder: WanDecoder, features: list[Tensor]) -> Tensor:
     cache, pieces = None, []
     for part in features:
-        video, growing, full = decoder.grow(part, cache)
-        cache = DecoderCache((), growing, full)
+        video, growing, full = decoder.grow(part, cache, consume=True)
+        cache = DecoderCache([], growing, full)
         pieces.append(video)
     return torch.cat(pieces, dim=2)
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-Cache: TypeAlias = tuple[Tensor, ...]
+Cache: TypeAlias = list[Tensor]
 
 PAST_FRAMES = 2
 """Earlier frames that a causal kernel of three sees."""
@@ -31,38 +31,41 @@ class CacheTape:
     """Hands each layer of one call what it kept of the last call, and collects what it keeps now.
 
     Layers come by in the same order in every call.
+
+    Args:
+        cache: Of the call before; None at the beginning of a clip.
+        consume: Empty `cache` on the way, so that old and new are never held both: at full size
+            they are gigabytes.
     """
 
-    def __init__(self, cache: Cache | None) -> None:
-        self._old = None if cache is None else iter(cache)
-        self._new: list[Tensor] = []
-
-    @property
-    def is_start(self) -> bool:
+    def __init__(self, cache: Cache | None, *, consume: bool = False) -> None:
+        self.is_start = cache is None
         """Whether this is the first call of a clip."""
-        return self._old is None
+        self._old = cache if consume or cache is None else list(cache)
+        self._new: Cache = []
+        if self._old is not None:
+            self._old.reverse()
 
     def with_past(self, x: Tensor, num_frames: int) -> Tensor:
         """`x` `b c t h w` after the `num_frames` frames before it; zeros before the first."""
         if self._old is None:
-            shape = (x.shape[0], x.shape[1], num_frames, *x.shape[3:])
-            past = x.new_zeros(shape)
+            past = x.new_zeros((x.shape[0], x.shape[1], num_frames, *x.shape[3:]))
         else:
-            past = next(self._old)
+            past = self._old.pop()
         joined = torch.cat([past, x], dim=2)
         # A copy: a view would keep every frame of this call alive until the next.
         self._new.append(joined[:, :, joined.shape[2] - num_frames :].clone())
         return joined
 
     def last_frame(self, x: Tensor) -> Tensor:
-        """The frame before `x` (not at the start of a clip), keeping the last of `x`."""
-        past = x[:, :, :0] if self._old is None else next(self._old)
+        """The frame before `x` (none at the start of a clip), keeping the last of `x`."""
+        past = x[:, :, :0] if self._old is None else self._old.pop()
         self._new.append(x[:, :, -1:].clone())
         return past
 
     def cache(self) -> Cache:
         """What the next call needs."""
-        return tuple(self._new)
+        return self._new
 
 
 class CausalConv3d(nn.Conv3d):

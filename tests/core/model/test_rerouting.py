@@ -4,7 +4,7 @@ from safetensors.torch import load_file
 
 from oasis_core.checkpoint import load_checkpoint, resolve_model
 from oasis_core.model.denoiser import OasisModel
-from oasis_core.model.rerouting import Rerouter
+from oasis_core.model.rerouting import Rerouter, calibration_clips
 from oasis_core.model.routing import HeadPattern, HeadRouting, calibrate
 
 TURNED = (HeadPattern.WINDOW, HeadPattern.INTRA, HeadPattern.GLOBAL) * 2
@@ -72,3 +72,22 @@ def test_routing_of_another_network_is_refused(loaded):
     with pytest.raises(ValueError, match="like the model"):
         rerouter.apply(HeadRouting.all_global(2, 6))
     assert rerouter.current == loaded.routing
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "expected"),
+    [
+        ((1, 3, 12, 130, 70), (1, 16, 16), [(5, 96, 64)] * 2),
+        ((1, 3, 3, 500, 500), (1, 16, 16), [(3, 96, 96)]),
+        ((1, 3, 12, 100, 100), (4, 16, 16), [(5, 96, 96)] * 2),
+        ((1, 3, 4, 100, 100), (4, 16, 16), [(1, 96, 96)] * 4),
+    ],
+)
+def test_calibration_clips_fit_the_model(shape, stride, expected):
+    clips = calibration_clips(torch.rand(shape), num_frames=5, side_px=100, stride=stride)
+    assert [tuple(clip.shape[2:]) for clip in clips] == expected
+
+
+def test_pictures_below_one_token_are_refused():
+    with pytest.raises(ValueError, match="at least 16x16"):
+        calibration_clips(torch.rand(1, 3, 2, 8, 40), num_frames=5, side_px=64, stride=(1, 16, 16))
