@@ -5,17 +5,29 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ._adapters import register_model_folder
+from .apply_routing import OASISApplyRouting
+from .calibrate_routing import OASISCalibrateRouting
+from .compare import OASISCompare
 from .degrade import OASISDegrade
 from .example_clip import OASISExampleClip
 from .load_model import OASISLoadModel
+from .split_tiles import OASISSplitTiles
+from .stitch_tiles import OASISStitchTiles
 from .upscale_images import OASISUpscaleImages
+from .upscale_tiles import OASISUpscaleTiles
 from .upscale_video import OASISUpscaleVideo
 
 NODES: list[type[io.ComfyNode]] = [
     OASISLoadModel,
     OASISUpscaleVideo,
     OASISUpscaleImages,
+    OASISCompare,
+    OASISSplitTiles,
+    OASISUpscaleTiles,
+    OASISStitchTiles,
     OASISDegrade,
+    OASISCalibrateRouting,
+    OASISApplyRouting,
     OASISExampleClip,
 ]
 

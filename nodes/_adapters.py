@@ -5,9 +5,12 @@ The only file that touches `comfy.*` and `folder_paths`.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from ..oasis_core.model.rerouting import Rerouter
+    from ..oasis_core.model.routing import HeadRouting
     from ..oasis_core.upscale import VideoUpscaler
 
 BUNDLED_MODELS = ("oasis-tiny",)
@@ -30,6 +35,8 @@ PROGRESS_STEPS = 1000
 WANTED_PIXELS = 1024 * 1024
 WANTED_FRAMES = 24
 """Working memory asked of ComfyUI is for a tile of this size: larger ones gain little."""
+STATUS_EVENT = "oasis.progress"
+STATUS_EVERY_S = 0.25
 
 OnProgress = Callable[[float, float], None]
 
@@ -83,10 +90,40 @@ class LoadedModel:
     """Arithmetic asked for."""
     sha256: str
     """Of its file."""
+    rerouter: Rerouter
+    """Routes the heads of the network, which all routings of this model share."""
+    routing: HeadRouting
+    """How its heads are to be routed."""
 
     def __repr__(self) -> str:
         # ComfyUI prints inputs into error reports.
-        return f"OASIS model {self.name} {self.sha256[:12]}"
+        routed = "" if self.routing == self.rerouter.own else ", rerouted"
+        return f"OASIS model {self.name} {self.sha256[:12]}{routed}"
+
+    @property
+    def identity(self) -> str:
+        """Differs for whatever gives other pixels."""
+        if self.routing == self.rerouter.own:
+            return self.sha256
+        routing = json.dumps(self.routing.to_json()["patterns"])
+        return hashlib.sha256(f"{self.sha256} {routing} {self.routing.window}".encode()).hexdigest()
+
+    def routed(self, routing: HeadRouting | None) -> LoadedModel:
+        """The same model with another routing, or with its own for None.
+
+        Raises:
+            ValueError: The routing is of another network.
+        """
+        routing = self.rerouter.own if routing is None else routing
+        routing.check_fits(self.rerouter.own.num_layers, self.rerouter.own.num_heads)
+        return replace(self, routing=routing)
+
+    def all_global(self) -> LoadedModel:
+        """The same model with heads that all see everything."""
+        from ..oasis_core.model.routing import HeadRouting
+
+        own = self.rerouter.own
+        return self.routed(HeadRouting.all_global(own.num_layers, own.num_heads, own.window))
 
 
 def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
@@ -103,6 +140,7 @@ def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
         ValueError: The file or the dtype cannot be used.
     """
     from ..oasis_core.checkpoint import load_checkpoint
+    from ..oasis_core.model.rerouting import Rerouter
     from ..oasis_core.upscale.precision import DTYPES
 
     if dtype not in ("auto", *DTYPES):
@@ -126,7 +164,14 @@ def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
         "licence": checkpoint.info.get("licence", "not stated"),
         "source": checkpoint.info.get("source", "not stated"),
     }
-    model = LoadedModel(patcher=patcher, name=name, dtype=dtype, sha256=checkpoint.sha256)
+    model = LoadedModel(
+        patcher=patcher,
+        name=name,
+        dtype=dtype,
+        sha256=checkpoint.sha256,
+        rerouter=Rerouter(checkpoint.model, checkpoint.routing),
+        routing=checkpoint.routing,
+    )
     return model, facts
 
 
@@ -138,8 +183,9 @@ def running(model: LoadedModel) -> Iterator[VideoUpscaler]:
 
     patcher, load = model.patcher, comfy.model_management.load_models_gpu
     load([patcher], force_full_load=True)
+    model.rerouter.apply(model.routing)
     upscaler = VideoUpscaler(
-        patcher.model, patcher.load_device, model.dtype, model_hash=model.sha256
+        patcher.model, patcher.load_device, model.dtype, model_hash=model.identity
     )
     if upscaler.device.type != "cpu":
         per_pixel = measure_model_bytes(upscaler.model, upscaler.device, upscaler.dtype)
@@ -167,13 +213,42 @@ def _stop_if_cancelled(*_: object) -> None:
 def progress_callback() -> OnProgress:
     """Callback that moves the node's progress bar and stops when the user cancels."""
     bar = comfy.utils.ProgressBar(PROGRESS_STEPS)
+    send_status = _status_sender()
 
     def report(done: float, total: float) -> None:
         # The bar's own check is throttled and may never come.
         _stop_if_cancelled()
         bar.update_absolute(round(PROGRESS_STEPS * done / total), PROGRESS_STEPS)
+        send_status(done, total)
 
     return report
+
+
+def _status_sender() -> OnProgress:
+    """Tells the page how fast the running node is; does nothing where nobody listens."""
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    node = getattr(server, "last_node_id", None)
+    start: tuple[float, float] | None = None
+    sent_s = 0.0
+
+    def send(done: float, total: float) -> None:
+        nonlocal start, sent_s
+        now_s = time.monotonic()
+        if start is None:
+            start = (now_s, done)  # what an earlier run did says nothing about the speed
+        if node is None or (now_s - sent_s < STATUS_EVERY_S and done < total):
+            return
+        sent_s = now_s
+        seconds, num_frames = now_s - start[0], done - start[1]
+        values = {"node": node, "done": done, "total": total, "seconds": seconds}
+        if seconds > 0 and num_frames > 0:
+            fps = num_frames / seconds
+            values |= {"fps": fps, "eta_s": max(0.0, total - done) / fps}
+        server.send_sync(STATUS_EVENT, values, server.client_id)
+
+    return send
 
 
 # Frames
@@ -226,6 +301,15 @@ def alpha_of(images: Tensor) -> Tensor | None:
     if images.shape[-1] < 4:
         return None
     return images[..., 3].float().clamp(0, 1)[:, None]
+
+
+def to_clip(images: Tensor) -> Tensor:
+    """IMAGE `t h w c` as `1 c t h w` with all its channels and values as they are."""
+    from einops import rearrange
+
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"images must be a batch t h w c, got shape {tuple(images.shape)}")
+    return rearrange(images, "t h w c -> 1 c t h w")
 
 
 def check_memory(num_frames: int, size: tuple[int, int], purpose: str = "hold the result") -> None:

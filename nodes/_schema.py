@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 CATEGORY = "OASIS"
 OasisModel = io.Custom("OASIS_MODEL")
+OasisTiles = io.Custom("OASIS_TILES")
+OasisRouting = io.Custom("OASIS_ROUTING")
 
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8.0
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 CODECS = ("h264", "h265", "ffv1")
+LAYOUTS = ("side by side", "split")
 PRESETS = ("light", "consistent", "inconsistent")
 """Choices repeat constants of `oasis_core`, whose modules take time to import; tests compare."""
 AUTO = 0
@@ -43,18 +47,25 @@ def model_input() -> io.Input:
     return OasisModel.Input("model", tooltip="The model, from OASIS Load Model.")
 
 
+def scale_input(tooltip: str) -> io.Input:
+    """How many times larger each side becomes."""
+    return widget(
+        io.Float.Input,
+        "scale",
+        default=DEFAULT_SCALE,
+        min=0.25,
+        max=MAX_SCALE,
+        step=0.25,
+        tooltip=tooltip,
+    )
+
+
 def size_inputs() -> list[io.Input]:
     """Scale, or width and height."""
     return [
-        widget(
-            io.Float.Input,
-            "scale",
-            default=DEFAULT_SCALE,
-            min=0.25,
-            max=MAX_SCALE,
-            step=0.25,
-            tooltip="Factor for both sides, when width and height are 0. 1 restores without "
-            "enlarging; time and memory grow with its square.",
+        scale_input(
+            "Factor for both sides, when width and height are 0. 1 restores without enlarging; "
+            "time and memory grow with its square."
         ),
         *(
             widget(
@@ -119,12 +130,42 @@ def expert_inputs() -> list[io.Input]:
             tooltip="Frames upscaled together; 0 lets free memory decide. More needs more memory "
             "and wastes less on the frames that neighbouring segments share.",
         ),
-        widget(
-            io.Boolean.Input,
-            "color_anchor",
-            default=True,
-            advanced=True,
-            tooltip="Keep colours and brightness of the input: only detail may change.",
+        anchor_input(),
+    ]
+
+
+def anchor_input() -> io.Input:
+    """Whether colours are the source's."""
+    return widget(
+        io.Boolean.Input,
+        "color_anchor",
+        default=True,
+        advanced=True,
+        tooltip="Keep colours and brightness of the input: only detail may change.",
+    )
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a choice that is not offered, which ComfyUI before 0.8 lets through.
+
+    Raises:
+        ValueError: It is not one of the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def tile_inputs() -> list[io.Input]:
+    """Tiles, and what other nodes made of their images."""
+    return [
+        OasisTiles.Input(
+            "tiles", tooltip="The tiles, from OASIS Split Tiles or OASIS Upscale Tiles."
+        ),
+        io.Image.Input(
+            "images",
+            optional=True,
+            tooltip="The tile images after other nodes worked on them; replace those in tiles. "
+            "All must come back in order, with their frames, scaled alike if at all.",
         ),
     ]
 

@@ -110,7 +110,7 @@ def _result_path(
     if name is None:
         status = source.path.stat()
         identity = [str(source.path), status.st_size, status.st_mtime_ns]
-        identity += [model.sha256, model.dtype, settings]
+        identity += [model.identity, model.dtype, settings]
         name = f"oasis_{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
     suffix = ".mkv" if settings["codec"] == "ffv1" else ".mp4"
     return _adapters.temp_folder() / (name + suffix)
@@ -141,31 +141,57 @@ def _ask(video: Input.Video, method: str, missing: Any) -> Any:
 
 def _write_frames(video: Input.Video, path: Path) -> None:
     """Write the frames losslessly, with their sound, as Matroska."""
-    from ..oasis_core.upscale.segment import to_pixels
-    from ..oasis_core.video import EncodeSpec, SegmentWriter, mux
-
     if isinstance(video, InputImpl.VideoFromFile):
         # ComfyUI decodes the whole window at once.
         num_frames = round(video.get_duration() * float(video.get_frame_rate()))
         _adapters.check_memory(num_frames, video.get_dimensions(), "decode the trimmed input")
     components = video.get_components()
-    frames = _adapters.to_video(components.images)[0]
-    frame_rate = Fraction(components.frame_rate)
+    frames = _adapters.to_video(components.images)[0].transpose(0, 1)
+    sound = None
+    if components.audio is not None:
+        sound = path.with_name("sound.mp4")
+        _write_sound(components, len(frames), sound)
+    write_clip(frames, Fraction(components.frame_rate), path, codec="ffv1", sound=sound)
+
+
+def write_clip(
+    clip: Tensor,
+    frame_rate: Fraction,
+    path: Path,
+    *,
+    codec: str,
+    crf: float | None = None,
+    sound: Path | None = None,
+) -> None:
+    """Encode frames into a file.
+
+    Args:
+        clip: `t 3 h w`, float in [0, 1].
+        frame_rate: Frames per second.
+        path: The file; appears complete or not at all.
+        codec: One of the engine's.
+        crf: Lower is better; None is the codec's default.
+        sound: File whose sound is taken.
+    """
+    from ..oasis_core.upscale.segment import to_pixels
+    from ..oasis_core.video import EncodeSpec, SegmentWriter, mux
+
     spec = EncodeSpec(
-        codec="ffv1",
-        width=frames.shape[3],
-        height=frames.shape[2],
+        codec=codec,
+        width=clip.shape[3],
+        height=clip.shape[2],
         frame_rate=frame_rate,
         time_base=1 / frame_rate,
+        crf=crf,
     )
-    pictures, sound = path.with_name("pictures.mkv"), path.with_name("sound.mp4")
-    with SegmentWriter(pictures, spec) as writer:
-        for index, frame in enumerate(frames.unbind(1)):
-            writer.write(to_pixels(frame.clone(), np.uint8), index, 1)
-    if components.audio is not None:
-        _write_sound(components, frames.shape[1], sound)
-    mux([pictures], sound if sound.exists() else None, path, spec)
-    pictures.unlink()
+    pictures = path.with_name(f"{path.stem}.pictures.mkv")
+    try:
+        with SegmentWriter(pictures, spec) as writer:
+            for index, frame in enumerate(clip):
+                writer.write(to_pixels(frame.clone(), np.uint8), index, 1)
+        mux([pictures], sound, path, spec)
+    finally:
+        pictures.unlink(missing_ok=True)
 
 
 def _write_sound(components: Types.VideoComponents, num_frames: int, path: Path) -> None:

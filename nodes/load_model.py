@@ -7,7 +7,9 @@ import json
 from comfy_api.latest import io
 
 from . import _adapters
-from ._schema import DTYPES, OasisModel, schema, widget
+from ._schema import DTYPES, OasisModel, check_choice, schema, widget
+
+OWN, ALL_GLOBAL = ROUTINGS = ("own", "all global")
 
 
 class OASISLoadModel(io.ComfyNode):
@@ -39,6 +41,16 @@ class OASISLoadModel(io.ComfyNode):
                     tooltip="Arithmetic of the model. auto measures and takes a lower precision "
                     "only where it is faster and looks the same; float32 is exact and slowest.",
                 ),
+                widget(
+                    io.Combo.Input,
+                    "routing",
+                    options=list(ROUTINGS),
+                    default=ROUTINGS[0],
+                    advanced=True,
+                    tooltip="Which tokens the attention heads see. own: what each head was "
+                    "measured to need, as stored in the file. all global: everything, far slower; "
+                    "to judge what the routing costs.",
+                ),
             ],
             outputs=[
                 OasisModel.Output(
@@ -53,13 +65,16 @@ class OASISLoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, dtype: str) -> str:
+    def fingerprint_inputs(cls, model_name: str, dtype: str, routing: str) -> str:
         """Changes when the file does."""
         status = _adapters.model_path(model_name).stat()
-        return f"{status.st_size} {status.st_mtime_ns} {dtype}"
+        return f"{status.st_size} {status.st_mtime_ns} {dtype} {routing}"
 
     @classmethod
-    def execute(cls, model_name: str, dtype: str) -> io.NodeOutput:
+    def execute(cls, model_name: str, dtype: str, routing: str) -> io.NodeOutput:
         """Read the file."""
+        check_choice("routing", routing, ROUTINGS)
         model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype)
+        if routing == ALL_GLOBAL:
+            model = model.all_global()
         return io.NodeOutput(model, json.dumps(facts, indent=1))

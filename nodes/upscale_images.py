@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import _adapters
 from ._schema import (
+    check_choice,
     expert_inputs,
     look_inputs,
     model_input,
@@ -71,8 +72,7 @@ class OASISUpscaleImages(io.ComfyNode):
         color_anchor: bool,
     ) -> io.NodeOutput:
         """Upscale the batch."""
-        if frames_are not in (CLIP, STILLS):  # ComfyUI before 0.8 lets any text through
-            raise ValueError(f"frames_are must be {CLIP!r} or {STILLS!r}, got {frames_are!r}")
+        check_choice("frames_are", frames_are, (CLIP, STILLS))
         video = _adapters.to_video(images, is_clip=frames_are == CLIP)
         size = requested_size((video.shape[4], video.shape[3]), scale, width, height)
         _adapters.check_memory(len(images), size)

@@ -96,6 +96,10 @@ def constants(module) -> dict:
             list(schemas.PRESETS),
             list(import_module(f"{name}.oasis_core.degradation").PRESETS),
         ],
+        "layouts": [
+            list(schemas.LAYOUTS),
+            list(import_module(f"{name}.oasis_core.evaluation.compare").LAYOUTS),
+        ],
         "models": [
             list(adapters.BUNDLED_MODELS),
             list(import_module(f"{name}.oasis_core.checkpoint").BUNDLED),

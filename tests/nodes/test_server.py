@@ -18,7 +18,8 @@ pytestmark = pytest.mark.comfy
 ROOT = Path(__file__).resolve().parents[2]
 API = ROOT / "workflows" / "api"
 WIDTH, HEIGHT, NUM_FRAMES, RATE = 64, 36, 10, Fraction(30000, 1001)
-LOAD = {"class_type": "OASISLoadModel", "inputs": {"model_name": "oasis-tiny", "dtype": "float32"}}
+MODEL = {"model_name": "oasis-tiny", "routing": "own"}
+LOAD = {"class_type": "OASISLoadModel", "inputs": {**MODEL, "dtype": "float32"}}
 LOOK = {
     "scale": 2.0,
     "width": 0,
@@ -122,16 +123,38 @@ STRENGTHS = (step / 1000 for step in itertools.count(500))
 # Workflows
 
 
-@pytest.mark.parametrize("name", ["2_upscale_image", "3_degrade_upscale"])
-def test_image_workflow_runs_as_it_is(server, name):
+# Per workflow: the node that saves, and frames, height and width of what it saves.
+SAVED = {
+    "2_upscale_image": ("6", 1, 720, 1280),
+    "3_restore": ("4", 72, 180, 320),
+    "5_tiles": ("10", 8, 360, 640),
+    "6_deplastic": ("8", 24, 180, 320),
+    "7_calibrate_routing": ("10", 4, 720, 1280),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_workflow_runs_as_it_is(server, name):
+    node, count, height, width = SAVED[name]
     run = server.run(workflow(name))
     assert run.is_success, run.history
-    (node,) = run.history["outputs"]
-    (path,) = run.files(node)
-    width, height, count = (1280, 720, 1) if path.suffix == ".png" else (320, 180, 8)
-    frames = frames_of(path)
+    frames = [frame for path in run.files(node) for frame in frames_of(path)]
     assert len(frames) == count
-    assert frames[0].shape == (height, width, 3)
+    assert {frame.shape for frame in frames} == {(height, width, 3)}
+
+
+def test_compare_workflow_measures_and_shows(server):
+    run = server.run(workflow("4_degrade_upscale_compare"))
+    assert run.is_success, run.history
+    metrics = json.loads(run.text("8"))
+    assert metrics["reference"] == "truth"
+    assert metrics["after"]["psnr_db"] > metrics["before"]["psnr_db"] > 20
+    (shown,) = run.history["outputs"]["7"]["oasis_compare"]
+    assert shown["metrics"] == metrics
+    frames = frames_of(server.base / "temp" / shown["filename"])
+    assert len(frames) == shown["frames"] == 8
+    assert frames[0].shape == (shown["height"], 2 * shown["width"], 3) == (180, 640, 3)
+    assert server.run(workflow("4_degrade_upscale_compare")).cached >= {"5", "6", "7"}
 
 
 @pytest.mark.slow
@@ -363,6 +386,128 @@ def test_degrade_repeats_and_says_what_it_did(server, clip):
     assert not np.array_equal(results["light"][0], results["consistent"][0])
 
 
+# Tiles, comparison, routing
+
+
+def tile_prompt(between=None, count=2):
+    """Split, let another node work on each tile, stitch."""
+    image = ["2", 1] if between is None else ["6", 0]
+    prompt = {
+        "2": {
+            "class_type": "OASISSplitTiles",
+            "inputs": {"images": ["9", 0], "tile_px": 64, "overlap_px": 32},
+        },
+        "3": {"class_type": "OASISStitchTiles", "inputs": {"tiles": ["2", 0], "images": image}},
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "t"}},
+        "7": {"class_type": "LoadVideo", "inputs": {"file": "hand_held.mp4"}},
+        "8": {"class_type": "GetVideoComponents", "inputs": {"video": ["7", 0]}},
+        "9": {
+            "class_type": "ImageFromBatch",
+            "inputs": {"image": ["8", 0], "batch_index": 0, "length": count},
+        },
+        "10": {"class_type": "SaveImage", "inputs": {"images": ["9", 0], "filename_prefix": "s"}},
+    }
+    if between is not None:
+        prompt["6"] = between
+    return prompt
+
+
+def test_tiles_that_nothing_touched_are_stitched_exactly(server):
+    run = server.run(tile_prompt())
+    assert run.is_success, run.history
+    for before, after in zip(run.files("10"), run.files("4"), strict=True):
+        assert (frames_of(before)[0] == frames_of(after)[0]).all()
+
+
+def test_other_nodes_may_scale_tiles(server):
+    values = {"image": ["2", 1], "upscale_method": "nearest-exact", "scale_by": 1.5}
+    run = server.run(tile_prompt({"class_type": "ImageScaleBy", "inputs": values}, count=3))
+    assert run.is_success, run.history
+    before, after = (frames_of(run.files(node)[0])[0] for node in ("10", "4"))
+    assert after.shape == (270, 480, 3)
+    rows, columns = (((np.arange(n) + 0.5) / 1.5).astype(int) for n in after.shape[:2])
+    assert (after == before[rows][:, columns]).all()
+
+
+def test_tiles_of_other_sizes_are_refused_in_words(server):
+    values = {"image": ["2", 1], "upscale_method": "nearest-exact", "scale_by": 1.03}
+    run = server.run(tile_prompt({"class_type": "ImageScaleBy", "inputs": values}))
+    assert "tile 0 must keep its size of 64x64" in run.error
+    assert run.messages("execution_error")[0]["node_type"] == "OASISStitchTiles"
+    values = {"image": ["2", 1], "batch_index": 0, "length": 1}
+    run = server.run(tile_prompt({"class_type": "ImageFromBatch", "inputs": values}))
+    assert "tile 0 must have 2 frames, got 1" in run.error
+    assert_goes_on(server)
+
+
+def compare_prompt(**changes):
+    values = {"before": ["2", 0], "after": ["2", 0], "layout": "split", "max_frames": 4}
+    return {
+        "2": {"class_type": "LoadVideo", "inputs": {"file": "small.mp4"}},
+        "3": {
+            "class_type": "OASISCompare",
+            "inputs": {**values, "fps": 24.0, "flicker": True, **changes},
+        },
+        "4": {
+            "class_type": "SaveVideo",
+            "inputs": {
+                "video": ["3", 1],
+                "filename_prefix": "c",
+                "format": "auto",
+                "codec": "auto",
+            },
+        },
+        "5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 2]}},
+    }
+
+
+def test_compare_reads_videos_at_their_own_rate(server, clip):
+    run = server.run(compare_prompt())
+    assert run.is_success, run.history
+    metrics = json.loads(run.text("5"))
+    assert metrics["after"]["psnr_db"] == 100
+    assert metrics["frames"] == 4
+    flicker = metrics["after"]["warping_error"]
+    assert flicker == metrics["before"]["warping_error"]
+    assert (flicker is None) == bool(metrics["notes"])  # without scikit-image it says so
+    (path,) = run.files("4")
+    assert len(frames_of(path)) == 4
+    with av.open(str(path)) as video:
+        assert video.streams.video[0].average_rate == RATE
+
+
+def test_routing_is_applied_and_undone(server):
+    prompt = image_prompt(empty_images(64, 48, 3))
+    # Noise, because a routing changes nothing on a flat picture.
+    prompt["6"] = {
+        "class_type": "LoadVideo",
+        "inputs": {"file": "hand_held.mp4"},
+    }
+    prompt["7"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["6", 0]}}
+    values = {"image": ["7", 0], "batch_index": 0, "length": 3}
+    prompt["2"] = {"class_type": "ImageFromBatch", "inputs": values}
+    values = {"scale": 2.0, "window_heads": 0, "intra_heads": 0, "frames": 3, "crop_px": 64}
+    inputs = {"model": ["1", 0], "images": ["2", 0], **values, "seed": 3}
+    prompt["8"] = {"class_type": "OASISCalibrateRouting", "inputs": inputs}
+    pictures = []
+    for enabled in (False, True, False):
+        inputs = {"model": ["1", 0], "routing": ["8", 0], "enabled": enabled}
+        prompt["9"] = {"class_type": "OASISApplyRouting", "inputs": inputs}
+        prompt["3"]["inputs"]["model"] = ["9", 0]
+        prompt["3"]["inputs"]["strength"] = next(STRENGTHS)  # past the cache
+        run = server.run(prompt)
+        assert run.is_success, run.history
+        pictures.append(frames_of(run.files("4")[0])[0])
+    prompt["1"] = {**LOAD, "inputs": {**LOAD["inputs"], "routing": "all global"}}
+    prompt["3"]["inputs"]["model"] = ["1", 0]
+    run = server.run(prompt)
+    everything = frames_of(run.files("4")[0])[0].astype(int)
+    own, routed, again = (picture.astype(int) for picture in pictures)
+    assert abs(own - again).max() <= 1  # strengths differ by thousandths
+    assert abs(routed - everything).max() <= 1
+    assert abs(own - everything).max() > 1
+
+
 # Mistakes
 
 
@@ -397,7 +542,7 @@ def test_file_that_is_no_video_is_refused_in_words(server, clip):
 @pytest.mark.parametrize("name", ["nowhere.safetensors", "../../input/small.mp4", "/etc/hostname"])
 def test_model_outside_the_list_is_refused(server, name):
     prompt = image_prompt(empty_images())
-    prompt["1"] = {**LOAD, "inputs": {"model_name": name, "dtype": "auto"}}
+    prompt["1"] = {**LOAD, "inputs": {**MODEL, "model_name": name, "dtype": "auto"}}
     answer = server.post("/prompt", {"prompt": prompt})
     if "prompt_id" in answer:  # ComfyUI before 0.8 does not check choices
         assert "model must be one of" in server.wait(answer["prompt_id"]).error
@@ -407,7 +552,8 @@ def test_model_outside_the_list_is_refused(server, name):
 
 
 @pytest.mark.parametrize(
-    ("node", "name"), [("1", "dtype"), ("3", "frames_are"), ("5", "preset"), ("3", "codec")]
+    ("node", "name"),
+    [("1", "dtype"), ("1", "routing"), ("3", "frames_are"), ("5", "preset"), ("3", "codec")],
 )
 def test_unknown_choice_is_refused(server, clip, node, name):
     prompt = video_prompt() if name == "codec" else image_prompt(empty_images())
@@ -427,7 +573,10 @@ def test_unknown_choice_is_refused(server, clip, node, name):
 def test_foreign_model_file_is_refused_in_words(server):
     (server.base / "models" / "oasis" / "foreign.safetensors").write_bytes(b"\0" * 64)
     prompt = image_prompt(empty_images())
-    prompt["1"] = {**LOAD, "inputs": {"model_name": "foreign.safetensors", "dtype": "auto"}}
+    prompt["1"] = {
+        **LOAD,
+        "inputs": {**MODEL, "model_name": "foreign.safetensors", "dtype": "auto"},
+    }
     assert "foreign.safetensors cannot be read" in server.run(prompt).error
     assert_goes_on(server)
 

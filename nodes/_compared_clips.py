@@ -1,0 +1,99 @@
+"""What OASIS Compare reads, and the files that its viewer plays."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import Input
+from torch import Tensor
+
+from . import _adapters
+from ._video_files import on_disk, write_clip
+
+VIEWER_WIDTH_PX = 1920
+"""Larger pictures are shown smaller: two side by side are what browsers decode without effort."""
+VIEWER_CRF = 12.0
+FULL_SCALE = {"uint8": 255, "uint16": 65535}
+
+
+def read_clip(value: Tensor | Input.Video, max_frames: int) -> tuple[Tensor, Fraction | None]:
+    """The first frames of an IMAGE or a VIDEO.
+
+    Args:
+        value: IMAGE `t h w c` or VIDEO; of a file no more is read than needed.
+        max_frames: Frames taken.
+
+    Returns:
+        `t 3 h w` float32 in [0, 1], and the frame rate of a VIDEO.
+    """
+    if isinstance(value, Tensor):
+        return _adapters.to_video(value[:max_frames], is_clip=False).squeeze(2), None
+    from ..oasis_core.video import VideoReader, probe
+
+    with on_disk(value) as source:
+        info = probe(source.path)
+        num_frames = min(max_frames, info.num_frames or max_frames)
+        _adapters.check_memory(num_frames, source.size, "hold the frames to compare")
+        with VideoReader(source.path) as reader:
+            frames = [_planes(f.pixels) for f in itertools.islice(reader, max_frames)]
+    return torch.stack(frames), info.frame_rate
+
+
+def _planes(pixels: np.ndarray) -> Tensor:
+    scale = FULL_SCALE[str(pixels.dtype)]
+    return torch.from_numpy(pixels[..., :3].astype(np.float32) / scale).permute(2, 0, 1)
+
+
+def clip_file(clip: Tensor, frame_rate: Fraction, name: str) -> Path:
+    """Encode frames into ComfyUI's temporary folder, under a name that their content decides.
+
+    Args:
+        clip: `t 3 h w`, float in [0, 1].
+        frame_rate: Frames per second.
+        name: What the file's name begins with.
+
+    Returns:
+        An H.264 file.
+    """
+    digest = hashlib.sha256(f"{frame_rate} {tuple(clip.shape)}".encode())
+    for frame in clip:
+        digest.update((frame * 255).round().to(torch.uint8).numpy().tobytes())
+    path = _adapters.temp_folder() / f"{name}_{digest.hexdigest()[:16]}.mp4"
+    if not path.is_file():
+        write_clip(clip, frame_rate, path, codec="h264", crf=VIEWER_CRF)
+    return path
+
+
+def viewer_facts(before: Tensor, after: Tensor, frame_rate: Fraction) -> dict[str, Any]:
+    """What the viewer on the page needs: one file with both clips side by side, and its measures.
+
+    One file, so that both halves always show the same frame.
+
+    Args:
+        before: `t 3 h w`, float in [0, 1].
+        after: Like `before`.
+        frame_rate: Frames per second.
+    """
+    from ..oasis_core.evaluation.compare import resize_clip, side_by_side
+
+    height, width = before.shape[2:]
+    scale = min(1, VIEWER_WIDTH_PX / width)
+    # Even sides: browsers play nothing but 4:2:0.
+    size = tuple(max(2, round(side * scale) // 2 * 2) for side in (height, width))
+    pair = side_by_side(resize_clip(before, size), resize_clip(after, size))
+    path = clip_file(pair, frame_rate, "oasis_viewer")
+    return {
+        "filename": path.name,
+        "subfolder": "",
+        "type": "temp",
+        "width": size[1],
+        "height": size[0],
+        "frames": len(before),
+        "fps": float(frame_rate),
+    }

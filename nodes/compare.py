@@ -1,0 +1,123 @@
+"""The node that compares two versions of a clip."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+from comfy_api.latest import Input, InputImpl, io
+from torch import Tensor
+
+from . import _adapters
+from ._compared_clips import clip_file, read_clip, viewer_facts
+from ._schema import LAYOUTS, check_choice, schema, widget
+
+PICTURES = [io.Image, io.Video]
+
+
+class OASISCompare(io.ComfyNode):
+    """Two clips in; measures, a picture of both and an interactive viewer out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """What ComfyUI shows."""
+        return schema(
+            node_id="OASISCompare",
+            display_name="OASIS Compare",
+            description="Compare two versions of a clip or image: PSNR, SSIM and flicker as "
+            "numbers, both in one picture, and a viewer with a split to drag on the node.",
+            search_aliases=["before after", "psnr", "ssim", "quality", "slider", "viewer"],
+            inputs=[
+                io.MultiType.Input(
+                    "before", PICTURES, tooltip="Images or video: the left side, e.g. the original."
+                ),
+                io.MultiType.Input(
+                    "after", PICTURES, tooltip="Images or video: the right side, e.g. the result."
+                ),
+                widget(
+                    io.Combo.Input,
+                    "layout",
+                    options=list(LAYOUTS),
+                    default=LAYOUTS[0],
+                    tooltip="Of the outputs: both pictures next to each other, or one picture "
+                    "whose left half is before and whose right half is after.",
+                ),
+                widget(
+                    io.Int.Input,
+                    "max_frames",
+                    default=120,
+                    min=1,
+                    max=10000,
+                    tooltip="Frames compared, from the first one on. More needs more memory; a "
+                    "video file is read no further.",
+                ),
+                widget(
+                    io.Float.Input,
+                    "fps",
+                    default=24.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of the viewer and the output video when both inputs "
+                    "are images; a video brings its own.",
+                ),
+                widget(
+                    io.Boolean.Input,
+                    "flicker",
+                    default=False,
+                    tooltip="Also measure the warping error: what changes from frame to frame "
+                    "apart from motion. Takes a second or more per frame, and the package "
+                    "scikit-image.",
+                ),
+                io.MultiType.Input(
+                    "truth",
+                    PICTURES,
+                    optional=True,
+                    tooltip="Images or video: the true clip. With it before and after are both "
+                    "measured against it, else after against before.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "comparison", display_name="images", tooltip="Both in one picture, as frames."
+                ),
+                io.Video.Output(
+                    "comparison_video", display_name="video", tooltip="The same as a video."
+                ),
+                io.String.Output(
+                    "metrics",
+                    display_name="metrics",
+                    tooltip="JSON: PSNR in dB and SSIM (higher is better), warping error (lower is "
+                    "better).",
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        before: Tensor | Input.Video,
+        after: Tensor | Input.Video,
+        layout: str,
+        max_frames: int,
+        fps: float,
+        flicker: bool,
+        truth: Tensor | Input.Video | None = None,
+    ) -> io.NodeOutput:
+        """Measure and show."""
+        from ..oasis_core.evaluation import compare
+
+        check_choice("layout", layout, LAYOUTS)
+        given = [value for value in (before, after, truth) if value is not None]
+        clips, rates = zip(*(read_clip(value, max_frames) for value in given), strict=True)
+        clips = compare.match_clips(*clips)
+        report = _adapters.progress_callback()
+        metrics = compare.compare_clips(*clips, has_motion=flicker, on_progress=report)
+        rate = next((rate for rate in rates if rate), Fraction(round(fps * 100), 100))
+        view = compare.LAYOUTS[layout](clips[0], clips[1])
+        video = InputImpl.VideoFromFile(str(clip_file(view, rate, "oasis_compare")))
+        facts = {**viewer_facts(clips[0], clips[1], rate), "metrics": metrics}
+        images = _adapters.to_images(view[:, :, None])
+        text = json.dumps(metrics, indent=1)
+        return io.NodeOutput(images, video, text, ui={"oasis_compare": [facts]})
