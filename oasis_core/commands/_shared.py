@@ -13,8 +13,13 @@ from typing import Any
 # Spelled out here and not imported: `oasis --help` must answer without loading torch.
 # tests/core/test_cli.py holds them against the definitions.
 DEGRADATIONS = ("light", "consistent", "inconsistent")
-CODECS = ("h264", "h265", "ffv1")
+CODECS = (
+    "h264", "h265", "av1", "prores", "ffv1",
+    "h264_nvenc", "h265_nvenc", "av1_nvenc", "h264_qsv", "h265_qsv", "av1_qsv",
+    "h264_amf", "h265_amf", "av1_amf", "h264_videotoolbox", "h265_videotoolbox",
+)  # fmt: skip
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+DECODERS = ("wan", "tiny")
 DEFAULT_MODEL = "oasis-tiny"
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
 
@@ -40,6 +45,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(
         "--dtype", default="auto", choices=DTYPES, help="auto: a probe picks what is fast and right"
+    )
+    parser.add_argument(
+        "--decoder", choices=DECODERS, help="of a model with both: wan is exact, tiny is fast"
     )
 
 

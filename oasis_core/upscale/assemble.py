@@ -50,13 +50,17 @@ class SegmentAssembler:
         self._detector = ShotDetector() if has_shots else None
         self._undecided: deque[VideoFrame] = deque()
         self._held: list[VideoFrame] = []
-        self._done = 0  # how many of the held frames were produced already: the halo behind
+        self._done = 0  # how many of the held frames are not to be produced: the halo behind
+        self._has_begun = False
         self._index = 0
         self._shot = 0
         self._first_frame = 0
 
     def segments(self, frames: Iterable[VideoFrame]) -> Iterator[SegmentFrames]:
-        """Yield the segments of a clip in order."""
+        """Yield the segments of a clip in order.
+
+        Frames that are context only, before and after all others, serve as halo.
+        """
         for frame in frames:
             self._undecided.append(frame)
             yield from self._decide([False] if self._detector is None else self._push(frame))
@@ -73,11 +77,14 @@ class SegmentAssembler:
                 yield from self._emit(is_shot_over=True)
                 self._held, self._done = [], 0
                 self._shot += 1
-            self._held.append(self._undecided.popleft())
+            frame = self._undecided.popleft()
+            self._held.append(frame)
+            self._has_begun |= not frame.is_context
+            self._done += not self._has_begun
             yield from self._emit(is_shot_over=False)
 
     def _emit(self, *, is_shot_over: bool) -> Iterator[SegmentFrames]:
-        while num_left := len(self._held) - self._done:
+        while num_left := self._num_left():
             length = next_segment_frames(num_left, self._segment_frames, is_shot_over)
             if length is None or (not is_shot_over and num_left < length + self._halo_frames):
                 return
@@ -95,3 +102,8 @@ class SegmentAssembler:
             behind = max(0, stop - self._halo_frames)
             del self._held[:behind]
             self._done = stop - behind
+
+    def _num_left(self) -> int:
+        """How many of the held frames are still to be produced."""
+        held = self._held[self._done :]
+        return sum(not frame.is_context for frame in held)

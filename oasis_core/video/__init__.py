@@ -1,27 +1,41 @@
-"""Video files in and out, through PyAV: reading, encoding segments, joining them with the sound."""
+"""Video and picture files in and out, through PyAV: reading, encoding segments, joining them."""
 
+from .codecs import ALPHA_CODECS, CODECS, HDR_CODECS, PRESETS
 from .errors import VideoError
+from .formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .images import ImageReader, list_images
 from .info import ColorTags, VideoInfo
 from .mux import CONTAINERS, MuxReport, check_destination, mux
-from .reader import VideoFrame, VideoReader, probe
-from .spec import CODECS, PRESETS, EncodeSpec, check_encoder
+from .reader import VideoFrame, VideoReader
+from .sources import open_source, probe
+from .spec import EncodeSpec, available_codecs, check_encoder
+from .window import TimeWindow
 from .writer import SEGMENT_SUFFIX, SegmentWriter
 
 __all__ = [
+    "ALPHA_CODECS",
     "CODECS",
     "CONTAINERS",
+    "HDR_CODECS",
+    "IMAGE_SUFFIXES",
     "PRESETS",
     "SEGMENT_SUFFIX",
+    "VIDEO_SUFFIXES",
     "ColorTags",
     "EncodeSpec",
+    "ImageReader",
     "MuxReport",
     "SegmentWriter",
+    "TimeWindow",
     "VideoError",
     "VideoFrame",
     "VideoInfo",
     "VideoReader",
+    "available_codecs",
     "check_destination",
     "check_encoder",
+    "list_images",
     "mux",
+    "open_source",
     "probe",
 ]

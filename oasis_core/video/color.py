@@ -103,13 +103,20 @@ def _graph(
     return graph
 
 
+def convert(frame: av.VideoFrame, target: str) -> av.VideoFrame:
+    """Return a frame in another format of the same kind of colour (RGB stays RGB, and so on)."""
+    if frame.format.name == target:
+        return frame
+    return _run(_graph(frame.width, frame.height, frame.format.name, target, {}), frame)
+
+
 def _run(graph: av.filter.Graph, frame: av.VideoFrame) -> av.VideoFrame:
     frame.time_base = _TICK
     graph.push(frame)
     return graph.pull()
 
 
-def _plane(frame: av.VideoFrame, index: int, dtype: type[np.generic]) -> np.ndarray:
+def plane_of(frame: av.VideoFrame, index: int, dtype: type[np.generic]) -> np.ndarray:
     """Return a view `h w` of one plane; writable."""
     plane = frame.planes[index]
     view = np.frombuffer(plane, dtype).reshape(plane.height, -1)
@@ -183,7 +190,7 @@ class ToRgb:
         bits = bit_depth_of(frame.format)
         target = f"gbrp{bits}le" if bits in (9, 10, 12, 14) else "rgb48le"
         rgb = self._converted(frame, name, target, {}).to_ndarray()
-        return rgb if target == "rgb48le" else _rescale(rgb, 2**bits - 1, 65535)
+        return rgb if target == "rgb48le" else rescale(rgb, 2**bits - 1, 65535)
 
     def _deep_yuv(self, frame: av.VideoFrame, name: str) -> np.ndarray:
         bits = bit_depth_of(frame.format)
@@ -193,16 +200,18 @@ class ToRgb:
         target = f"gray{bits}le" if is_gray else f"yuv444p{bits}le"
         options = {} if is_gray else self._siting_of(frame) | _SAME_COLORS
         planar = self._converted(frame, name, target, options)
-        y = _plane(planar, 0, np.uint16)
+        y = plane_of(planar, 0, np.uint16)
         if is_gray:
             cb = cr = np.full((1, 1), 1 << (bits - 1), np.uint16)
         else:
-            cb, cr = _plane(planar, 1, np.uint16), _plane(planar, 2, np.uint16)
+            cb, cr = plane_of(planar, 1, np.uint16), plane_of(planar, 2, np.uint16)
         return _yuv_to_rgb(y, cb, cr, matrix=matrix, is_full=color_range == FULL, bits=bits)
 
 
-def _rescale(codes: np.ndarray, old_max: int, new_max: int) -> np.ndarray:
-    """Return codes rounded to another maximum, exactly, as uint16."""
+def rescale(codes: np.ndarray, old_max: int, new_max: int) -> np.ndarray:
+    """Return codes rounded to another maximum, exactly, as uint16; as they are for the same."""
+    if old_max == new_max:
+        return codes
     wide = codes.astype(np.uint32)
     return ((2 * wide * new_max + old_max) // (2 * old_max)).astype(np.uint16)
 
@@ -256,7 +265,7 @@ class FromRgb:
         Args:
             width: pixels.
             height: pixels.
-            pixel_format: yuv420p, yuv444p, their 10le and 12le forms, bgr0, gbrp10le or gbrp12le.
+            pixel_format: any of RGB or of YUV, with or without alpha, up to 16 bits.
             matrix: a resolved AVColorSpace (unused for RGB formats).
             is_full: whether YUV codes use the whole range.
             chroma_location: AVChromaLocation.
@@ -265,38 +274,60 @@ class FromRgb:
         self._format = pixel_format
         self._matrix = matrix
         self._is_full = is_full
-        self._bits = bit_depth_of(av.VideoFormat(pixel_format))
-        self._is_rgb = not pixel_format.startswith("yuv")
+        kind = av.VideoFormat(pixel_format)
+        self._bits = bit_depth_of(kind)
+        self._has_alpha = any(component.is_alpha for component in kind.components)
+        self._is_rgb = kind.is_rgb
+        self._is_shallow_rgb = self._bits == 8 and self._is_rgb
         where = {"out_chroma_loc": _CHROMA_LOCATIONS[chroma_location]}
-        full = pixel_format.replace("yuv420p", "yuv444p")
-        self._planar_format = full
+        deep = "" if self._bits == 8 else f"{self._bits}le"
+        if self._is_rgb:
+            self._planar_format = f"gbr{'a' * self._has_alpha}p{deep}"
+        else:
+            self._planar_format = f"yuv{'a' * self._has_alpha}444p{deep}"
         self._resample: av.filter.Graph | None = None
         self._direct: av.filter.Graph | None = None
-        if full != pixel_format:
-            self._resample = _graph(width, height, full, pixel_format, _SAME_COLORS | where)
-        if self._bits == 8:
-            options = {"in_range": "full", **({} if self._is_rgb else where)}
-            if not self._is_rgb:
-                options |= {"out_color_matrix": _MATRICES[matrix][0], "out_range": "limited"}
+        if self._planar_format != pixel_format:
+            options = {} if self._is_rgb else _SAME_COLORS | where
+            self._resample = _graph(width, height, self._planar_format, pixel_format, options)
+        if self._is_shallow_rgb:
+            packed = "rgba" if self._has_alpha else "rgb24"
+            self._direct = _graph(width, height, packed, pixel_format, {})
+        elif self._bits == 8 and not is_full and not self._has_alpha:
+            options = {"in_range": "full", "out_range": "limited", **where}
+            options["out_color_matrix"] = _MATRICES[matrix][0]
             self._direct = _graph(width, height, "rgb24", pixel_format, options)
 
-    def __call__(self, pixels: np.ndarray) -> av.VideoFrame:
+    def __call__(self, pixels: np.ndarray, alpha: np.ndarray | None = None) -> av.VideoFrame:
         """Convert one picture.
 
         Args:
             pixels: `h w 3`, uint8 over 0..255 or uint16 over 0..65535.
+            alpha: `h w` of the same type for formats that have it; None is opaque.
         """
-        if self._bits == 8 and pixels.dtype == np.uint16 and (self._is_rgb or not self._is_full):
-            pixels = dither_to_8_bit(pixels)
-        if self._is_rgb and self._bits > 8:
-            top = 65535 if pixels.dtype == np.uint16 else 255
-            codes = _rescale(pixels, top, (1 << self._bits) - 1)
-            return av.VideoFrame.from_ndarray(codes, self._format)
-        if self._bits == 8 and (self._is_rgb or not self._is_full):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
-            return _run(self._direct, frame)
-        frame = self._planar(pixels)
+        top = np.iinfo(pixels.dtype).max
+        if self._has_alpha and alpha is None:
+            alpha = np.full(pixels.shape[:2], top, pixels.dtype)
+        if self._direct is not None:
+            pixels = dither_to_8_bit(pixels) if top > 255 else pixels
+            packed = "rgb24"
+            if self._has_alpha:
+                pixels, packed = np.dstack((pixels, rescale(alpha, top, 255))), "rgba"
+            pixels = np.ascontiguousarray(pixels, np.uint8)
+            return _run(self._direct, av.VideoFrame.from_ndarray(pixels, packed))
+        frame = self._planar_rgb(pixels) if self._is_rgb else self._planar(pixels)
+        if self._has_alpha:
+            dtype = np.uint8 if self._bits == 8 else np.uint16
+            plane_of(frame, 3, dtype)[...] = rescale(alpha, top, (1 << self._bits) - 1)
         return frame if self._resample is None else _run(self._resample, frame)
+
+    def _planar_rgb(self, pixels: np.ndarray) -> av.VideoFrame:
+        frame = av.VideoFrame(*self._size, self._planar_format)
+        top = np.iinfo(pixels.dtype).max
+        for index, channel in enumerate((1, 2, 0)):
+            codes = rescale(pixels[..., channel], top, (1 << self._bits) - 1)
+            plane_of(frame, index, np.uint16)[...] = codes
+        return frame
 
     def _planar(self, pixels: np.ndarray) -> av.VideoFrame:
         """Return the 4:4:4 frame, calculated in float32 and rounded."""
@@ -314,7 +345,7 @@ class FromRgb:
         dtype = np.uint8 if self._bits == 8 else np.uint16
         top = (1 << self._bits) - 1
         for index, plane in enumerate(planes):
-            _plane(frame, index, dtype)[...] = np.clip(plane, 0, top) + np.float32(0.5)
+            plane_of(frame, index, dtype)[...] = np.clip(plane, 0, top) + np.float32(0.5)
         return frame
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .hdr import HdrMetadata, hdr_of
 from .orientation import Orientation
 
 if TYPE_CHECKING:
@@ -67,11 +68,13 @@ class VideoInfo:
     bit_depth: int
     """Bits per component."""
     has_alpha: bool
-    """Whether the stored pixels carry transparency (the reader drops it)."""
+    """Whether the stored pixels carry transparency."""
     color: ColorTags
     """As the file is tagged; nothing is guessed here."""
     is_interlaced: bool
     """Whether the first frame is flagged as interlaced."""
+    hdr: HdrMetadata = field(default_factory=HdrMetadata)
+    """HDR10's static metadata of the first frame."""
     audio_streams: tuple[str, ...] = ()
     """One line each, for people: codec, language, title."""
     subtitle_streams: tuple[str, ...] = ()
@@ -165,6 +168,7 @@ def describe(
         has_alpha=any(c.is_alpha for c in first_frame.format.components),
         color=_color_of(context, first_frame),
         is_interlaced=bool(first_frame.interlaced_frame),
+        hdr=hdr_of(first_frame),
         audio_streams=tuple(describe_stream(s) for s in others if s.type == "audio"),
         subtitle_streams=tuple(describe_stream(s) for s in others if s.type == "subtitle"),
         other_streams=tuple(

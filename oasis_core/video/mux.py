@@ -13,11 +13,13 @@ from pathlib import Path
 
 import av
 
+from .codecs import CODECS
 from .errors import AV_ERRORS, VideoError, discard, write_error
 from .passthrough import (
     CONTAINER_KEYS,
     ITUNES_KEYS,
     Passthrough,
+    Span,
     add_streams,
     copy_chapters,
     copy_metadata,
@@ -53,7 +55,7 @@ def check_destination(destination: str | Path, codec: str) -> str:
 
     Args:
         destination: the wanted file.
-        codec: h264, h265 or ffv1.
+        codec: one of `CODECS`.
 
     Raises:
         VideoError: unknown extension, a codec the container cannot hold, or no such folder.
@@ -65,10 +67,17 @@ def check_destination(destination: str | Path, codec: str) -> str:
             f"{str(path)!r} must end in one of {', '.join(CONTAINERS)}, got "
             f"{path.suffix or 'no ending'!r}; the ending chooses the container"
         )
-    if codec == "ffv1" and muxer != "matroska":
+    holders = CODECS[codec].containers if codec in CODECS else tuple(CONTAINERS.values())
+    # MOV is MP4 with more room; FFmpeg has a muxer for each.
+    kind = "mov" if path.suffix.lower() == ".mov" else muxer
+    if kind not in holders:
+        ending = {"matroska": ".mkv"}.get(holders[0], f".{holders[0]}")
+        needs = {"matroska": "Matroska", "mov": "MOV or Matroska"}.get(
+            holders[0], "MP4 or Matroska"
+        )
         raise VideoError(
-            f"{str(path)!r} cannot hold ffv1, which needs Matroska; name the output "
-            f"{path.with_suffix('.mkv').name!r}"
+            f"{str(path)!r} cannot hold {codec}, which needs {needs}; name the output "
+            f"{path.with_suffix(ending).name!r}"
         )
     if path.is_dir():
         raise VideoError(f"{str(path)!r} is a folder; name a file in it")
@@ -88,6 +97,7 @@ def mux(
     spec: EncodeSpec,
     *,
     metadata: Mapping[str, str] | None = None,
+    cut: str = "none",
 ) -> MuxReport:
     """Write the final file: the segments' pictures, the source's sound and all else it can hold.
 
@@ -102,6 +112,8 @@ def mux(
         destination: the file to write; an existing one is replaced.
         spec: what the segments were encoded with.
         metadata: further global metadata, such as a comment.
+        cut: "none" copies all of the sound; "end" what begins before the picture ends; "both" what
+            begins within the picture, which then starts at 0.
 
     Raises:
         VideoError: a file cannot be read or written; the destination is as it was.
@@ -117,7 +129,7 @@ def mux(
     timeline = read_timeline(paths)
     part = target.with_name(target.name + ".part")
     try:
-        job = _Job(paths, timeline, spec, part, muxer, dict(metadata or {}))
+        job = _Job(paths, timeline, spec, part, muxer, dict(metadata or {}), cut)
         report = job.run(None if source is None else Path(source))
         sync(part)
         part.replace(target)
@@ -140,6 +152,7 @@ class _Job:
         part: Path,
         muxer: str,
         metadata: dict[str, str],
+        cut: str,
     ) -> None:
         self._segments = segments
         self._timeline = timeline
@@ -147,6 +160,7 @@ class _Job:
         self._part = part
         self._muxer = muxer
         self._metadata = metadata
+        self._cut = cut
         self._moved_s = Fraction(0)
 
     def run(self, source_path: Path | None) -> MuxReport:
@@ -167,6 +181,7 @@ class _Job:
         opened: tuple[av.container.InputContainer, av.VideoStream] | None,
     ) -> Passthrough:
         beside, extra, shift = Passthrough(), iter(()), Fraction(0)
+        span = self._span()
         options = self._options(opened)
         with av.open(
             str(self._part.absolute()), "w", format=self._muxer, options=options
@@ -179,9 +194,9 @@ class _Job:
                     shift = self._moved_s = self._shift(source)
                     beside = add_streams(source, film.index, output)
                     copy_metadata(source, film, output, picture)
-                    copy_chapters(source, output, shift, beside)
-                    extra = beside.packets(source_path, source, shift)
-                    if shift:
+                    copy_chapters(source, output, shift, beside, span)
+                    extra = beside.packets(source_path, source, shift, span)
+                    if shift and self._cut != "both":
                         beside.kept.append(f"times, moved by {float(shift):.3f} s to start at 0")
                 output.metadata.update(self._metadata)
                 output.start_encoding()
@@ -230,12 +245,22 @@ class _Job:
         context.color_trc = tags.transfer
         context.colorspace = tags.matrix
         context.color_range = tags.range
-        if spec.codec == "h265" and self._muxer != "matroska":
+        if spec.codec.startswith("h265") and self._muxer != "matroska":
             context.codec_tag = "hvc1"  # Apple's players refuse the default, hev1
         return picture
 
+    def _span(self) -> Span | None:
+        """Return the piece of the source's clock that belongs to the picture."""
+        if self._cut == "none":
+            return None
+        times, tick = self._timeline, self._timeline.time_base
+        start_s = times.pts[0] * tick if self._cut == "both" else None
+        return Span(start_s=start_s, stop_s=times.end_pts * tick)
+
     def _shift(self, source: av.container.InputContainer) -> Fraction:
-        """Return seconds to add to all times: whole ticks, where the source's clock has no zero."""
+        """Return seconds to add to all times, in whole ticks: no zero to be true to, or a cut."""
+        if self._cut == "both":
+            return -self._timeline.pts[0] * self._timeline.time_base
         if source.format.name not in _FREE_CLOCKS or not source.start_time:
             return Fraction(0)
         start = Fraction(source.start_time, av.time_base)

@@ -26,6 +26,9 @@ ITUNES_KEYS = frozenset(
     )
 )  # fmt: skip
 _PICTURE_KEYS = ("rotate", "encoder", "duration", "bps", "number_of_", "_statistics", "source_id")
+_SEEKABLE = ("mov", "matroska")
+_SEEK_MARGIN_S = 5
+_INTERLEAVING_S = 30
 _PICTURE_TYPES = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}
 
 
@@ -39,7 +42,11 @@ class Passthrough:
     dropped: list[str] = field(default_factory=list)
 
     def packets(
-        self, path: Path, source: av.container.InputContainer, shift: Fraction
+        self,
+        path: Path,
+        source: av.container.InputContainer,
+        shift: Fraction,
+        span: Span | None = None,
     ) -> Iterator[av.packet.Packet]:
         """Yield the packets to copy, in the file's order, bound to their output streams.
 
@@ -47,11 +54,14 @@ class Passthrough:
             path: the source, for messages.
             source: opened for this purpose.
             shift: seconds to add to every time.
+            span: the piece to copy; None is everything.
         """
         streams = [source.streams[index] for index in self.pairs]
         if not streams:  # demux() of nothing means everything
             return
         try:
+            if span is not None:
+                span.seek(source)
             for packet in source.demux(streams):
                 if packet.size == 0:
                     continue
@@ -59,6 +69,10 @@ class Passthrough:
                     packet.pts = packet.dts = 0
                 elif packet.pts is None and packet.dts is None:
                     log.warning("%s: a packet without a time is left out of the copy", path.name)
+                    continue
+                elif span is not None and not span.takes(packet):
+                    if span.is_over(packet):
+                        return
                     continue
                 ticks = round(shift / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts + ticks
@@ -70,6 +84,44 @@ class Passthrough:
                 f"the sound and subtitles of {str(path)!r} cannot be copied ({reason(error)}); "
                 "the file may be damaged"
             ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A piece of the source's clock, in seconds."""
+
+    start_s: Fraction | None
+    """None: from the beginning, whatever comes before the picture included."""
+    stop_s: Fraction
+    """Packets that begin here or later are left out."""
+
+    def seek(self, source: av.container.InputContainer) -> None:
+        """Skip what lies well before the span, where the format has an index."""
+        is_seekable = any(name in source.format.name for name in _SEEKABLE)
+        if self.start_s is not None and is_seekable and self.start_s > _SEEK_MARGIN_S:
+            source.seek(int((self.start_s - _SEEK_MARGIN_S) * av.time_base))
+
+    def takes(self, packet: av.packet.Packet) -> bool:
+        """Return whether a packet begins inside; subtitles only have to reach into it."""
+        start = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+        if start >= self.stop_s:
+            return False
+        if self.start_s is None or start >= self.start_s:
+            return True
+        if packet.stream.type != "subtitle" or not packet.duration:
+            return False
+        late = round((self.start_s - start) / packet.time_base)
+        if late >= packet.duration:
+            return False
+        packet.pts += late
+        packet.dts = packet.pts
+        packet.duration -= late
+        return True
+
+    def is_over(self, packet: av.packet.Packet) -> bool:
+        """Return whether nothing inside can follow; streams may be interleaved loosely."""
+        start = (packet.dts if packet.dts is not None else packet.pts) * packet.time_base
+        return start > self.stop_s + _INTERLEAVING_S
 
 
 def add_streams(
@@ -189,6 +241,7 @@ def copy_chapters(
     output: av.container.OutputContainer,
     shift: Fraction,
     result: Passthrough,
+    span: Span | None = None,
 ) -> None:
     """Copy the chapters where this PyAV can; say so where it cannot.
 
@@ -197,6 +250,7 @@ def copy_chapters(
         output: opened for writing, nothing written yet.
         shift: seconds to add to every time.
         result: gets the line.
+        span: only chapters that reach into it, shortened to it; None is all.
     """
     if not hasattr(source, "chapters"):  # PyAV before 15; its dump of the file mentions them
         num_chapters = source.dumps_format().count("Chapter #")
@@ -208,12 +262,21 @@ def copy_chapters(
     chapters = source.chapters()
     if not chapters:
         return
+    kept = []
     for chapter in chapters:
-        ticks = round(shift / chapter["time_base"])
-        chapter["start"] += ticks
-        chapter["end"] += ticks
-    output.set_chapters(chapters)
-    result.kept.append(f"{len(chapters)} chapters")
+        tick = chapter["time_base"]
+        if span is not None:
+            chapter["end"] = min(chapter["end"], int(span.stop_s / tick))
+            if span.start_s is not None:
+                chapter["start"] = max(chapter["start"], round(span.start_s / tick))
+            if chapter["start"] >= chapter["end"]:
+                continue
+        chapter["start"] += round(shift / tick)
+        chapter["end"] += round(shift / tick)
+        kept.append(chapter)
+    if kept:
+        output.set_chapters(kept)
+        result.kept.append(f"{len(kept)} chapters")
 
 
 def lost_metadata(

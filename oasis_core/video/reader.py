@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
 import av
 import numpy as np
 
+from .alpha import alpha_of
 from .color import ToRgb
+from .deinterlace import deinterlaced
 from .errors import AV_ERRORS, VideoError, reason
 from .info import VideoInfo, describe, frame_rate_of
 from .orientation import UPRIGHT, Orientation, from_display_matrix
+from .side_data import side_data_of
 from .source import MAX_PIXELS, open_video
+from .window import TimeWindow, frames_in
 
 log = logging.getLogger(__name__)
 
 # Codecs of which every packet is one shown picture, so that a missing one is a loss.
 _ONE_PICTURE_PER_PACKET = ("h264", "hevc", "av1", "vp9", "mpeg4", "ffv1", "prores", "mjpeg")
 _MAX_WARNINGS = 5
+# Formats whose index finds a key frame at or before a time; others are read from the beginning.
+_SEEKABLE = ("mov", "matroska")
+_SEEK_MARGIN_S = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,6 +44,10 @@ class VideoFrame:
     """When it appears, in units of the stream's time base."""
     duration: int
     """How long it stays, likewise."""
+    alpha: np.ndarray | None = None
+    """`h w` of the same type as the pixels, 0 is transparent; None where the source has none."""
+    is_context: bool = False
+    """Whether it lies outside the window asked for, to be looked at only."""
 
 
 class VideoReader:
@@ -47,18 +60,29 @@ class VideoReader:
     Args:
         path: the file.
         allow_truncated: read what is there of a file that ends before its headers say.
+        window: the piece to read; None is everything.
+        deinterlace: make whole frames of fields.
 
     Raises:
-        VideoError: the file cannot be used.
+        VideoError: the file cannot be used, or the window lies behind its end.
     """
 
-    def __init__(self, path: str | Path, *, allow_truncated: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        allow_truncated: bool = False,
+        window: TimeWindow | None = None,
+        deinterlace: bool = False,
+    ) -> None:
         self.path = Path(path)
         self.num_corrupt_frames = 0
         """Frames so far that the decoder flagged as damaged."""
         self.num_frames_read = 0
         """Frames handed out so far."""
         self._allow_truncated = allow_truncated
+        self._window = window
+        self._deinterlace = deinterlace
         self._iterated = False
         self._num_packets = 0
         self._num_shown_packets = 0
@@ -122,41 +146,98 @@ class VideoReader:
         return frame
 
     def _say_what_is_lost(self) -> None:
-        if self.info.has_alpha:
+        if self.info.is_interlaced and not self._deinterlace:
             log.warning(
-                "%s: transparency is dropped; the picture is written opaque", self.path.name
-            )
-        if self.info.is_interlaced:
-            log.warning(
-                "%s: the video is interlaced and is treated as progressive; deinterlace it first "
-                "for clean edges",
+                "%s: the video is interlaced and is treated as progressive; use --deinterlace for "
+                "clean edges",
                 self.path.name,
             )
 
     def _frames(self) -> Iterator[VideoFrame]:
         """Hold each frame back until the next one tells how long it was shown."""
         size = (self._first.width, self._first.height)
-        held: tuple[np.ndarray, int] | None = None
-        frame: av.VideoFrame | None = self._first
-        self._first = None
-        while frame is not None:
+        held: VideoFrame | None = None
+        for frame, is_context in self._wanted():
             if (frame.width, frame.height) != size:
                 raise VideoError(
                     f"{str(self.path)!r} changes its size from {size[0]}x{size[1]} to "
                     f"{frame.width}x{frame.height} at frame {self._num_decoded - 1} "
                     f"({self._time(frame.pts)}); split it there"
                 )
-            pts = frame.pts
-            pixels = self._orientation.apply(self._to_rgb(frame))
             if held is not None:
-                yield self._handed_out(held[0], held[1], pts - held[1])
-            held = (pixels, pts)
-            frame = next(self._decoded, None)
-        yield self._handed_out(held[0], held[1], self._last_duration)
+                yield self._handed_out(held, frame.pts - held.pts)
+            if is_context and self._window.context_frames == 0:
+                return  # it has told how long the last one is shown
+            held = self._converted(frame, is_context=is_context)
+        if held is not None:
+            yield self._handed_out(held, max(1, self._last_duration))
 
-    def _handed_out(self, pixels: np.ndarray, pts: int, duration: int) -> VideoFrame:
+    def _wanted(self) -> Iterator[tuple[av.VideoFrame, bool]]:
+        """Yield the frames asked for and whether they are context only."""
+        first_pts = self._first.pts
+        start, stop = 0, math.inf
+        if self._window is not None:
+            start, stop = self._window.ticks(first_pts, Fraction(self._stream.time_base))
+            frames = self._frames_from(start)
+        else:
+            frames = chain([self._first], self._decoded)
+        if self._deinterlace:
+            frames = deinterlaced(frames, Fraction(self._stream.time_base))
+        if self._window is None:
+            yield from ((frame, False) for frame in frames)
+            return
+        num_inside = 0
+        for frame, is_context in frames_in(frames, start, stop, self._window.context_frames):
+            num_inside += not is_context
+            yield frame, is_context
+        if not num_inside:
+            length = float((self._last_pts or 0) - first_pts) * float(self._stream.time_base)
+            raise VideoError(
+                f"the piece to read must begin before the last frame of {str(self.path)!r} at "
+                f"{length:.3f} s, got start_s {self._window.start_s:g}"
+            )
+
+    def _frames_from(self, start: int) -> Iterator[av.VideoFrame]:
+        """Decode from a key frame before `start`, or from the beginning where none can be found.
+
+        Pictures right after a key frame may refer to ones before it and come out broken; they are
+        shown before the key frame, so before `start`.
+        """
+        lead = self._window.context_frames * self._ticks_per_frame
+        target = start - lead - round(_SEEK_MARGIN_S / Fraction(self._stream.time_base))
+        is_seekable = any(name in self._container.format.name for name in _SEEKABLE)
+        if not is_seekable or target <= self._first.pts:
+            return chain([self._first], self._decoded)
+        self._container.seek(target, stream=self._stream)
+        self._restart()
+        first = next(self._decoded, None)
+        if first is not None and first.pts <= target:
+            return chain([first], self._decoded)
+        self._container.close()
+        self._container, self._stream = open_video(self.path, allow_truncated=self._allow_truncated)
+        self._restart()
+        return self._decoded
+
+    def _restart(self) -> None:
+        self._num_packets = self._num_shown_packets = self._num_decoded = 0
+        self._last_pts = None
+        self._decoded = self._decode()
+
+    def _converted(self, frame: av.VideoFrame, *, is_context: bool) -> VideoFrame:
+        alpha = None
+        if self.info.has_alpha:
+            alpha = self._orientation.apply(alpha_of(frame)[..., None])[..., 0]
+        return VideoFrame(
+            pixels=self._orientation.apply(self._to_rgb(frame)),
+            pts=frame.pts,
+            duration=0,
+            alpha=alpha,
+            is_context=is_context,
+        )
+
+    def _handed_out(self, frame: VideoFrame, duration: int) -> VideoFrame:
         self.num_frames_read += 1
-        return VideoFrame(pixels=pixels, pts=pts, duration=duration)
+        return replace(frame, duration=duration)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield decoded frames, each with a PTS, strictly increasing."""
@@ -238,6 +319,8 @@ class VideoReader:
 
     def _check_count(self) -> None:
         """Say when fewer packets or pictures came than the file promised."""
+        if self._window is not None:
+            return
         claimed = self._stream.frames
         if self._is_mov and self._num_packets < claimed:
             text = (
@@ -261,19 +344,5 @@ class VideoReader:
 
 
 def _orientation_of(frame: av.VideoFrame) -> Orientation:
-    side_data = frame.side_data.get("DISPLAYMATRIX")
-    return UPRIGHT if side_data is None else from_display_matrix(bytes(side_data))
-
-
-def probe(path: str | Path, *, allow_truncated: bool = False) -> VideoInfo:
-    """Return what is known about a video file; its first frame is decoded for it.
-
-    Args:
-        path: the file.
-        allow_truncated: describe a file that ends before its headers say, too.
-
-    Raises:
-        VideoError: the file cannot be used.
-    """
-    with VideoReader(path, allow_truncated=allow_truncated) as reader:
-        return reader.info
+    side_data = side_data_of(frame, "DISPLAYMATRIX")
+    return UPRIGHT if side_data is None else from_display_matrix(side_data)

@@ -31,7 +31,7 @@ def open_video(
     Raises:
         VideoError: the file cannot be used.
     """
-    size = _check_file(path)
+    size = check_file(path)
     if not allow_truncated:
         _check_complete(path, size)
     try:
@@ -51,7 +51,15 @@ def open_video(
         raise
 
 
-def _check_file(path: Path) -> int:
+def check_file(path: Path) -> int:
+    """Return the size of a file in bytes, or say why it cannot be read.
+
+    Args:
+        path: what the user named.
+
+    Raises:
+        VideoError: it is missing, empty, a folder or not readable.
+    """
     if path.is_dir():
         raise VideoError(f"{str(path)!r} is a folder; name one video file inside it")
     if not path.exists():

@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 import av
 
+from .codecs import ALPHA_CODECS, CODECS, NUM_THREADS
 from .color import BT709, FULL, LIMITED, RGB_MATRIX, guess_matrix
 from .errors import AV_ERRORS, VideoError, reason
-from .info import UNSPECIFIED, ColorTags, VideoInfo
-
-# Fixed, because x264 and x265 write different bits for different numbers of threads.
-_NUM_THREADS = 4
-
-PRESETS = (
-    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
-)  # fmt: skip
-"""From quick and large to slow and small."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Codec:
-    encoder: str
-    crf: float | None
-    preset: str | None
-    depths: tuple[int, ...]
-    reorders: bool = True
-    options: dict[str, str] = field(default_factory=dict)
-
-
-CODECS: dict[str, _Codec] = {
-    "h264": _Codec(encoder="libx264", crf=16, preset="medium", depths=(8, 10)),
-    "h265": _Codec(
-        encoder="libx265",
-        crf=18,
-        preset="medium",
-        depths=(8, 10, 12),
-        # Closed groups: a segment must not refer to the one before it.
-        options={"x265-params": f"log-level=none:pools={_NUM_THREADS}:frame-threads=2:open-gop=0"},
-    ),
-    "ffv1": _Codec(
-        encoder="ffv1",
-        crf=None,
-        preset=None,
-        depths=(8, 10, 12),
-        reorders=False,
-        options={"level": "3", "slices": "4", "slicecrc": "1", "g": "1"},
-    ),
-}
+from .hdr import HdrMetadata, svtav1_params, x264_params, x265_params
+from .info import UNSPECIFIED, ColorTags, VideoInfo, bit_depth_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +20,7 @@ class EncodeSpec:
     """Everything that decides how pictures become bits; equal specs give joinable segments."""
 
     codec: str
-    """h264, h265 or ffv1."""
+    """One of `CODECS`."""
     width: int
     """Pixels; odd sizes are kept (and written as 4:4:4, since 4:2:0 has only even ones)."""
     height: int
@@ -70,33 +34,56 @@ class EncodeSpec:
     color: ColorTags = field(default_factory=ColorTags)
     """Tags to write and to convert with; for an unspecified matrix, the one players will guess."""
     crf: float | None = None
-    """Constant rate factor, lower is better; None is the codec's default. FFV1 is lossless."""
+    """Constant rate factor or its like, lower is better; None is the codec's default."""
     preset: str | None = None
-    """One of `PRESETS`; None is medium. FFV1 has none."""
+    """Speed of the encoder, or profile of ProRes, among the codec's; None is its default."""
     bit_depth: int = 8
-    """8, 10 or 12 bits per component."""
+    """Bits per component, among the codec's."""
+    has_alpha: bool = False
+    """Whether pictures have transparency."""
+    pix_fmt: str | None = None
+    """FFmpeg's pixel format, if a particular one is wanted; depth and alpha follow from it."""
+    hdr: HdrMetadata = field(default_factory=HdrMetadata)
+    """HDR10's static metadata to write."""
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise VideoError(f"codec must be one of {', '.join(CODECS)}, got {self.codec!r}")
-        depths = CODECS[self.codec].depths
-        if self.bit_depth not in depths:
+        codec = CODECS[self.codec]
+        if self.pix_fmt is None and self.bit_depth not in codec.depths:
             raise VideoError(
-                f"bit_depth for {self.codec} must be one of {', '.join(map(str, depths))}, got "
-                f"{self.bit_depth}; h265 and ffv1 hold up to 12"
+                f"bit_depth for {self.codec} must be one of {', '.join(map(str, codec.depths))}, "
+                f"got {self.bit_depth}; h265 and ffv1 hold up to 12"
+            )
+        if self.pix_fmt is None and self.has_alpha and self.bit_depth not in codec.alpha_formats:
+            raise VideoError(
+                f"{self.codec} has no transparency; use one of {', '.join(ALPHA_CODECS)}"
             )
         if self.width < 1 or self.height < 1:
             raise VideoError(f"size must be at least 1x1, got {self.width}x{self.height}")
-        # x264 would complain about an unknown one on the terminal, whatever the log level.
-        if self.preset is not None and self.preset not in PRESETS:
-            raise VideoError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
         if self.frame_rate <= 0 or self.time_base <= 0 or self.sample_aspect_ratio <= 0:
             raise VideoError(
                 "frame_rate, time_base and sample_aspect_ratio must be positive, got "
                 f"{self.frame_rate}, {self.time_base}, {self.sample_aspect_ratio}"
             )
-        if self.crf is not None and not 0 <= self.crf <= 51:
-            raise VideoError(f"crf must be from 0 to 51, got {self.crf}")
+        self._check_quality()
+
+    def _check_quality(self) -> None:
+        codec = CODECS[self.codec]
+        # x264 would complain about an unknown one on the terminal, whatever the log level.
+        if self.preset is not None and self.preset not in codec.presets:
+            rule = f"one of {', '.join(codec.presets)}" if codec.presets else "left out"
+            raise VideoError(f"preset for {self.codec} must be {rule}, got {self.preset!r}")
+        if self.crf is None:
+            return
+        if codec.crf is None:
+            remedy = "choose a profile with --preset" if codec.presets else "leave it out"
+            raise VideoError(f"crf means nothing to {self.codec}, got {self.crf:g}; {remedy}")
+        best, worst = codec.crf_range
+        if not best <= self.crf <= worst:
+            raise VideoError(
+                f"crf must be from {best:g} to {worst:g} for {self.codec}, got {self.crf}"
+            )
 
     @classmethod
     def from_source(
@@ -109,23 +96,29 @@ class EncodeSpec:
         crf: float | None = None,
         preset: str | None = None,
         bit_depth: int | None = None,
+        pix_fmt: str | None = None,
     ) -> EncodeSpec:
         """Return the spec that keeps what the source has: timing, aspect, tags and bit depth.
 
         Args:
             info: the source.
-            codec: h264, h265 or ffv1.
+            codec: one of `CODECS`.
             width: of the output, pixels.
             height: likewise.
             crf: see the field.
             preset: see the field.
             bit_depth: None keeps the source's, as far as the codec can.
+            pix_fmt: see the field.
         """
         if codec not in CODECS:
             raise VideoError(f"codec must be one of {', '.join(CODECS)}, got {codec!r}")
-        if bit_depth is None:
-            fitting = [d for d in CODECS[codec].depths if d >= min(info.bit_depth, 12)]
-            bit_depth = min(fitting, default=max(CODECS[codec].depths))
+        has_alpha = info.has_alpha and bool(CODECS[codec].alpha_formats)
+        if pix_fmt is not None:
+            bit_depth, has_alpha = _facts_of(pix_fmt)
+        elif bit_depth is None:
+            depths = CODECS[codec].depths
+            bit_depth = min((d for d in depths if d >= info.bit_depth), default=max(depths))
+        is_rgb = _is_rgb(pix_fmt) if pix_fmt else codec == "ffv1"
         return cls(
             codec=codec,
             width=width,
@@ -133,26 +126,51 @@ class EncodeSpec:
             frame_rate=info.frame_rate,
             time_base=info.time_base,
             sample_aspect_ratio=info.sample_aspect_ratio,
-            color=_output_color(info, codec, width, height),
+            color=_output_color(info, width, height, is_rgb=is_rgb),
             crf=crf,
             preset=preset,
             bit_depth=bit_depth,
+            has_alpha=has_alpha,
+            pix_fmt=pix_fmt,
+            hdr=info.hdr,
         )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> EncodeSpec:
+        """Return the spec that `to_json` described."""
+        fractions = ("frame_rate", "time_base", "sample_aspect_ratio")
+        hdr = {name: tuple(numbers) for name, numbers in values["hdr"].items()}
+        plain = {name: Fraction(values[name]) for name in fractions}
+        parts = {"color": ColorTags(**values["color"]), "hdr": HdrMetadata(**hdr)}
+        return cls(**{**values, **plain, **parts})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values."""
+        values = asdict(self)
+        values["hdr"] = {name: list(numbers) for name, numbers in values["hdr"].items()}
+        return {k: str(v) if isinstance(v, Fraction) else v for k, v in values.items()}
 
     @property
     def pixel_format(self) -> str:
         """FFmpeg's name of the format the encoder is fed."""
-        deep = "" if self.bit_depth == 8 else f"{self.bit_depth}le"
-        if self.codec == "ffv1":
-            return f"gbrp{deep}" if deep else "bgr0"
+        if self.pix_fmt is not None:
+            return self.pix_fmt
+        codec = CODECS[self.codec]
+        if self.has_alpha:
+            return codec.alpha_formats[self.bit_depth]
         is_even = self.width % 2 == 0 and self.height % 2 == 0
+        if self.codec == "prores" and (not is_even or (self.preset or "").startswith("4444")):
+            return "yuv444p10le"
+        if self.bit_depth in codec.formats:
+            return codec.formats[self.bit_depth]
+        deep = "" if self.bit_depth == 8 else f"{self.bit_depth}le"
         return ("yuv420p" if is_even else "yuv444p") + deep
 
     @property
     def written_color(self) -> ColorTags:
         """The tags that go into the file: RGB codecs have no YUV matrix, YUV ones need one."""
         tags = self.color
-        if self.codec == "ffv1":
+        if _is_rgb(self.pixel_format):
             matrix, color_range = RGB_MATRIX, FULL
         elif tags.matrix == RGB_MATRIX:
             matrix, color_range = BT709, LIMITED
@@ -161,11 +179,28 @@ class EncodeSpec:
         return replace(tags, matrix=matrix, range=color_range)
 
 
-def _output_color(info: VideoInfo, codec: str, width: int, height: int) -> ColorTags:
+def _is_rgb(pixel_format: str) -> bool:
+    return av.VideoFormat(pixel_format).is_rgb
+
+
+def _facts_of(pixel_format: str) -> tuple[int, bool]:
+    """Return bits and transparency of a pixel format that was asked for by name."""
+    try:
+        kind = av.VideoFormat(pixel_format)
+    except ValueError as error:
+        raise VideoError(
+            f"pix_fmt must be a pixel format of FFmpeg, such as yuv420p10le, got {pixel_format!r}"
+        ) from error
+    if not kind.components or kind.has_palette:
+        raise VideoError(f"pix_fmt {pixel_format!r} cannot be made here; use yuv or rgb formats")
+    return bit_depth_of(kind), any(component.is_alpha for component in kind.components)
+
+
+def _output_color(info: VideoInfo, width: int, height: int, *, is_rgb: bool) -> ColorTags:
     tags = info.color
     matrix = tags.matrix
     # An untagged SD picture enlarged to HD would be shown with HD's matrix: say which one it is.
-    if matrix == UNSPECIFIED and codec != "ffv1":
+    if matrix == UNSPECIFIED and not is_rgb:
         source = guess_matrix(info.width, info.height)
         matrix = UNSPECIFIED if source == guess_matrix(width, height) else source
     color_range = tags.range
@@ -176,15 +211,27 @@ def _output_color(info: VideoInfo, codec: str, width: int, height: int) -> Color
 
 def _encoder_options(spec: EncodeSpec) -> dict[str, str]:
     codec = CODECS[spec.codec]
-    options = {"threads": str(_NUM_THREADS), **codec.options}
+    options = {} if codec.needs else {"threads": str(NUM_THREADS)}
+    options |= codec.options
     if codec.crf is not None:
-        options["crf"] = f"{codec.crf if spec.crf is None else spec.crf:g}"
-        options["preset"] = spec.preset or codec.preset
-        if codec.encoder == "libx264" and is_x264_unrepeatable():
-            options["x264-params"] = "asm=AVX2"
-        # Silence puts 4:2:0 chroma to the left; other places are written down.
-        if spec.color.chroma_location:
-            options["chroma_sample_location"] = str(spec.color.chroma_location)
+        quality = f"{codec.crf if spec.crf is None else spec.crf:g}"
+        options |= dict.fromkeys(codec.crf_options, quality)
+    if spec.codec == "prores":
+        is_full = spec.pixel_format != "yuv422p10le"
+        options[codec.preset_option] = spec.preset or ("4444" if is_full else "hq")
+    elif codec.presets:
+        options[codec.preset_option] = spec.preset or codec.preset
+    if codec.encoder == "libx264":
+        params = "asm=AVX2" if is_x264_unrepeatable() else ""
+        params = (params + x264_params(spec.hdr)).removeprefix(":")
+        options |= {"x264-params": params} if params else {}
+    elif codec.encoder == "libx265":
+        options["x265-params"] += x265_params(spec.hdr)
+    elif codec.encoder == "libsvtav1":
+        options["svtav1-params"] += svtav1_params(spec.hdr)
+    # Silence puts 4:2:0 chroma to the left; other places are written down.
+    if spec.color.chroma_location and codec.crf is not None:
+        options["chroma_sample_location"] = str(spec.color.chroma_location)
     return options
 
 
@@ -199,6 +246,11 @@ def is_x264_unrepeatable() -> bool:
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
+def available_codecs() -> list[str]:
+    """Return the codecs whose encoders this FFmpeg build has; hardware may still be missing."""
+    return [name for name, codec in CODECS.items() if codec.encoder in av.codecs_available]
+
+
 def check_encoder(spec: EncodeSpec) -> None:
     """Make sure that this FFmpeg build can encode by the spec, by opening the encoder once.
 
@@ -208,17 +260,18 @@ def check_encoder(spec: EncodeSpec) -> None:
     Raises:
         VideoError: it cannot.
     """
-    if CODECS[spec.codec].encoder not in av.codecs_available:
-        have = [name for name, codec in CODECS.items() if codec.encoder in av.codecs_available]
+    codec = CODECS[spec.codec]
+    if codec.encoder not in av.codecs_available:
         raise VideoError(
-            f"this FFmpeg build (PyAV {av.__version__}) has no {CODECS[spec.codec].encoder} "
-            f"encoder for {spec.codec}; it can write {', '.join(have) or 'none of the codecs'}"
+            f"this FFmpeg build (PyAV {av.__version__}) has no {codec.encoder} encoder for "
+            f"{spec.codec}; it can write {', '.join(available_codecs()) or 'none of the codecs'}"
         )
-    formats = av.Codec(CODECS[spec.codec].encoder, "w").video_formats or ()
-    if spec.pixel_format not in [f.name for f in formats]:
+    formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or ()]
+    if spec.pixel_format not in formats:
+        remedy = f"it can write {', '.join(formats)}" if spec.pix_fmt else "use another codec"
         raise VideoError(
-            f"this FFmpeg build's {CODECS[spec.codec].encoder} cannot write {spec.pixel_format} "
-            f"({spec.bit_depth} bits); use fewer bits or another codec"
+            f"this FFmpeg build's {codec.encoder} cannot write {spec.pixel_format} "
+            f"({spec.bit_depth} bits); {remedy}"
         )
     trial = av.CodecContext.create(CODECS[spec.codec].encoder, "w")
     configure(trial, spec)
@@ -258,6 +311,11 @@ def open_encoder(context: av.VideoCodecContext, spec: EncodeSpec) -> None:
     try:
         context.open()
     except AV_ERRORS as error:
+        if needs := CODECS[spec.codec].needs:
+            raise VideoError(
+                f"{spec.codec} could not be started ({reason(error)}): it needs {needs}; use h264, "
+                "h265 or av1 to encode on the CPU"
+            ) from error
         raise VideoError(
             f"{CODECS[spec.codec].encoder} cannot encode {spec.width}x{spec.height} pixels as "
             f"{spec.pixel_format} at {spec.frame_rate} frames per second ({reason(error)}); use "

@@ -18,9 +18,10 @@ from types import TracebackType
 import av
 import numpy as np
 
+from .codecs import CODECS
 from .color import FULL, FromRgb, resolve_matrix
 from .errors import AV_ERRORS, VideoError, discard, write_error
-from .spec import CODECS, EncodeSpec, configure, open_encoder
+from .spec import EncodeSpec, configure, open_encoder
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +101,16 @@ class SegmentWriter:
         else:
             self._discard()
 
-    def write(self, pixels: np.ndarray, pts: int, duration: int) -> None:
+    def write(
+        self, pixels: np.ndarray, pts: int, duration: int, alpha: np.ndarray | None = None
+    ) -> None:
         """Encode one picture.
 
         Args:
             pixels: `h w 3` RGB, uint8 over 0..255 or uint16 over 0..65535, of the spec's size.
             pts: when it is shown, in the spec's time base; larger than the one before.
             duration: how long, likewise.
+            alpha: `h w` of the same type, 0 is transparent, if the spec has it; None is opaque.
         """
         expected = (self.spec.height, self.spec.width, 3)
         if pixels.shape != expected or pixels.dtype not in (np.uint8, np.uint16):
@@ -122,7 +126,7 @@ class SegmentWriter:
             raise ValueError(f"pts must increase, got {pts} after {self._last_pts}")
         self._last_pts = pts
         self._durations[pts] = max(1, duration)
-        frame = self._from_rgb(pixels)
+        frame = self._from_rgb(pixels, alpha)
         frame.pts, frame.time_base = pts, self.spec.time_base
         self._encode(frame)
         self.num_frames += 1

@@ -27,7 +27,7 @@ def test_missing_file(tmp_path):
 
 
 def test_folder(tmp_path):
-    refused(tmp_path, "is a folder")
+    refused(tmp_path, "the folder .* holds no picture")
 
 
 def test_empty_file(tmp_path):

@@ -1,0 +1,253 @@
+"""Pictures as a film: one picture, a numbered sequence, or a folder of pictures."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+
+from .alpha import alpha_of
+from .color import BT601, FULL, LIMITED, RGB_MATRIX, ToRgb, dither_to_8_bit
+from .errors import AV_ERRORS, VideoError, reason
+from .formats import IMAGE_SUFFIXES
+from .image_tags import ImageTags, read_image_tags
+from .info import ColorTags, VideoInfo, bit_depth_of
+from .reader import VideoFrame
+from .source import MAX_PIXELS, MAX_SIDE_PX, check_file
+from .window import TimeWindow
+
+log = logging.getLogger(__name__)
+
+DEFAULT_RATE = Fraction(25)
+_NUMBER = re.compile(r"%0?(\d*)d")
+# WebP is video inside and says nothing; the others use the whole range (JPEG says so itself).
+_PICTURE_COLORS = {
+    "webp": ColorTags(matrix=BT601, range=LIMITED),
+    "mjpeg": ColorTags(matrix=BT601, range=FULL),
+}
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file's ending is that of a still picture."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether a name stands for a numbered sequence, such as `in_%05d.png`."""
+    return is_image(path) and _NUMBER.search(path.name) is not None
+
+
+def numbered(path: Path, number: int) -> Path:
+    """Return the file of a pattern with one number."""
+    width = int(_NUMBER.search(path.name).group(1) or 1)
+    return path.with_name(_NUMBER.sub(f"{number:0{width}d}", path.name, count=1))
+
+
+def natural_key(path: Path) -> tuple:
+    """Sort key that puts `2.png` before `10.png`, whatever the case of letters."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return tuple((int(p), "") if p.isdigit() else (-1, p) for p in parts), path.name
+
+
+def list_images(path: Path) -> list[Path] | None:
+    """Return the pictures that a source stands for, in order; None if it is no picture source.
+
+    Args:
+        path: a picture, a pattern such as `in_%05d.png`, or a folder.
+
+    Raises:
+        VideoError: the folder or pattern holds no picture.
+    """
+    if path.is_dir():
+        found = sorted((p for p in path.iterdir() if p.is_file() and is_image(p)), key=natural_key)
+        if not found:
+            raise VideoError(
+                f"the folder {str(path)!r} holds no picture; looked for "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
+        return found
+    if not is_image(path):
+        return None
+    if path.exists() or not is_pattern(path):
+        return [path]
+    before, after = _NUMBER.split(path.name, maxsplit=1)[::2]
+    shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    if not path.parent.is_dir():
+        raise VideoError(f"the folder {str(path.parent)!r} does not exist; check the name")
+    matches = [(shape.fullmatch(p.name), p) for p in path.parent.iterdir()]
+    found = sorted((int(m.group(1)), p) for m, p in matches if m and numbered(path, int(m[1])) == p)
+    if not found:
+        raise VideoError(f"no file matches {str(path)!r}; check the name and the number of digits")
+    missing = found[-1][0] - found[0][0] + 1 - len(found)
+    if missing:
+        log.warning("%s: %d number(s) are missing in between and are skipped", path.name, missing)
+    return [p for _, p in found]
+
+
+class ImageReader:
+    """Reads pictures as the frames of a film; otherwise like `VideoReader`.
+
+    Args:
+        paths: the pictures, in order, all of one size.
+        frame_rate: pictures per second.
+        window: the piece to read; None is everything.
+
+    Raises:
+        VideoError: the first picture cannot be used.
+    """
+
+    num_corrupt_frames = 0
+    """Damaged pictures are errors, never concealed."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        frame_rate: Fraction = DEFAULT_RATE,
+        window: TimeWindow | None = None,
+    ) -> None:
+        self.paths = list(paths)
+        self._window = window
+        self.num_frames_read = 0
+        frame, codec, tags = _decode(self.paths[0])
+        self.info = _describe(self.paths, frame, codec, tags, frame_rate)
+
+    def __enter__(self) -> ImageReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """Yield every picture of the window, and those of its context."""
+        start, stop, context = 0, len(self.paths), 0
+        if self._window is not None:
+            start, stop = self._window.ticks(0, self.info.time_base)
+            stop, context = int(min(stop, len(self.paths))), self._window.context_frames
+        if start >= len(self.paths):
+            raise VideoError(
+                f"the piece to read must begin before the last of {len(self.paths)} pictures, got "
+                f"start_s {self._window.start_s:g}"
+            )
+        for index in range(max(0, start - context), min(len(self.paths), stop + context)):
+            self.num_frames_read += 1
+            yield self._frame(index, is_context=not start <= index < stop)
+
+    def _frame(self, index: int, *, is_context: bool) -> VideoFrame:
+        path = self.paths[index]
+        frame, codec, tags = _decode(path)
+        width, height = frame.width, frame.height
+        if tags.orientation.transpose:
+            width, height = height, width
+        if (width, height) != (self.info.width, self.info.height):
+            raise VideoError(
+                f"{str(path)!r} is {width}x{height} px and the pictures before it are "
+                f"{self.info.width}x{self.info.height}; use --stills for pictures that are no film"
+            )
+        pixels = self._in_depth(tags.orientation.apply(to_rgb(frame, codec)))
+        alpha = None
+        if self.info.has_alpha:
+            alpha = np.full(pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype)
+            if has_alpha(frame):
+                stored = tags.orientation.apply(alpha_of(frame)[..., None])
+                alpha = self._in_depth(stored)[..., 0]
+        elif has_alpha(frame):
+            log.warning("%s has transparency, unlike the first picture; dropped", path.name)
+        return VideoFrame(pixels=pixels, pts=index, duration=1, alpha=alpha, is_context=is_context)
+
+    def _in_depth(self, pixels: np.ndarray) -> np.ndarray:
+        """The first picture decides how deep all are."""
+        if self.info.bit_depth > 8:
+            return pixels if pixels.dtype == np.uint16 else pixels.astype(np.uint16) * 257
+        return pixels if pixels.dtype == np.uint8 else dither_to_8_bit(pixels)
+
+
+def to_rgb(frame: av.VideoFrame, codec: str) -> np.ndarray:
+    """Return a picture's pixels `h w 3`, uint8 or uint16, as stored (not turned)."""
+    return ToRgb(_PICTURE_COLORS.get(codec, ColorTags(range=FULL)), codec)(frame)
+
+
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Return whether a picture has transparency."""
+    name = frame.format.name
+    if frame.format.has_palette or name == "argb":  # WebP is decoded to argb, opaque or not
+        return bool((alpha_of(frame) < 255).any())
+    return any(c.is_alpha for c in frame.format.components) and name != "gbrap"  # CMYK JPEG
+
+
+def _decode(path: Path) -> tuple[av.VideoFrame, str, ImageTags]:
+    check_file(path)
+    try:
+        options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none"}
+        with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
+            stream = container.streams.video[0]
+            size = (stream.codec_context.width, stream.codec_context.height)
+            _check_size(path, size)
+            stream.codec_context.thread_count = 1
+            frame = next(container.decode(stream), None)
+            codec = stream.codec_context.name
+    except VideoError:
+        raise
+    except (*AV_ERRORS, IndexError) as error:
+        raise VideoError(
+            f"{str(path)!r} is not a picture that FFmpeg can read ({reason(error)}); animated WebP "
+            "is not supported, and a cut off file must be copied again"
+        ) from error
+    if frame is None:
+        raise VideoError(f"{str(path)!r} holds no picture; copy or download it again")
+    return frame, codec, read_image_tags(path)
+
+
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    if max(size) > MAX_SIDE_PX or size[0] * size[1] > MAX_PIXELS:
+        raise VideoError(
+            f"{str(path)!r} declares {size[0]}x{size[1]} pixels, but at most {MAX_SIDE_PX} on a "
+            f"side and {MAX_PIXELS} in all are read; scale or crop it first"
+        )
+
+
+def _describe(
+    paths: list[Path],
+    frame: av.VideoFrame,
+    codec: str,
+    tags: ImageTags,
+    frame_rate: Fraction,
+) -> VideoInfo:
+    width, height = frame.width, frame.height
+    if tags.orientation.transpose:
+        width, height = height, width
+    return VideoInfo(
+        path=paths[0],
+        container="picture" if len(paths) == 1 else "pictures",
+        codec=codec,
+        width=width,
+        height=height,
+        rotation_deg=tags.orientation.rotation_deg,
+        is_mirrored=tags.orientation.is_mirrored,
+        sample_aspect_ratio=Fraction(1),
+        frame_rate=frame_rate,
+        time_base=1 / frame_rate,
+        start_pts=0,
+        num_frames=len(paths),
+        duration_s=float(len(paths) / frame_rate),
+        pixel_format=frame.format.name,
+        bit_depth=bit_depth_of(frame.format),
+        has_alpha=has_alpha(frame),
+        # What was YUV in the file is RGB from here on, and a film made of it is tagged anew.
+        color=ColorTags(matrix=RGB_MATRIX),
+        is_interlaced=False,
+    )

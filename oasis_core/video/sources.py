@@ -1,0 +1,56 @@
+"""Opening whatever a user names as a source: a video, a picture, a sequence, a folder of them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from .images import DEFAULT_RATE, ImageReader, list_images
+from .info import VideoInfo
+from .reader import VideoReader
+from .window import TimeWindow
+
+
+def open_source(
+    path: str | Path,
+    *,
+    allow_truncated: bool = False,
+    window: TimeWindow | None = None,
+    deinterlace: bool = False,
+    frame_rate: Fraction | None = None,
+) -> VideoReader | ImageReader:
+    """Open a source for reading.
+
+    Args:
+        path: a video file, a picture, a pattern such as `in_%05d.png`, or a folder of pictures.
+        allow_truncated: read what is there of a video that ends before its headers say.
+        window: the piece to read; None is everything.
+        deinterlace: make whole frames of fields; pictures have none.
+        frame_rate: of pictures, per second; videos have their own.
+
+    Raises:
+        VideoError: it cannot be used.
+    """
+    images = list_images(Path(path))
+    if images is not None:
+        return ImageReader(images, frame_rate=frame_rate or DEFAULT_RATE, window=window)
+    return VideoReader(
+        path, allow_truncated=allow_truncated, window=window, deinterlace=deinterlace
+    )
+
+
+def probe(
+    path: str | Path, *, allow_truncated: bool = False, frame_rate: Fraction | None = None
+) -> VideoInfo:
+    """Return what is known about a source; its first frame is decoded for it.
+
+    Args:
+        path: see `open_source`.
+        allow_truncated: describe a file that ends before its headers say, too.
+        frame_rate: see `open_source`.
+
+    Raises:
+        VideoError: the file cannot be used.
+    """
+    with open_source(path, allow_truncated=allow_truncated, frame_rate=frame_rate) as reader:
+        return reader.info
