@@ -21,7 +21,10 @@ __all__ = ["__version__", "calibrate", "degrade", "load", "upscale_file"]
 # Each function imports what it needs when it is called: importing this package costs nothing, which
 # ComfyUI's start and the shell's `--help` rely on.
 def load(
-    model: str | os.PathLike[str] = "oasis-tiny", device: str = "auto", dtype: str = "auto"
+    model: str | os.PathLike[str] = "oasis-tiny",
+    device: str = "auto",
+    dtype: str = "auto",
+    decoder: str | None = None,
 ) -> VideoUpscaler:
     """Load a model and make it ready.
 
@@ -29,15 +32,18 @@ def load(
         model: Name of a bundled model or path of an oasis checkpoint.
         device: "auto" (CUDA, then MPS, then the CPU) or a torch device.
         dtype: "auto" (a probe decides), "float32", "bfloat16" or "float16".
+        decoder: "wan" or "tiny", for a model with both; None for the file's own choice.
 
     Raises:
-        ValueError: The model, device or dtype cannot be used.
+        ValueError: The model, device, dtype or decoder cannot be used.
     """
     from .checkpoint import load_checkpoint, resolve_model
     from .upscale import VideoUpscaler
 
-    checkpoint = load_checkpoint(resolve_model(model))
-    return VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=checkpoint.sha256)
+    checkpoint = load_checkpoint(resolve_model(model), decoder)
+    # Another decoder gives another result, so an unfinished run must not go on with it.
+    model_hash = checkpoint.sha256 + (f"-{decoder}" if decoder else "")
+    return VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=model_hash)
 
 
 def upscale_file(

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = upscale_file(
             arguments.source,
             arguments.destination,
-            model=load(arguments.model, arguments.device, arguments.dtype),
+            model=load(arguments.model, arguments.device, arguments.dtype, arguments.decoder),
             scale=scale,
             size=arguments.size,
             strength=arguments.strength,

@@ -174,7 +174,7 @@ def _flex_failures() -> list[str]:
 def _autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Bring q, k and v to one dtype: autocast's, where it is on."""
     device_type = tensors[0].device.type
-    if torch.is_autocast_enabled(device_type):
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
         dtype = torch.get_autocast_dtype(device_type)
     else:
         dtype = tensors[-1].dtype

@@ -72,7 +72,8 @@ def run_in_dtype(module: nn.Module, x: Tensor, *args: object) -> Tensor:
 
     Under autocast, and while training, the weights stay as they are.
     """
-    if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+    is_autocast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
+    if torch.is_grad_enabled() or is_autocast:
         return module(x, *args)
     with raised(module, x.dtype):
         return module(x, *args)

@@ -106,15 +106,30 @@ class TimestepEmbedding(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a tanh-approximated GELU between; `b n d` to `b n d`."""
+    """Two linear maps with a tanh-approximated GELU between; `b n d` to `b n d`.
 
-    def __init__(self, width: int, hidden_width: int) -> None:
+    Args:
+        width: Channels d.
+        hidden_width: Channels between.
+        tokens_per_piece: Tokens taken at once at inference; 0 for all. A large model's hidden
+            layer over a whole clip is gigabytes.
+    """
+
+    def __init__(self, width: int, hidden_width: int, tokens_per_piece: int = 0) -> None:
         super().__init__()
+        self.tokens_per_piece = tokens_per_piece
         self.expand = nn.Linear(width, hidden_width)
         self.contract = nn.Linear(hidden_width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the network to `b n d`."""
+        if self.tokens_per_piece and not torch.is_grad_enabled():
+            return torch.cat(
+                [self._transform(y) for y in x.split(self.tokens_per_piece, dim=1)], dim=1
+            )
+        return self._transform(x)
+
+    def _transform(self, x: Tensor) -> Tensor:
         return self.contract(F.gelu(self.expand(x), approximate="tanh"))
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Grid = tuple[int, int, int]
 
+FFN_PIECE_TOKENS = 8192
+"""Enough rows to keep any device busy."""
+
 
 class RoutedSelfAttention(nn.Module):
     """Self-attention whose heads are global, intra-frame or window, in this order.
@@ -171,7 +174,8 @@ class TransformerBlock(nn.Module):
         self.modulation = nn.Parameter(torch.zeros(6, config.width))
         self.attention = RoutedSelfAttention(config)
         self.cross_attention = build_cross_attention(config)
-        self.ffn = FeedForward(config.width, config.ffn_width)
+        tokens_per_piece = FFN_PIECE_TOKENS if config.is_latent else 0
+        self.ffn = FeedForward(config.width, config.ffn_width, tokens_per_piece)
 
     def forward(
         self,

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from ..geometry import balanced_tile, next_valid_num_frames, round_up
+from .live_bytes import LiveTensorBytes
 from .memory import free_bytes
 from .precision import arithmetic, probe_clip
 from .tiles import TileGrid, plan_tiles
 
 HALO_FRAMES = 2
 OVERLAP_PX = 32
+LATENT_OVERLAP_PX = 128
+"""Of models with a VAE, whose decoder sees 138 px around a pixel."""
 SEGMENT_CHOICES = (48, 40, 32, 24, 20, 16, 12, 8, 4, 1)
 MOST_TILES = 64
 """Along one axis."""
@@ -97,6 +98,11 @@ class Workload:
     """Working memory of the model per pixel and frame of its input."""
     dtype: str
     """Arithmetic of the model."""
+    overlap_px: int = OVERLAP_PX
+    """Least pixels that neighbouring tiles share."""
+    memory_model: Callable[[int, int, int], int] | None = None
+    """Working memory of the model for (frames, height, width), where it is known exactly; then
+    `model_bytes` is not looked at."""
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -112,7 +118,11 @@ class Workload:
         sample_bytes = 4 if self.dtype == "float32" else 2
         num_read = self.num_read(segment_frames, halo_frames)
         picture = 3 * self.width * self.height
-        model = SAFETY * self.model_bytes * grid.vertical.tile * grid.horizontal.tile * num_read
+        tile = (grid.vertical.tile, grid.horizontal.tile)
+        if self.memory_model is not None:
+            model = SAFETY * self.memory_model(num_read, *tile)
+        else:
+            model = SAFETY * self.model_bytes * tile[0] * tile[1] * num_read
         clip = 3 * sample_bytes * self.padded[0] * self.padded[1] * num_read
         canvas = 0 if grid.num_tiles == 1 else sample_bytes * picture * segment_frames
         held = num_read + max(segment_frames // 2, halo_frames)
@@ -141,17 +151,18 @@ def make_plan(
         num_frames: Frames of the clip, if known: no segment is planned longer.
         tile_px: Fixes both sides of a tile.
         segment_frames: Fixes the segment length.
-        halo_frames: Frames read on both sides of a segment.
+        halo_frames: Frames read on both sides of a segment; rounded up to whole time strides.
 
     Raises:
         ValueError: A fixed value is out of range, or not even the smallest plan fits.
     """
     _check_fixed(workload, tile_px, segment_frames, halo_frames)
+    halo_frames = round_up(halo_frames, workload.stride[0])
     free = free_bytes(device)
     budget = _budget(free, workload, device)
     best = smallest = None
     for grid in _grids(workload, tile_px):
-        for length in _segment_lengths(num_frames, segment_frames):
+        for length in _segment_lengths(num_frames, segment_frames, workload.stride[0]):
             halo = 0 if num_frames is not None and num_frames <= length else halo_frames
             needed = workload.segment_bytes(grid, length, halo)
             cost = _relative_cost(workload, grid, length, halo)
@@ -168,7 +179,7 @@ def make_plan(
     _, needed, grid, length = best or smallest
     return Plan(
         tile=(grid.vertical.tile, grid.horizontal.tile),
-        overlap_px=OVERLAP_PX,
+        overlap_px=workload.overlap_px,
         segment_frames=length,
         halo_frames=halo_frames,
         dtype=workload.dtype,
@@ -194,34 +205,39 @@ def _grids(workload: Workload, tile_px: int | None) -> Iterator[TileGrid]:
     """Ways to lay tiles: the fixed one, or every sensible number of rows and columns."""
     stride, padded = workload.stride[1:], workload.padded
     if tile_px is not None:
-        yield plan_tiles(*padded, (tile_px, tile_px), OVERLAP_PX, stride)
+        yield plan_tiles(*padded, (tile_px, tile_px), workload.overlap_px, stride)
         return
-    sides = [_sides(length, step) for length, step in zip(padded, stride, strict=True)]
+    overlap = workload.overlap_px
+    sides = [_sides(length, step, overlap) for length, step in zip(padded, stride, strict=True)]
     for tile in itertools.product(*sides):
-        yield plan_tiles(*padded, tile, OVERLAP_PX, stride)
+        yield plan_tiles(*padded, tile, overlap, stride)
 
 
-def _sides(length: int, stride: int) -> list[int]:
+def _sides(length: int, stride: int, overlap_px: int) -> list[int]:
     sides = [length]
     for num_tiles in range(2, MOST_TILES):
-        side = balanced_tile(length, num_tiles, OVERLAP_PX, stride)
-        if side < LEAST_TILE_PX:
+        side = balanced_tile(length, num_tiles, overlap_px, stride)
+        if side < max(LEAST_TILE_PX, 2 * overlap_px):
             break
         sides.append(side)
     return sides
 
 
-def _segment_lengths(num_frames: int | None, segment_frames: int | None) -> list[int]:
+def _segment_lengths(num_frames: int | None, segment_frames: int | None, stride: int) -> list[int]:
     if segment_frames is not None:
         return [segment_frames]
+    # With a halo of whole strides on both sides these need no padding in time.
+    lengths = [next_valid_num_frames(length, stride) for length in SEGMENT_CHOICES]
     if num_frames is None:
-        return list(SEGMENT_CHOICES)
-    return sorted({min(length, num_frames) for length in SEGMENT_CHOICES}, reverse=True)
+        return lengths
+    return sorted({min(length, num_frames) for length in lengths}, reverse=True)
 
 
 def _budget(free: int, workload: Workload, device: torch.device) -> float:
     if device.type == "cuda":
         return free * DEVICE_SHARE
+    if workload.memory_model is not None:
+        return free * HOST_SHARE
     pixels = max(1.0, workload.width * workload.height / (1280 * 720))
     return min(free * HOST_SHARE, HOST_BYTES_PER_720P * pixels)
 
@@ -257,41 +273,3 @@ def measure_model_bytes(model: nn.Module, device: torch.device, dtype: torch.dty
         with LiveTensorBytes() as live:
             model(clip)
     return live.peak / samples
-
-
-class LiveTensorBytes(TorchFunctionMode):
-    """Counts the bytes of tensors that are made inside the block and not yet gone.
-
-    A function mode, not a dispatch mode: the latter imports torch's compiler, which takes seconds.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0
-        self.peak = 0
-        self._holders: dict[int, int] = {}
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
-        """Run a function and count what it returns."""
-        out = function(*args, **(kwargs or {}))
-        outside = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
-        for tensor in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor, outside)
-        return out
-
-    def _count(self, tensor: torch.Tensor, outside: set[int]) -> None:
-        key, num_bytes = tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
-        if key not in self._holders:
-            if key in outside:
-                return  # a view of a tensor from outside
-            self.now += num_bytes
-            self.peak = max(self.peak, self.now)
-        self._holders[key] = self._holders.get(key, 0) + 1
-        weakref.finalize(tensor, self._release, key, num_bytes)
-
-    def _release(self, key: int, num_bytes: int) -> None:
-        self._holders[key] -= 1
-        if not self._holders[key]:
-            del self._holders[key]
-            self.now -= num_bytes

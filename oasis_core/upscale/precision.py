@@ -65,6 +65,8 @@ def choose_dtype(model: nn.Module, device: torch.device, dtype: str | torch.dtyp
     Raises:
         ValueError: The dtype is not one of these.
     """
+    if dtype == "auto" and is_latent(model):
+        return preferred_dtype(device)
     if dtype == "auto":
         known = _chosen.setdefault(model, {})
         if device not in known:
@@ -74,6 +76,23 @@ def choose_dtype(model: nn.Module, device: torch.device, dtype: str | torch.dtyp
     if dtype not in DTYPES.values():
         raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
     return dtype
+
+
+def is_latent(model: nn.Module) -> bool:
+    """Whether a model goes through a VAE's latent: large, and precise where it must be."""
+    return getattr(model.config, "is_latent", False)
+
+
+def preferred_dtype(device: torch.device) -> torch.dtype:
+    """The arithmetic of a large model, which no probe is spent on.
+
+    bfloat16 where the device computes in it; float16 on other accelerators, where the engine
+    repeats in float32 what overflows; float32 on a CPU, where the rest is seldom faster.
+    """
+    if device.type == "cuda":
+        has_bfloat16 = torch.version.hip or torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
+    return torch.float16 if device.type == "mps" else torch.float32
 
 
 def arithmetic(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:

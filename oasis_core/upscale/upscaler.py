@@ -11,11 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
+from ..model.held import hold_weights
 from ..video import VideoFrame
 from .assemble import SegmentAssembler
 from .memory import free_host_bytes
-from .plan import HALO_FRAMES, Plan, Workload, make_plan, measure_model_bytes
-from .precision import DTYPES, choose_device, choose_dtype
+from .model_memory import MemoryModel
+from .plan import (
+    HALO_FRAMES,
+    LATENT_OVERLAP_PX,
+    OVERLAP_PX,
+    Plan,
+    Workload,
+    make_plan,
+    measure_model_bytes,
+)
+from .precision import DTYPES, choose_device, choose_dtype, is_latent
 from .segment import Look, SegmentUpscaler, StageClock, to_pixels
 from .shots import find_cuts
 
@@ -28,7 +38,7 @@ class VideoUpscaler:
 
     Args:
         model: Module with `config` and `model(video) -> residual`, both `b 3 t h w`; its weights
-            stay float32.
+            stay float32, but for the matrices of a latent model, which are held in `dtype`.
         device: "auto" (CUDA, then MPS, then the CPU), or a device.
         dtype: "auto" (bfloat16 where a probe finds it faster and close to float32), "float32",
             "bfloat16" or "float16".
@@ -47,8 +57,13 @@ class VideoUpscaler:
         model_hash: str | None = None,
     ) -> None:
         self.device = choose_device(device)
+        if is_latent(model):
+            # Cast first: a large model in float32 may not fit where it does in half of it.
+            self.dtype = choose_dtype(model, self.device, dtype)
+            hold_weights(model, self.dtype)
         self.model = model.to(self.device).eval().requires_grad_(False)
-        self.dtype = choose_dtype(self.model, self.device, dtype)
+        if not is_latent(model):
+            self.dtype = choose_dtype(self.model, self.device, dtype)
         self.requested_dtype = str(dtype).removeprefix("torch.")
         self._model_bytes: float | None = None
         self._model_hash = model_hash
@@ -95,7 +110,10 @@ class VideoUpscaler:
         Raises:
             ValueError: A fixed value is out of range, or the result does not fit into memory.
         """
-        if self._model_bytes is None:
+        memory_model = None
+        if is_latent(self.model):
+            memory_model = MemoryModel(self.model.config, self.dtype.itemsize)
+        elif self._model_bytes is None:
             self._model_bytes = measure_model_bytes(self.model, self.device, self.dtype)
         workload = Workload(
             source_width=source_size[0],
@@ -104,8 +122,10 @@ class VideoUpscaler:
             height=size[1],
             bytes_per_channel=bytes_per_channel,
             stride=self.model.config.token_stride,
-            model_bytes=self._model_bytes,
+            model_bytes=self._model_bytes or 0.0,
             dtype=str(self.dtype).removeprefix("torch."),
+            overlap_px=LATENT_OVERLAP_PX if memory_model else OVERLAP_PX,
+            memory_model=memory_model,
         )
         return make_plan(
             workload,

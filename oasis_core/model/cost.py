@@ -1,0 +1,258 @@
+"""What a model costs for a size and a routing: operations and least memory traffic, by stage.
+
+Operations are two per multiply-add, as torch's FLOP counter has them, from the true number of
+visible keys. Traffic is the least there can be: each layer reads its input and its weights and
+writes its output once. Both are counted, not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..config import VAE_STRIDE, ModelConfig
+from ..geometry import round_up
+from . import tiny_decoder, wan_vae
+from .attention import attention_flops
+
+Grid = tuple[int, int, int]
+Counts = Sequence[tuple[int, int, int]]
+
+
+@dataclass(slots=True, kw_only=True)
+class StageCost:
+    """One stage of a model's forward pass."""
+
+    name: str
+    flops: int = 0
+    num_bytes: int = 0
+    """Least memory traffic in bytes."""
+
+    def add_layer(
+        self, inputs: int, outputs: int, positions: int, sample_bytes: int, *, taps: int = 1,
+        positions_in: int | None = None,
+    ) -> None:  # fmt: skip
+        """Add a linear layer or convolution with `taps` kernel positions."""
+        self.flops += 2 * taps * inputs * outputs * positions
+        read = inputs * (positions if positions_in is None else positions_in)
+        weights = taps * inputs * outputs
+        self.num_bytes += sample_bytes * (read + outputs * positions + weights)
+
+    def add_pass(self, channels: int, positions: int, sample_bytes: int) -> None:
+        """Add an elementwise layer, like a norm and its activation: read and write."""
+        self.num_bytes += 2 * channels * positions * sample_bytes
+
+
+def uniform_counts(config: ModelConfig, counts: tuple[int, int, int]) -> Counts:
+    """The same numbers of global, intra-frame and window heads in every layer.
+
+    Raises:
+        ValueError: They do not add up to the model's heads.
+    """
+    if len(counts) != 3 or min(counts) < 0 or sum(counts) != config.num_heads:
+        raise ValueError(
+            f"routing must be three numbers (global, intra-frame, window heads) that add up to "
+            f"{config.num_heads}, got {tuple(counts)}"
+        )
+    return [tuple(counts)] * config.num_layers
+
+
+def token_grid(config: ModelConfig, num_frames: int, height: int, width: int) -> Grid:
+    """Tokens (t, h, w) of a clip padded to whole tokens."""
+    t, h, w = config.token_stride
+    return -(-num_frames // t), -(-height // h), -(-width // w)
+
+
+def model_costs(
+    config: ModelConfig,
+    counts: Counts,
+    *,
+    num_frames: int,
+    height: int,
+    width: int,
+    sample_bytes: int = 2,
+) -> list[StageCost]:
+    """Every stage of one forward pass over a clip.
+
+    Args:
+        config: The model.
+        counts: Heads that are global, intra-frame and window, for each layer.
+        num_frames: Frames of the clip.
+        height: Rows of the clip in pixels.
+        width: Columns.
+        sample_bytes: Of the arithmetic: 2 or 4.
+
+    Returns:
+        Stages in their order; those a model has not are left out.
+    """
+    grid = token_grid(config, num_frames, height, width)
+    stages = [*_stem_costs(config, grid, sample_bytes)]
+    stages += _block_costs(config, counts, grid, sample_bytes)
+    pixels = tuple(n * s for n, s in zip(grid, config.token_stride, strict=True))
+    cells = tuple(n * p for n, p in zip(grid, config.patch_size, strict=True))
+    if config.decoder == "conv":
+        stages.append(_conv_decoder_cost(config, cells, sample_bytes))
+    elif config.decoder == "wan":
+        stages.append(wan_decoder_cost(config.vae_width, cells, sample_bytes))
+    elif config.decoder == "tiny":
+        stages.append(tiny_decoder_cost(config.tiny_width, cells, sample_bytes))
+    if config.stem == "latent":
+        size = (1 + VAE_STRIDE[0] * (grid[0] - 1), *pixels[1:])
+        stages.insert(0, wan_encoder_cost(config.vae_width, size, sample_bytes))
+    return stages
+
+
+def transformer_flops(stages: Sequence[StageCost]) -> int:
+    """Operations of all stages but the VAE's or the convolutional decoder's."""
+    return sum(stage.flops for stage in stages if stage.name not in ("encoder", "decoder"))
+
+
+def _stem_costs(config: ModelConfig, grid: Grid, sample_bytes: int) -> list[StageCost]:
+    tokens = grid[0] * grid[1] * grid[2]
+    patch = config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
+    cells, (t, h, w) = tokens * patch, config.stem_stride
+    unshuffled = config.out_channels if config.stem == "latent" else 3 * t * h * w
+    stem = StageCost(name="stem")
+    if config.stem_channels:
+        width = config.stem_channels
+        stem.add_layer(unshuffled, width, cells, sample_bytes, taps=9)
+        for _ in range(2 * config.num_stem_blocks):
+            stem.add_layer(width, width, cells, sample_bytes, taps=9)
+    inputs = (config.stem_channels or unshuffled) * patch
+    stem.add_layer(inputs, config.width, tokens, sample_bytes)
+    return [stem]
+
+
+def _block_costs(
+    config: ModelConfig, counts: Counts, grid: Grid, sample_bytes: int
+) -> list[StageCost]:
+    tokens, width, head = grid[0] * grid[1] * grid[2], config.width, config.head_size
+    names = ("global attention", "intra-frame attention", "window attention")
+    projections, ffn, cross = (StageCost(name=n) for n in ("projections", "ffn", "cross-attention"))
+    patterns = [StageCost(name=name) for name in names]
+    for layer in counts:
+        for _ in range(4):
+            projections.add_layer(width, width, tokens, sample_bytes)
+        projections.add_pass(width, tokens, sample_bytes)
+        for kind, (stage, number) in enumerate(zip(patterns, layer, strict=True)):
+            only = tuple(number if i == kind else 0 for i in range(3))
+            stage.flops += attention_flops(grid, only, head, config.window_size)
+            stage.num_bytes += 4 * number * head * tokens * sample_bytes
+        ffn.add_layer(width, config.ffn_width, tokens, sample_bytes)
+        ffn.add_layer(config.ffn_width, width, tokens, sample_bytes)
+        ffn.add_pass(width, tokens, sample_bytes)
+        if config.num_context_keys or config.text_channels:
+            for _ in range(2):
+                cross.add_layer(width, width, tokens, sample_bytes)
+            cross.flops += 4 * tokens * (config.num_context_keys or 512) * width
+    head_stage = StageCost(name="head")
+    patch = config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
+    head_stage.add_layer(width, patch * config.out_channels, tokens, sample_bytes)
+    return [x for x in (projections, *patterns, cross, ffn, head_stage) if x.flops]
+
+
+def _conv_decoder_cost(config: ModelConfig, cells: Grid, sample_bytes: int) -> StageCost:
+    stage = StageCost(name="decoder")
+    positions, width = cells[0] * cells[1] * cells[2], config.stem_channels
+    for _ in range(2 * config.num_decoder_blocks):
+        stage.add_layer(width, width, positions, sample_bytes, taps=9)
+    stage.add_layer(width, 3 * config.stem_stride[1] ** 2, positions, sample_bytes, taps=9)
+    return stage
+
+
+def _residual(stage: StageCost, inputs: int, outputs: int, positions: int, size: int) -> None:
+    for channels in (inputs, outputs):
+        stage.add_pass(channels, positions, size)
+        stage.add_layer(channels, outputs, positions, size, taps=27)
+    if inputs != outputs:
+        stage.add_layer(inputs, outputs, positions, size)
+    stage.add_pass(outputs, positions, size)
+
+
+def _vae_middle(stage: StageCost, channels: int, cells: Grid, size: int) -> None:
+    frame, positions = cells[1] * cells[2], cells[0] * cells[1] * cells[2]
+    for _ in range(2):
+        _residual(stage, channels, channels, positions, size)
+    stage.add_layer(channels, 3 * channels, positions, size)
+    stage.add_layer(channels, channels, positions, size)
+    stage.flops += 4 * cells[0] * frame**2 * channels
+    stage.num_bytes += 4 * channels * positions * size
+
+
+def wan_decoder_cost(width: int, cells: Grid, sample_bytes: int) -> StageCost:
+    """The Wan2.1 VAE decoder over a latent of `cells` (t, h, w)."""
+    stage, (t, h, w) = StageCost(name="decoder"), cells
+    latent = wan_vae.LATENT_CHANNELS
+    sizes = [width * factor for factor in (wan_vae.WIDTHS[-1], *reversed(wan_vae.WIDTHS))]
+    stage.add_layer(latent, latent, t * h * w, sample_bytes)
+    stage.add_layer(latent, sizes[0], t * h * w, sample_bytes, taps=27)
+    _vae_middle(stage, sizes[0], cells, sample_bytes)
+    for level, outputs in enumerate(sizes[1:]):
+        inputs = sizes[level] // 2 if level else sizes[0]
+        for block in range(wan_vae.NUM_DECODER_BLOCKS):
+            _residual(stage, outputs if block else inputs, outputs, t * h * w, sample_bytes)
+        if level < 2:
+            stage.add_layer(outputs, 2 * outputs, (t - 1) * h * w, sample_bytes, taps=3)
+            t = 2 * t - 1
+        if level < 3:
+            h, w = 2 * h, 2 * w
+            stage.add_layer(
+                outputs, outputs // 2, t * h * w, sample_bytes, taps=9, positions_in=t * h * w // 4
+            )
+    stage.add_pass(sizes[-1], t * h * w, sample_bytes)
+    stage.add_layer(sizes[-1], 3, t * h * w, sample_bytes, taps=27)
+    return stage
+
+
+def wan_encoder_cost(width: int, pixels: Grid, sample_bytes: int) -> StageCost:
+    """The Wan2.1 VAE encoder over a clip of `pixels` (t, h, w), t = 4k+1."""
+    stage, (t, h, w) = StageCost(name="encoder"), pixels
+    sizes = [width * factor for factor in (wan_vae.WIDTHS[0], *wan_vae.WIDTHS)]
+    stage.add_layer(3, sizes[0], t * h * w, sample_bytes, taps=27)
+    for level, outputs in enumerate(sizes[1:]):
+        for block in range(wan_vae.NUM_ENCODER_BLOCKS):
+            inputs = outputs if block else sizes[level]
+            _residual(stage, inputs, outputs, t * h * w, sample_bytes)
+        if level < 3:
+            h, w = h // 2, w // 2
+            stage.add_layer(
+                outputs, outputs, t * h * w, sample_bytes, taps=9, positions_in=4 * t * h * w
+            )
+        if level in (1, 2):
+            before, t = t, (t + 1) // 2
+            stage.add_layer(
+                outputs, outputs, (t - 1) * h * w, sample_bytes, taps=3,
+                positions_in=before * h * w,
+            )  # fmt: skip
+    _vae_middle(stage, sizes[-1], (t, h, w), sample_bytes)
+    stage.add_pass(sizes[-1], t * h * w, sample_bytes)
+    moments = 2 * wan_vae.LATENT_CHANNELS
+    stage.add_layer(sizes[-1], moments, t * h * w, sample_bytes, taps=27)
+    stage.add_layer(moments, moments, t * h * w, sample_bytes)
+    return stage
+
+
+def tiny_decoder_cost(width: int, cells: Grid, sample_bytes: int) -> StageCost:
+    """TAEHV's decoder over a latent of `cells` (t, h, w), the dropped frames included."""
+    stage, (t, h, w) = StageCost(name="decoder"), cells
+    sizes = [width * factor for factor in tiny_decoder.WIDTHS]
+    stage.add_layer(tiny_decoder.LATENT_CHANNELS, sizes[0], t * h * w, sample_bytes, taps=9)
+    for index, growth in enumerate(tiny_decoder.GROWTH):
+        channels, positions = sizes[index], t * h * w
+        for _ in range(3):
+            stage.add_layer(2 * channels, channels, positions, sample_bytes, taps=9)
+            for _ in range(2):
+                stage.add_layer(channels, channels, positions, sample_bytes, taps=9)
+        stage.add_layer(channels, channels * growth, positions, sample_bytes)
+        t, h, w = t * growth, 2 * h, 2 * w
+        stage.add_layer(
+            channels, sizes[index + 1], t * h * w, sample_bytes, taps=9,
+            positions_in=t * h * w // 4,
+        )  # fmt: skip
+    stage.add_layer(sizes[-1], 3, t * h * w, sample_bytes, taps=9)
+    return stage
+
+
+def padded_size(config: ModelConfig, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns in whole tokens."""
+    return round_up(height, config.token_stride[1]), round_up(width, config.token_stride[2])

@@ -1,0 +1,107 @@
+"""How much memory a latent model works in, from a dry run without any data.
+
+The model runs once on the meta device, where tensors have sizes and no contents, while the live
+ones are added up. All parts scale with their tokens or cells: one size tells about every other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+from torch import nn
+
+from ..config import VAE_STRIDE, ModelConfig
+from ..geometry import round_up
+from ..model.cost import token_grid
+from ..model.denoiser import OasisModel
+from ..model.held import hold_weights
+from .live_bytes import LiveTensorBytes
+
+DRY_FRAMES, DRY_HEIGHT, DRY_WIDTH = 33, 704, 1280
+"""Large enough that what is done in pieces is in the dry run too."""
+DRY_LATENTS = 3
+DTYPES = {2: torch.bfloat16, 4: torch.float32}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRates:
+    """Working memory of the parts of a latent model, weights not included, in bytes."""
+
+    per_token: float
+    """Of the transformer."""
+    per_decoder_cell: float
+    """Of the decoder, per cell of one latent frame; output not included."""
+    per_encoder_pixel: float
+    """Of the encoder, per pixel of one frame; 0 without one."""
+
+
+class MemoryModel:
+    """Working memory of a latent model for any size.
+
+    Args:
+        config: The model.
+        sample_bytes: Of its arithmetic: 2 or 4.
+    """
+
+    def __init__(self, config: ModelConfig, sample_bytes: int) -> None:
+        self.config = config
+        self.sample_bytes = sample_bytes
+        self.rates = memory_rates(config, sample_bytes)
+
+    def __call__(self, num_frames: int, height: int, width: int) -> int:
+        """Bytes for a clip of `num_frames` of `height` x `width` pixels, weights not included."""
+        grid = token_grid(self.config, num_frames, height, width)
+        tokens = grid[0] * grid[1] * grid[2]
+        _, h, w = (n * p for n, p in zip(grid, self.config.patch_size, strict=True))
+        video = 3 * self.sample_bytes * num_frames * height * width
+        parts = (
+            self.rates.per_token * tokens,
+            # Decoded residuals, and all of them once more when they are joined.
+            self.rates.per_decoder_cell * h * w + 2 * video,
+            self.rates.per_encoder_pixel * height * width,
+        )
+        return int(max(parts))
+
+
+@functools.lru_cache(maxsize=8)
+def memory_rates(config: ModelConfig, sample_bytes: int) -> MemoryRates:
+    """Measure the parts of a model by a dry run of one block, one decoder and one encoder."""
+    config = dataclasses.replace(config, num_layers=1)
+    dtype = DTYPES[sample_bytes]
+    with torch.device("meta"), torch.inference_mode():
+        model = OasisModel(config).eval()
+        hold_weights(model, dtype)
+        height, width = (
+            round_up(side, stride)
+            for side, stride in zip((DRY_HEIGHT, DRY_WIDTH), config.token_stride[1:], strict=True)
+        )
+        video = torch.empty(1, 3, DRY_FRAMES, height, width, dtype=dtype)
+        source = video
+        _, cell_h, cell_w = VAE_STRIDE
+        if config.stem == "latent":
+            shape = (1, config.out_channels, -(-DRY_FRAMES // 4), height // 8, width // 8)
+            source = torch.empty(shape, dtype=dtype)
+        transformer = _peak(model.transformer, source)
+        latent = torch.empty(
+            (1, config.out_channels, DRY_LATENTS, height // cell_h, width // cell_w), dtype=dtype
+        )
+        decoder = encoder = 0
+        if config.decoder != "none":
+            out_bytes = 3 * (4 * DRY_LATENTS - 3) * height * width * sample_bytes
+            decoder = _peak(lambda x: list(model.decode(x)), latent) - out_bytes
+        if config.stem == "latent":
+            encoder = _peak(model.encode, video[:, :, : 4 * DRY_LATENTS - 3])
+    grid = token_grid(config, DRY_FRAMES, height, width)
+    return MemoryRates(
+        per_token=transformer / (grid[0] * grid[1] * grid[2]),
+        per_decoder_cell=max(0, decoder) / (height // cell_h * (width // cell_w)),
+        per_encoder_pixel=encoder / (height * width),
+    )
+
+
+def _peak(function: nn.Module, x: torch.Tensor) -> int:
+    with LiveTensorBytes() as live:
+        function(x)
+    return live.peak

@@ -1,0 +1,131 @@
+"""A shrunken oasis-1.3b through the engine: 4k+1 frames, half-precision weights, memory, files."""
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+
+from oasis_core.checkpoint import save_checkpoint
+from oasis_core.config import OASIS_1_3B
+from oasis_core.model.denoiser import build_model
+from oasis_core.model.held import weight_dtype
+from oasis_core.model.routing import HeadRouting
+from oasis_core.upscale import VideoUpscaler
+from oasis_core.upscale.live_bytes import LiveTensorBytes
+from oasis_core.upscale.model_memory import MemoryModel
+from oasis_core.upscale.plan import LATENT_OVERLAP_PX
+from oasis_core.upscale.precision import choose_dtype
+
+SMALL = dataclasses.replace(
+    OASIS_1_3B, name="small-1.3b", width=48, num_layers=2, num_heads=4, ffn_width=64, vae_width=4,
+    tiny_width=4,
+)  # fmt: skip
+
+
+def random_model(config=SMALL, seed=0):
+    model = build_model(config, seed).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+        parameter.copy_(1 + 0.1 * noise if "norm" in name else scale * noise)
+    return model
+
+
+@pytest.fixture(scope="module")
+def upscaler():
+    model = random_model()
+    model.choose_decoder("tiny")
+    return VideoUpscaler(model, device="cpu")
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 4, 5, 6, 13])
+def test_any_number_of_frames_and_odd_sizes(upscaler, clip, num_frames):
+    video = clip(num_frames, 9, 13)
+    out = upscaler.upscale(video, size=(41, 27), segment_frames=5)
+    assert out.shape == (1, 3, num_frames, 27, 41)
+    plain = upscaler.upscale(video, size=(41, 27), strength=0)
+    assert (out - plain).abs().mean() > 0.01
+
+
+def test_segments_are_whole_strides_with_a_halo_of_one_latent(upscaler):
+    plan = upscaler.plan((320, 180), (1280, 720))
+    assert plan.halo_frames == 4
+    assert (plan.segment_frames + 2 * plan.halo_frames) % 4 == 1
+    assert plan.overlap_px == LATENT_OVERLAP_PX
+
+
+def test_weights_are_held_in_the_arithmetic_and_float32_is_the_default_on_a_cpu():
+    model = random_model()
+    assert choose_dtype(model, torch.device("cpu"), "auto") == torch.float32
+    assert weight_dtype(VideoUpscaler(model, device="cpu", dtype="bfloat16").model) == (
+        torch.bfloat16
+    )
+
+
+def test_bfloat16_is_close_to_float32(clip):
+    video = clip(5, 16, 24)
+    precise, rough = (
+        VideoUpscaler(random_model(), device="cpu", dtype=dtype).upscale(video, scale=2)
+        for dtype in ("float32", "bfloat16")
+    )
+    psnr_db = -10 * torch.log10((precise - rough).square().mean())
+    assert 40 <= psnr_db < 90
+
+
+def test_float16_overflow_is_repeated_in_float32(clip, caplog):
+    model = random_model()
+    with torch.no_grad():
+        model.transformer.blocks[0].ffn.expand.bias.fill_(60_000)
+        model.transformer.blocks[0].ffn.contract.weight.fill_(1.0)
+        model.transformer.blocks[0].modulation[5].fill_(1e-3)
+    video = clip(1, 16, 16)
+    expected = VideoUpscaler(model, device="cpu", dtype="float32").upscale(video, scale=2)
+    with caplog.at_level(logging.WARNING):
+        out = VideoUpscaler(model, device="cpu", dtype="float16").upscale(video, scale=2)
+    assert "not finite in torch.float16; repeating in float32" in caplog.text
+    assert weight_dtype(model) == torch.float16
+    assert (out - expected).abs().max() < 0.02  # the weights are rounded, the arithmetic is not
+
+
+@pytest.mark.parametrize("decoder", ["wan", "tiny"])
+@pytest.mark.parametrize("stem", ["unshuffle", "latent"])
+def test_dry_run_knows_the_memory_of_a_real_run(stem, decoder):
+    config = dataclasses.replace(SMALL, stem=stem, vae_width=8, tiny_width=8)
+    model = random_model(config)
+    model.choose_decoder(decoder)
+    predict = MemoryModel(model.config, 4)
+    for size in ((5, 128, 96), (9, 64, 160)):
+        with torch.inference_mode(), LiveTensorBytes() as live:
+            model(torch.rand(1, 3, *size))
+        assert 0.75 <= live.peak / predict(*size) <= 1.25
+
+
+def test_less_memory_means_smaller_tiles(monkeypatch):
+    model = random_model(dataclasses.replace(SMALL, tiny_width=32))
+    model.choose_decoder("tiny")
+    upscaler, areas = VideoUpscaler(model, device="cpu"), []
+    for gib in (16, 4, 2):
+        monkeypatch.setattr("oasis_core.upscale.plan.free_bytes", lambda _, n=gib: n << 30)
+        plan = upscaler.plan((480, 270), (1920, 1080))
+        areas.append(plan.tile[0] * plan.tile[1])
+        assert plan.estimated_bytes <= gib << 29
+    assert areas[0] > areas[1] > areas[2]
+
+
+def test_a_file_is_upscaled_from_the_shell(tmp_path, write_video, read_video, capsys):
+    from oasis_core.cli import main
+
+    model_path, out = tmp_path / "small.safetensors", tmp_path / "out.mkv"
+    routing = HeadRouting.all_global(SMALL.num_layers, SMALL.num_heads)
+    save_checkpoint(model_path, random_model(), routing, {"licence": "CC0"}, torch.bfloat16)
+    source = write_video(lengths=(6,))
+    command = ["upscale", str(source), str(out), "--model", str(model_path), "--decoder", "tiny"]
+    assert main([*command, "--scale", "2", "--codec", "ffv1", "--json"]) == 0
+    frames, times = read_video(out)
+    assert frames.shape == (6, 48, 64, 3)
+    assert times == read_video(source)[1]
+    assert '"model": "small-1.3b"' in capsys.readouterr().out
+    assert main([*command[:-1], "wan", "--overwrite", "--scale", "2", "--codec", "ffv1"]) == 0
+    assert not (read_video(out)[0] == frames).all()
