@@ -5,6 +5,7 @@ Beside `NAME` lies the folder `NAME.oasis` while the job runs:
 - `manifest.json`: input, settings, model, versions and the plan. Written once, atomically.
 - `segments.jsonl`: one line per finished segment with the checksum of its file, appended and
   synced; a line that was cut short by a crash is ignored.
+- `images`: finished pictures that wait for their names, where the result is pictures.
 - `segment_000000.mkv` ...: the finished segments; a file gets this name when it is complete.
 - `lock`: held by the process that works on it.
 """
@@ -15,7 +16,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ FOLDER_SUFFIX = ".oasis"
 MANIFEST = "manifest.json"
 RECORDS = "segments.jsonl"
 LOCK = "lock"
+IMAGES = "images"
 PIECE_BYTES = 1 << 20
 
 
@@ -70,6 +73,7 @@ class Journal:
         folder: From `journal_path`.
         identity: Everything that must be the same for segments to belong together, as JSON values:
             named groups of named values.
+        about: What else a reader of the journal wants to know.
         is_fresh: Throw away what an earlier run left.
 
     Raises:
@@ -78,7 +82,12 @@ class Journal:
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, dict[str, Any]], *, is_fresh: bool = False
+        self,
+        folder: Path,
+        identity: dict[str, dict[str, Any]],
+        *,
+        about: dict[str, Any] | None = None,
+        is_fresh: bool = False,
     ) -> None:
         self.folder = folder
         self.records: list[SegmentRecord] = []
@@ -87,6 +96,7 @@ class Journal:
         """The plan that the earlier run followed."""
         self.result: dict[str, Any] | None = None
         """Fingerprint of the result, once it is complete."""
+        self._about = about or {}
         self._identity = {"format": {"number": FORMAT}, **identity}
         with _writing(folder):
             folder.mkdir(exist_ok=True)
@@ -131,8 +141,12 @@ class Journal:
 
     def record_result(self, path: Path) -> None:
         """Note the finished file before it gets its final name."""
-        self.result = file_fingerprint(path)
-        self._append({"result": self.result})
+        self.record_done(file_fingerprint(path))
+
+    def record_done(self, result: dict[str, Any]) -> None:
+        """Note that everything is complete and only has to get its final names."""
+        self.result = result
+        self._append({"result": result})
 
     def remove(self) -> None:
         """Remove the journal after success. Files that it did not make stay."""
@@ -168,25 +182,35 @@ class Journal:
             )
         self._read_records()
 
-    def _read_records(self) -> None:
-        path = self.folder / RECORDS
+    @staticmethod
+    def read_records(folder: Path) -> list[SegmentRecord]:
+        """Finished segments of a journal that another process may hold, by index, unchecked."""
+        return Journal._parse_records(folder / RECORDS)[0]
+
+    @staticmethod
+    def _parse_records(path: Path) -> tuple[list[SegmentRecord], dict[str, Any] | None, bool]:
+        """Records, result if there is one, and whether the file ends in the middle of a line."""
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
         records: dict[int, SegmentRecord] = {}
+        result = None
         for line in lines[:-1]:
             entry = _parse(line)
             if entry is None:
                 logger.warning("%s has a damaged line, which is ignored", path)
             elif "result" in entry:
-                self.result = entry["result"]
+                result = entry["result"]
             else:
                 values = entry["segment"]
                 record = SegmentRecord(**values | {"tile": tuple(values["tile"])})
                 records[record.index] = record
-        intact = {index: record for index, record in records.items() if self._is_intact(record)}
-        self.records = [intact[index] for index in sorted(intact)]
-        if len(intact) < len(records):
+        return [records[index] for index in sorted(records)], result, bool(lines[-1])
+
+    def _read_records(self) -> None:
+        found, self.result, is_torn = self._parse_records(self.folder / RECORDS)
+        self.records = [record for record in found if self._is_intact(record)]
+        if len(self.records) < len(found):
             self.result = None
-        if lines[-1] or len(intact) < len(records):
+        if is_torn or len(self.records) < len(found):
             self._rewrite_records()
 
     def _is_intact(self, record: SegmentRecord) -> bool:
@@ -205,7 +229,7 @@ class Journal:
     # Writing
 
     def _write_manifest(self) -> None:
-        content = {"identity": self._identity, "plan": self.plan}
+        content = {"identity": self._identity, "about": self._about, "plan": self.plan}
         self._write_atomically(MANIFEST, json.dumps(content, indent=1) + "\n")
 
     def _rewrite_records(self) -> None:
@@ -245,6 +269,7 @@ class Journal:
         for path in self.folder.iterdir():
             if path.is_file() and path.name.startswith(ours):
                 path.unlink()
+        shutil.rmtree(self.folder / IMAGES, ignore_errors=True)
         self.records, self.plan, self.result = [], None, None
 
 
@@ -261,6 +286,15 @@ def file_fingerprint(path: Path) -> dict[str, Any]:
         "mtime_ns": status.st_mtime_ns,
         "sha256_of_ends": digest.hexdigest(),
     }
+
+
+def listing_fingerprint(paths: Sequence[Path]) -> dict[str, Any]:
+    """What identifies a sequence of files: names, sizes and times."""
+    digest = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return {"files": len(paths), "sha256_of_listing": digest.hexdigest()}
 
 
 def sync_folder(folder: Path) -> None:

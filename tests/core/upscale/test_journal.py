@@ -152,7 +152,7 @@ def test_changed_source_model_or_version_is_refused(
     with pytest.raises(JournalError, match="model name was 'tiny-conv' and is 'tiny-point'"):
         upscale_file(source, destination, upscaler=other, **OPTIONS)
     with monkeypatch.context() as patch:
-        patch.setattr("oasis_core.upscale.files.__version__", "99.0")
+        patch.setattr("oasis_core.upscale.job.__version__", "99.0")
         with pytest.raises(JournalError, match=r"version oasis was '.*' and is '99.0'"):
             upscale_file(source, destination, upscaler=upscaler, **OPTIONS)
     write_video(lengths=(8,))

@@ -1,0 +1,197 @@
+"""Before and after in one picture: the plain resize beside the result."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..video import (
+    EncodeSpec,
+    SegmentWriter,
+    TimeWindow,
+    VideoError,
+    VideoFrame,
+    VideoInfo,
+    check_destination,
+    check_encoder,
+    list_images,
+    mux,
+    open_source,
+)
+from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec, write_atomically
+from .job import exists_error
+from .segment import resize, to_pixels, to_video
+
+MODES = ("side", "split")
+LINE_PX = 2
+"""Width of the line between the halves of a split picture."""
+SEGMENT_FRAMES = 500
+"""The times of so many frames are held in memory while their file is read back."""
+
+
+def comparison_path(destination: Path) -> Path:
+    """Where the comparison of an output lies: `NAME.compare.mp4` beside `NAME.mp4`."""
+    return destination.with_name(f"{destination.stem}.compare{destination.suffix}")
+
+
+def compare_files(
+    source: str | Path,
+    result: str | Path,
+    destination: str | Path,
+    *,
+    mode: str = "side",
+    codec: str = "h264",
+    crf: float | None = None,
+    window: TimeWindow | None = None,
+    deinterlace: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a file that shows a source, resized plainly, beside what was made of it.
+
+    Frames stream through; the sound is the result's.
+
+    Args:
+        source: What was upscaled.
+        result: What it became; its size is the size of the comparison's halves.
+        destination: File to write.
+        mode: "side" shows two whole pictures side by side; "split" one picture, its left half from
+            the source.
+        codec: Of the video.
+        crf: Its quality; None is the codec's default.
+        window: The piece of the source that the result shows.
+        deinterlace: As it was done for the result.
+        overwrite: Replace an existing destination.
+
+    Raises:
+        VideoError: A file cannot be read or written, or the two do not belong together.
+    """
+    target = Path(destination)
+    if target.exists() and not overwrite:
+        raise exists_error(target)
+    if window is not None:
+        window = replace(window, context_frames=0)
+    with (
+        open_source(result) as after,
+        open_source(source, window=window, deinterlace=deinterlace) as before,
+    ):
+        info = after.info
+        pairs = _pairs(iter(before), iter(after), info, mode)
+        if target.suffix.lower() in IMAGE_FORMATS:
+            _write_picture(next(pairs), info, target)
+            return
+        spec = comparison_spec(info, target, mode=mode, codec=codec, crf=crf)
+        with tempfile.TemporaryDirectory(prefix=".oasis-", dir=target.absolute().parent) as folder:
+            paths = _write_segments(pairs, spec, Path(folder))
+            mux(paths, None if list_images(Path(result)) else result, target, spec)
+
+
+def comparison_spec(
+    info: VideoInfo, destination: Path, *, mode: str, codec: str, crf: float | None = None
+) -> EncodeSpec:
+    """How a comparison is encoded, checked.
+
+    Args:
+        info: Of the result, or of the source with the size of the result.
+        destination: Of the comparison.
+        mode: One of `MODES`.
+        codec: Of the video.
+        crf: Its quality.
+
+    Raises:
+        VideoError: It cannot be written.
+    """
+    if mode not in MODES:
+        raise VideoError(f"the comparison must be one of {', '.join(MODES)}, got {mode!r}")
+    check_destination(destination, codec)
+    width = info.width * (2 if mode == "side" else 1)
+    opaque = replace(info, has_alpha=False)
+    spec = EncodeSpec.from_source(opaque, codec=codec, width=width, height=info.height, crf=crf)
+    try:
+        check_encoder(spec)
+    except VideoError as error:
+        remedy = "use --compare split" if mode == "side" else "use a smaller size"
+        raise VideoError(f"the comparison cannot be written ({error}); {remedy}") from error
+    return spec
+
+
+def is_comparable(destination: Path) -> bool:
+    """Whether a comparison can be made of an output: a video, or one picture."""
+    return bool(destination.suffix) and "%" not in destination.name and not destination.is_dir()
+
+
+def check_comparison(info: VideoInfo, destination: Path, *, mode: str, codec: str) -> None:
+    """Refuse a comparison that cannot be written, before hours are spent on the result.
+
+    Args:
+        info: Of the source, with the size of the result.
+        destination: The result.
+        mode: One of `MODES`.
+        codec: Of the video.
+
+    Raises:
+        VideoError: It cannot.
+    """
+    if mode not in MODES:
+        raise VideoError(f"the comparison must be one of {', '.join(MODES)}, got {mode!r}")
+    if not is_comparable(destination):
+        raise VideoError(
+            f"a comparison is made of a video or one picture, not of {str(destination)!r}; write a "
+            "video or leave --compare out"
+        )
+    if destination.suffix.lower() not in IMAGE_FORMATS:
+        comparison_spec(info, comparison_path(destination), mode=mode, codec=codec)
+
+
+def _pairs(
+    before: Iterator[VideoFrame], after: Iterator[VideoFrame], info: VideoInfo, mode: str
+) -> Iterator[VideoFrame]:
+    index = -1
+    for index, frame in enumerate(after):
+        partner = next(before, None)
+        if partner is None:
+            raise VideoError(
+                f"the source ends after {index} frames and the result has more; give the file and "
+                "the piece of it that the result was made of"
+            )
+        plain = resize(to_video(partner.pixels, torch.device("cpu")), info.height, info.width)
+        plain = to_pixels(plain, frame.pixels.dtype)
+        yield replace(frame, pixels=_joined(plain, frame.pixels, mode), alpha=None)
+    if next(before, None) is not None:
+        raise VideoError(
+            f"the result ends after {index + 1} frames and the source has more; give the piece of "
+            "it that the result was made of"
+        )
+
+
+def _joined(plain: np.ndarray, result: np.ndarray, mode: str) -> np.ndarray:
+    if mode == "side":
+        return np.concatenate((plain, result), axis=1)
+    middle = result.shape[1] // 2
+    joined = result.copy()
+    joined[:, :middle] = plain[:, :middle]
+    joined[:, middle - LINE_PX // 2 : middle + LINE_PX // 2] = np.iinfo(joined.dtype).max
+    return joined
+
+
+def _write_segments(frames: Iterator[VideoFrame], spec: EncodeSpec, folder: Path) -> list[Path]:
+    paths: list[Path] = []
+    frame = next(frames)
+    while frame is not None:
+        paths.append(folder / f"{len(paths):06d}.mkv")
+        with SegmentWriter(paths[-1], spec) as writer:
+            while frame is not None and writer.num_frames < SEGMENT_FRAMES:
+                writer.write(frame.pixels, frame.pts, frame.duration)
+                frame = next(frames, None)
+    return paths
+
+
+def _write_picture(frame: VideoFrame, info: VideoInfo, target: Path) -> None:
+    height, width, _ = frame.pixels.shape
+    suffix = target.suffix.lower()
+    spec = ImageSpec(suffix=suffix, width=width, height=height, bits=info.bit_depth)
+    write_atomically(target, ImageEncoder(spec).encode(frame.pixels))

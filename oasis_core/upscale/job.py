@@ -1,0 +1,136 @@
+"""One run of `upscale_file`, once everything that can be checked beforehand is checked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+
+from .. import __version__
+from ..video import (
+    EncodeSpec,
+    ImageReader,
+    TimeWindow,
+    VideoError,
+    VideoInfo,
+    VideoReader,
+    list_images,
+    open_source,
+)
+from .journal import file_fingerprint, listing_fingerprint
+from .plan import Plan
+from .segment import Look, StageClock
+from .upscaler import VideoUpscaler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is to be done, and how."""
+
+    source: Path
+    destination: Path
+    info: VideoInfo
+    look: Look
+    spec: EncodeSpec
+    upscaler: VideoUpscaler
+    shots: bool
+    requested: dict[str, Any]
+    """Plan values that the user fixed."""
+    overwrite: bool
+    has_metadata: bool
+    """Whether to write into the file how it was made."""
+    clock: StageClock
+    window: TimeWindow | None
+    """The piece to do; None is everything."""
+    deinterlace: bool
+    frame_rate: Fraction | None
+    """Of pictures, if the user chose one."""
+
+    @property
+    def images(self) -> list[Path] | None:
+        """The pictures that are the source; None for a video."""
+        return list_images(self.source)
+
+    @property
+    def num_frames(self) -> int | None:
+        """About how many frames will be done."""
+        if self.window is None:
+            return self.info.num_frames
+        info = self.info
+        return self.window.num_frames(info.num_frames, info.duration_s, info.frame_rate)
+
+    def open(self) -> VideoReader | ImageReader:
+        """Open the source for reading what is to be done."""
+        return open_source(
+            self.source,
+            window=self.window,
+            deinterlace=self.deinterlace,
+            frame_rate=self.frame_rate,
+        )
+
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """Everything that the bytes of a segment depend on, as JSON values."""
+        images = self.images
+        settings = {
+            **asdict(self.look),
+            "shots": self.shots,
+            **self.requested,
+            "device": self.upscaler.device.type,
+            # A probe may decide otherwise next time: the plan keeps what it decided first.
+            "dtype": self.upscaler.requested_dtype,
+            "deinterlace": self.deinterlace,
+            "start_s": None if self.window is None else self.window.start_s,
+            "duration_s": None if self.window is None else self.window.duration_s,
+        }
+        return {
+            "source": listing_fingerprint(images) if images else file_fingerprint(self.source),
+            "setting": settings,
+            "encoding": self.spec.to_json(),
+            "model": {"name": self.upscaler.name, "hash": self.upscaler.model_hash},
+            "version": {"oasis": __version__, "torch": torch.__version__, "av": av.__version__},
+        }
+
+    def facts(self, plan: Plan, num_shots: int) -> dict[str, Any]:
+        """How the result is made: what depends on nothing but the job, so never on the clock."""
+        identity = self.identity()
+        names = ("tile", "overlap_px", "segment_frames", "halo_frames", "dtype")
+        return {
+            "oasis": identity["version"],
+            "model": identity["model"],
+            "source": f"{self.info.width}x{self.info.height}",
+            "settings": identity["setting"],
+            "encoding": identity["encoding"],
+            "plan": {name: plan.to_json()[name] for name in names},
+            "shots": num_shots,
+        }
+
+
+def check_paths(source: Path, destination: Path) -> None:
+    """Refuse what cannot work before anything is read.
+
+    Raises:
+        VideoError: The source is missing or is the destination, or the folder is not writable.
+    """
+    if not source.exists() and not list_images(source):
+        raise VideoError(f"{str(source)!r} does not exist; check the name")
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise VideoError(
+            f"output {str(destination)!r} is the input itself; name another file, the input is "
+            "never replaced"
+        )
+    if not os.access(destination.absolute().parent, os.W_OK | os.X_OK):
+        raise VideoError(
+            f"the folder {str(destination.parent)!r} must be writable and is not; choose another"
+        )
+
+
+def exists_error(destination: Path) -> VideoError:
+    """The sentence for an output that is there already."""
+    return VideoError(
+        f"{str(destination)!r} exists already; give --overwrite to replace it or another name"
+    )

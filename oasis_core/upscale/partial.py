@@ -1,0 +1,94 @@
+"""A playable file from an unfinished run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..video import EncodeSpec, MuxReport, VideoError, check_destination, list_images, mux
+from .job import exists_error
+from .journal import FOLDER_SUFFIX, MANIFEST, Journal, JournalError, journal_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialReport:
+    """What a partial file holds."""
+
+    frames: int
+    """Frames from the beginning that were finished without a gap."""
+    num_segments: int
+    """Segments they come from."""
+    num_waiting: int
+    """Finished segments behind a gap, left out."""
+    muxed: MuxReport
+    """What else is in the file."""
+
+
+def export_partial(
+    unfinished: str | Path, destination: str | Path, *, overwrite: bool = False
+) -> PartialReport:
+    """Write what an unfinished run has done so far as a file that plays; the run stays as it is.
+
+    The sound is cut where the picture ends. The run may be going on meanwhile.
+
+    Args:
+        unfinished: The output that the run is to write, or its `.oasis` folder.
+        destination: File to write.
+        overwrite: Replace an existing destination.
+
+    Raises:
+        VideoError: There is no such run, nothing is finished, or the file cannot be written.
+    """
+    folder, target = _folder_of(Path(unfinished)), Path(destination)
+    manifest = _read_manifest(folder)
+    identity, about = manifest["identity"], manifest["about"]
+    spec = EncodeSpec.from_json(identity["encoding"])
+    check_destination(target, spec.codec)
+    if target.exists() and not overwrite:
+        raise exists_error(target)
+    records = Journal.read_records(folder)
+    done = [record for index, record in enumerate(records) if record.index == index]
+    if not done:
+        raise VideoError(
+            f"no segment of {str(folder)!r} is finished yet; wait for the first one or continue "
+            "the run"
+        )
+    source = Path(about["source"])
+    is_piece = identity["setting"].get("start_s") is not None
+    has_sound = source.is_file() and list_images(source) is None
+    muxed = mux(
+        [folder / f"segment_{record.index:06d}.mkv" for record in done],
+        source if has_sound else None,
+        target,
+        spec,
+        cut="both" if is_piece else "end",
+    )
+    return PartialReport(
+        frames=sum(record.num_frames for record in done),
+        num_segments=len(done),
+        num_waiting=len(records) - len(done),
+        muxed=muxed,
+    )
+
+
+def _folder_of(path: Path) -> Path:
+    folder = path if path.name.endswith(FOLDER_SUFFIX) else journal_path(path)
+    if not (folder / MANIFEST).is_file():
+        raise VideoError(
+            f"{str(folder)!r} holds no unfinished run; give the name of the output that was being "
+            "written"
+        )
+    return folder
+
+
+def _read_manifest(folder: Path) -> dict:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest["identity"]["encoding"]["hdr"], manifest["about"]["source"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JournalError(
+            f"the journal {str(folder)!r} cannot be read ({error}), or another version wrote it; "
+            "continue the run with that version"
+        ) from error
+    return manifest

@@ -1,0 +1,199 @@
+"""Working through a job segment by segment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..checkpoint import file_sha256
+from ..video import MuxReport, SegmentWriter, VideoFrame
+from ..video.alpha import bleed
+from .assemble import SegmentAssembler, SegmentFrames
+from .job import Job
+from .journal import Journal, SegmentRecord
+from .memory import peak_cuda_bytes, peak_rss_bytes
+from .plan import Plan
+from .progress import BlockCounter
+from .report import UpscaleReport
+from .segment import StageClock, resize, to_pixels, to_video
+from .upscaler import FrameProgress, OnProgress
+
+STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
+# Share of a segment's time that the model takes, until it has been measured.
+MODEL_SHARE = 0.8
+
+
+class Run:
+    """Does the segments of a job that are not done yet, and counts.
+
+    Args:
+        job: What to do.
+        plan: How it is cut up.
+        journal: Where finished segments are noted.
+        on_progress: Called with (frames done, frames in all).
+    """
+
+    def __init__(
+        self, job: Job, plan: Plan, journal: Journal, on_progress: OnProgress | None
+    ) -> None:
+        self.job = job
+        self.plan = plan
+        self.journal = journal
+        self.finished = {record.index: record for record in journal.records}
+        self.segments = job.upscaler.segment_upscaler(job.look, plan, job.clock)
+        self.progress = FrameProgress(on_progress, job.num_frames or 0)
+        self.blocks = BlockCounter(job.upscaler.model, self._on_block)
+        self.num_frames = 0
+        self.num_segments = 0
+        self.num_shots = 0
+        self.num_resumed = 0
+        self.num_resumed_frames = 0
+        self.num_corrupt_frames = 0
+        self._tiles = (0, plan.num_tiles)
+        self._num_kept = 0
+        if self.finished:
+            # Out of memory once is out of memory again: go on with the tile that worked.
+            self.segments.tile = journal.records[-1].tile
+
+    def upscale(self) -> None:
+        """Do every segment that is not done yet."""
+        assembler = SegmentAssembler(
+            self.plan.segment_frames, self.plan.halo_frames, has_shots=self.job.shots
+        )
+        with self.job.open() as reader, self.blocks.watching():
+            frames = (_visible(frame) for frame in timed(reader, self.job.clock, "decode"))
+            for segment in timed(assembler.segments(frames), self.job.clock, "shots"):
+                if self._is_finished(segment):
+                    self.num_resumed += 1
+                    self.num_resumed_frames += len(segment.kept)
+                else:
+                    self._do(segment)
+                self.progress.finish(len(segment.kept))
+                self.num_frames += len(segment.kept)
+                self.num_segments += 1
+                self.num_shots = segment.shot + 1
+            self.num_corrupt_frames = reader.num_corrupt_frames
+        # Time spent waiting for frames is the decoder's, not the detector's.
+        self.job.clock.add("shots", -self.job.clock.seconds["decode"])
+
+    def _is_finished(self, segment: SegmentFrames) -> bool:
+        record = self.finished.get(segment.index)
+        return record is not None and (record.first_frame, record.num_frames) == (
+            segment.first_frame,
+            len(segment.kept),
+        )
+
+    def _do(self, segment: SegmentFrames) -> None:
+        self._num_kept = len(segment.kept)
+        self._tiles = (0, self._tiles[1])
+        model_share = self._model_share()
+        results = self.segments.run(
+            [frame.pixels for frame in segment.frames],
+            segment.keep,
+            on_tile=self._on_tile,
+            first=segment.first_frame,
+        )
+        path = self.journal.segment_path(segment.index)
+        with SegmentWriter(path, self.job.spec) as writer:
+            for index, (frame, result) in enumerate(zip(segment.kept, results, strict=True)):
+                self._write(writer, frame, result)
+                share = model_share + (1 - model_share) * (index + 1) / (self._num_kept + 1)
+                self.progress.report(self._num_kept, share)
+            closing = time.perf_counter()
+        self.journal.record(
+            SegmentRecord(
+                index=segment.index,
+                first_frame=segment.first_frame,
+                num_frames=self._num_kept,
+                sha256=file_sha256(path),
+                tile=self.segments.tile,
+                shot=segment.shot,
+            )
+        )
+        self.job.clock.add("encode", time.perf_counter() - closing)
+
+    def _write(self, writer: SegmentWriter, frame: VideoFrame, result: torch.Tensor) -> None:
+        job = self.job
+        # Deep sources stay deep up to the encoder, which dithers where it has only 8 bits.
+        is_deep = max(job.spec.bit_depth, job.info.bit_depth) > 8
+        dtype = np.dtype(np.uint16 if is_deep else np.uint8)
+        with job.clock("blend"):
+            pixels = to_pixels(result, dtype)
+            alpha = None
+            if job.spec.has_alpha and frame.alpha is not None:
+                plane = to_video(frame.alpha[..., None], result.device)
+                alpha = to_pixels(resize(plane, job.look.height, job.look.width), dtype)[..., 0]
+        with job.clock("encode"):
+            writer.write(pixels, frame.pts, frame.duration, alpha)
+
+    # Progress
+
+    def _model_share(self) -> float:
+        """Share of a segment's time until its first frame is finished, as measured so far."""
+        seconds = self.job.clock.seconds
+        model, rest = seconds["model"], seconds["blend"] + seconds["encode"]
+        return min(0.98, max(0.2, model / (model + rest))) if model else MODEL_SHARE
+
+    def _on_tile(self, done: int, total: int) -> None:
+        self._tiles = (done, total)
+        self.blocks.tile_done()
+        self.progress.report(self._num_kept, self._model_share() * done / total)
+
+    def _on_block(self, share: float) -> None:
+        done, total = self._tiles
+        share = min(1.0, (done + share) / max(1, total))
+        self.progress.report(self._num_kept, self._model_share() * share)
+
+    def report(self, muxed: MuxReport, total_s: float) -> UpscaleReport:
+        """The facts of the run, now that it is over."""
+        job, upscaler = self.job, self.job.upscaler
+        seconds = {stage: round(max(0.0, s), 3) for stage, s in job.clock.seconds.items()}
+        return UpscaleReport(
+            source=str(job.source),
+            destination=str(job.destination),
+            frames=self.num_frames,
+            source_width=job.info.width,
+            source_height=job.info.height,
+            width=job.look.width,
+            height=job.look.height,
+            seconds=seconds | {"total": round(total_s, 3)},
+            fps=round((self.num_frames - self.num_resumed_frames) / total_s, 3),
+            peak_rss_bytes=peak_rss_bytes(),
+            peak_cuda_bytes=peak_cuda_bytes(upscaler.device),
+            plan=self.plan,
+            tile=self.segments.tile,
+            device=str(upscaler.device),
+            dtype=self.plan.dtype,
+            model=upscaler.name,
+            model_hash=upscaler.model_hash,
+            codec=job.spec.codec,
+            num_shots=self.num_shots,
+            num_segments=self.num_segments,
+            num_resumed_segments=self.num_resumed,
+            num_corrupt_frames=self.num_corrupt_frames,
+            kept=muxed.kept,
+            dropped=muxed.dropped,
+        )
+
+
+def _visible(frame: VideoFrame) -> VideoFrame:
+    """The frame with colours under its transparent parts that neither model nor resize can leak."""
+    if frame.alpha is None:
+        return frame
+    return replace(frame, pixels=bleed(frame.pixels, frame.alpha))
+
+
+def timed(items: Iterator[Any], clock: StageClock, stage: str) -> Iterator[Any]:
+    """Pass items on and count the time they take to arrive."""
+    iterator = iter(items)
+    while True:
+        with clock(stage):
+            item = next(iterator, None)
+        if item is None:
+            return
+        yield item

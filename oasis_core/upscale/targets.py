@@ -1,0 +1,328 @@
+"""What a job writes in the end: a film, or pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from ..video import (
+    HDR_CODECS,
+    EncodeSpec,
+    MuxReport,
+    VideoError,
+    VideoFrame,
+    VideoInfo,
+    VideoReader,
+    check_destination,
+    check_encoder,
+    list_images,
+    mux,
+)
+from ..video.errors import write_error
+from ..video.image_tags import ImageTags, read_image_tags
+from ..video.image_writer import (
+    DEFAULT_QUALITY,
+    IMAGE_FORMATS,
+    ImageEncoder,
+    ImageSpec,
+    write_atomically,
+)
+from ..video.images import first_number, is_pattern, numbered
+from .job import Job, exists_error
+from .journal import IMAGES, Journal, file_fingerprint, sync_folder
+
+DEFAULT_CODEC = "h264"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How the user wants the result to be encoded; None leaves the choice."""
+
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    bit_depth: int | None = None
+    pix_fmt: str | None = None
+    quality: int | None = None
+
+
+class FilmTarget:
+    """One video file.
+
+    Args:
+        destination: The file.
+        encoding: How.
+
+    Raises:
+        VideoError: It cannot be written there.
+    """
+
+    def __init__(self, destination: Path, encoding: Encoding) -> None:
+        self.destination = destination
+        self._encoding = encoding
+        self.codec = encoding.codec or DEFAULT_CODEC
+        check_destination(destination, self.codec)
+        if encoding.quality is not None:
+            raise VideoError(
+                f"quality is for pictures, got {encoding.quality}; use --crf for a video"
+            )
+
+    def spec(self, info: VideoInfo, width: int, height: int) -> EncodeSpec:
+        """How segments are encoded, checked against this FFmpeg build."""
+        wanted = self._encoding
+        spec = EncodeSpec.from_source(
+            info,
+            codec=self.codec,
+            width=width,
+            height=height,
+            crf=wanted.crf,
+            preset=wanted.preset,
+            bit_depth=wanted.bit_depth,
+            pix_fmt=wanted.pix_fmt,
+        )
+        check_encoder(spec)
+        return spec
+
+    def exists(self) -> bool:
+        """Whether there is something that would be replaced."""
+        return self.destination.exists()
+
+    def is_finished(self, journal: Journal) -> bool:
+        """Whether an earlier run got as far as naming the result, and only its journal is left."""
+        if journal.result is None or not self.destination.is_file():
+            return False
+        return file_fingerprint(self.destination) == journal.result
+
+    def finish(self, job: Job, journal: Journal, facts: dict[str, Any]) -> MuxReport:
+        """Join the segments, copy the rest of the source, give the file its name."""
+        losses = _losses(job)
+        if self.is_finished(journal):
+            return MuxReport(kept=(), dropped=losses)
+        # Inside the journal's folder, so that a crash leaves nothing beside the destination.
+        result = journal.folder / ("result" + self.destination.suffix)
+        muxed = mux(
+            [journal.segment_path(record.index) for record in journal.records],
+            None if job.images else job.source,
+            result,
+            job.spec,
+            comment="OASIS " + json.dumps(facts) if job.has_metadata else None,
+            cut="none" if job.window is None else "both",
+        )
+        journal.record_result(result)
+        if self.exists() and not job.overwrite:
+            raise exists_error(self.destination)
+        _rename(result, self.destination)
+        sync_folder(self.destination.absolute().parent)
+        return MuxReport(kept=muxed.kept, dropped=(*losses, *muxed.dropped))
+
+
+def _losses(job: Job) -> tuple[str, ...]:
+    """What the codec or the container cannot keep of the picture itself, one line each."""
+    lines = []
+    if job.info.has_alpha and not job.spec.has_alpha:
+        lines.append(
+            f"transparency: {job.spec.codec} has none; use --codec prores (.mov) or ffv1 (.mkv)"
+        )
+    if job.info.hdr and job.spec.codec not in HDR_CODECS:
+        lines.append(
+            f"HDR10 mastering data: not written with {job.spec.codec}; use "
+            f"{', '.join(HDR_CODECS)} to keep it"
+        )
+    images = job.images
+    if images and read_image_tags(images[0]).icc is not None:
+        lines.append("colour profile (ICC): a video has no place for it")
+    return tuple(lines)
+
+
+class PictureTarget:
+    """A picture, a numbered sequence, or pictures in a folder under their own names.
+
+    While the job runs the frames are lossless video segments in the journal, so that it can be
+    stopped and continued like any other.
+
+    Args:
+        destination: A file, a pattern such as `out_%05d.png`, or a folder.
+        sources: The pictures that are the source; None for a video.
+        encoding: How.
+
+    Raises:
+        VideoError: It cannot be written there.
+    """
+
+    codec = "ffv1"
+
+    def __init__(self, destination: Path, sources: list[Path] | None, encoding: Encoding) -> None:
+        self.destination = destination
+        self._sources = sources or []
+        self._quality = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
+        self._is_folder = destination.suffix.lower() not in IMAGE_FORMATS
+        self.suffix = destination.suffix.lower()
+        if self._is_folder:
+            self.suffix = self._sources[0].suffix.lower()
+            self.suffix = self.suffix if self.suffix in IMAGE_FORMATS else ".png"
+        names = ("codec", "crf", "preset", "bit_depth", "pix_fmt")
+        given = [name for name in names if getattr(encoding, name) is not None]
+        if given:
+            raise VideoError(
+                f"{given[0]} is for videos, got {getattr(encoding, given[0])!r} for pictures "
+                f"({self.suffix}); leave it out, --quality is theirs"
+            )
+        if not destination.absolute().parent.is_dir():
+            raise VideoError(
+                f"the folder {str(destination.parent)!r} does not exist; create it first"
+            )
+
+    def spec(self, info: VideoInfo, width: int, height: int) -> EncodeSpec:
+        """How the segments that hold the frames meanwhile are encoded."""
+        is_many = self._is_folder or is_pattern(self.destination)
+        if not is_many and info.num_frames != 1:
+            pattern = f"{self.destination.stem}_%05d{self.suffix}"
+            raise VideoError(
+                f"{str(self.destination)!r} holds one picture and the source has "
+                f"{info.num_frames or 'more'}; name a sequence such as {pattern!r}"
+            )
+        self.image_spec(info, width, height)
+        kind = IMAGE_FORMATS[self.suffix]
+        spec = EncodeSpec(
+            codec=self.codec,
+            width=width,
+            height=height,
+            frame_rate=info.frame_rate,
+            time_base=info.time_base,
+            bit_depth=16 if info.bit_depth > 8 and kind.max_bits > 8 else 8,
+            has_alpha=info.has_alpha and kind.has_alpha,
+        )
+        check_encoder(spec)
+        return spec
+
+    def image_spec(self, info: VideoInfo, width: int, height: int) -> ImageSpec:
+        """How the pictures are encoded."""
+        return ImageSpec(
+            suffix=self.suffix,
+            width=width,
+            height=height,
+            bits=info.bit_depth,
+            has_alpha=info.has_alpha,
+            quality=self._quality,
+        )
+
+    def exists(self) -> bool:
+        """Whether there is something that would be replaced."""
+        if self._is_folder:
+            names = [self.destination / (p.stem + self.suffix) for p in self._sources]
+            return any(name.exists() for name in names)
+        if not is_pattern(self.destination):
+            return self.destination.exists()
+        try:
+            return bool(list_images(self.destination))
+        except VideoError:
+            return False
+
+    def is_finished(self, journal: Journal) -> bool:
+        """Whether all pictures were made and only their names are missing, some perhaps."""
+        return journal.result is not None
+
+    def finish(self, job: Job, journal: Journal, facts: dict[str, Any]) -> MuxReport:
+        """Turn the segments into pictures, then give all of them their names."""
+        del facts  # pictures have no common place for it
+        folder = journal.folder / IMAGES
+        spec = self.image_spec(job.info, job.look.width, job.look.height)
+        if not self.is_finished(journal):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            self._encode(job, journal, spec, folder)
+            journal.record_done({"pictures": sum(r.num_frames for r in journal.records)})
+            if self.exists() and not job.overwrite:
+                raise exists_error(self.destination)
+        self._name_all(folder)
+        tags = read_image_tags(self._sources[0]) if self._sources else ImageTags()
+        return _tag_report(job, spec, tags)
+
+    def _encode(self, job: Job, journal: Journal, spec: ImageSpec, folder: Path) -> None:
+        encoder = ImageEncoder(spec)
+        first = 0
+        if job.window is not None and self._sources:
+            first = job.window.ticks(0, job.info.time_base)[0]
+        sources = self._sources[first:]
+        for index, (frame, source) in enumerate(zip_longest(_frames(journal), sources)):
+            if frame is None:
+                break
+            tags = ImageTags() if source is None else read_image_tags(source)
+            data = encoder.encode(frame.pixels, frame.alpha, tags)
+            write_atomically(folder / f"{self._name(index, first)}", data)
+
+    def _name(self, index: int, first: int) -> str:
+        if self._is_folder:
+            return self._sources[first + index].stem + self.suffix
+        if not is_pattern(self.destination):
+            return self.destination.name
+        start = first_number(self._sources[0]) if self._sources else 1
+        return numbered(self.destination, start + first + index).name
+
+    def _name_all(self, folder: Path) -> None:
+        target = self.destination if self._is_folder else self.destination.absolute().parent
+        target.mkdir(exist_ok=True)
+        for path in sorted(folder.iterdir()):
+            _rename(path, target / path.name)
+        sync_folder(target)
+
+
+def _frames(journal: Journal) -> Iterator[VideoFrame]:
+    for record in journal.records:
+        with VideoReader(journal.segment_path(record.index)) as reader:
+            yield from reader
+
+
+def _tag_report(job: Job, spec: ImageSpec, tags: ImageTags) -> MuxReport:
+    kept, dropped = [], list(spec.losses)
+    if tags.icc is not None:
+        kept.append("colour profile (ICC)")
+    if tags.exif is not None and spec.suffix not in (".tif", ".tiff"):
+        kept.append("camera data (EXIF), with its orientation set to upright")
+    elif tags.exif is not None:
+        dropped.append("camera data (EXIF): not written into .tif")
+    if job.info.audio_streams:
+        dropped.append(f"{len(job.info.audio_streams)} sound track(s): pictures have none")
+    return MuxReport(kept=tuple(kept), dropped=tuple(dropped))
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise write_error(target, error) from error
+
+
+def make_target(source: Path, destination: Path, encoding: Encoding) -> FilmTarget | PictureTarget:
+    """Choose what to write by the destination's ending; a folder is for pictures from pictures.
+
+    Raises:
+        VideoError: It cannot be written there.
+    """
+    suffix = destination.suffix.lower()
+    if suffix in IMAGE_FORMATS:
+        return PictureTarget(destination, list_images(source), encoding)
+    if not suffix or destination.is_dir():
+        sources = list_images(source)
+        if sources:
+            return PictureTarget(destination, sources, encoding)
+    return FilmTarget(destination, encoding)
+
+
+def rate_of(text: float | str | Fraction | None) -> Fraction | None:
+    """A frame rate as a fraction: 23.976 is 24000/1001, as broadcasters mean it."""
+    if text is None:
+        return None
+    rate = Fraction(text)
+    for whole in (24, 30, 48, 60, 120):
+        if abs(float(rate) - whole / 1.001) < 0.005:
+            return Fraction(whole * 1000, 1001)
+    if not 0 < rate <= 1000:
+        raise VideoError(f"fps must be more than 0 and at most 1000, got {text}")
+    return rate.limit_denominator(1001)
