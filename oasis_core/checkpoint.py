@@ -96,9 +96,20 @@ def save_checkpoint(
         name: x.detach().to(dtype if name in kept else torch.float32).contiguous()
         for name, x in model.state_dict().items()
     }
+    save_tensors(path, model.config, routing, info, tensors)
+
+
+def save_tensors(
+    path: Path,
+    config: ModelConfig,
+    routing: HeadRouting,
+    info: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+) -> None:
+    """Write a model given by its tensors; the file appears complete or not at all."""
     metadata = {
         "format": FORMAT,
-        "config": json.dumps(model.config.to_json()),
+        "config": json.dumps(config.to_json()),
         "routing": json.dumps(routing.to_json()),
         "info": json.dumps(info),
     }

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from . import __version__
-from .commands import bench, calibrate, degrade, evaluate, info, train, upscale
+from .commands import bench, calibrate, convert, degrade, evaluate, info, train, upscale
 
-COMMANDS = (upscale, degrade, calibrate, info, bench, train, evaluate)
+COMMANDS = (upscale, degrade, calibrate, convert, info, bench, train, evaluate)
 EXIT_INTERRUPTED = 130
 
 

@@ -1,0 +1,29 @@
+"""Hashes of the public files, so that a checkpoint can say what it was made from."""
+
+from __future__ import annotations
+
+PUBLIC = {
+    "96b6b242ca1c2f24e9d02cd6596066fab6d310e2d7538f33ae267cb18d957e8f": (
+        "Wan-AI/Wan2.1-T2V-1.3B diffusion_pytorch_model.safetensors"
+    ),
+    "be531024cd9018cb5b48c40cfbb6a6191645b1c792eb8bf4f8c1c6e10f924dc5": (
+        "Comfy-Org/Wan_2.1_ComfyUI_repackaged wan2.1_t2v_1.3B_fp16.safetensors"
+    ),
+    "6f999b0d6cb9a72b3d98ac386ed96f57f8cecae13994a69232514ea4974ad5fd": (
+        "Comfy-Org/Wan_2.1_ComfyUI_repackaged wan2.1_t2v_1.3B_bf16.safetensors"
+    ),
+    "38071ab59bd94681c686fa51d75a1968f64e470262043be31f7a094e442fd981": (
+        "Wan-AI/Wan2.1-T2V-1.3B Wan2.1_VAE.pth"
+    ),
+    "2fc39d31359a4b0a64f55876d8ff7fa8d780956ae2cb13463b0223e15148976b": (
+        "Comfy-Org/Wan_2.1_ComfyUI_repackaged wan_2.1_vae.safetensors"
+    ),
+}
+
+
+def describe_hashes(hashes: dict[str, str]) -> list[str]:
+    """One line per file: its public name if the hash is known, else its own, and the hash."""
+    return [
+        f"{PUBLIC.get(sha256, f'{name} (not a file known here)')}, sha256 {sha256}"
+        for name, sha256 in hashes.items()
+    ]
