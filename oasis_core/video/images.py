@@ -49,6 +49,12 @@ def numbered(path: Path, number: int) -> Path:
     return path.with_name(_NUMBER.sub(f"{number:0{width}d}", path.name, count=1))
 
 
+def first_number(path: Path) -> int:
+    """Return the last number in a file's name, 1 if it has none: where a sequence begins."""
+    found = re.findall(r"\d+", path.stem)
+    return int(found[-1]) if found else 1
+
+
 def natural_key(path: Path) -> tuple:
     """Sort key that puts `2.png` before `10.png`, whatever the case of letters."""
     parts = re.split(r"(\d+)", path.name.lower())

@@ -97,6 +97,7 @@ def mux(
     spec: EncodeSpec,
     *,
     metadata: Mapping[str, str] | None = None,
+    comment: str | None = None,
     cut: str = "none",
 ) -> MuxReport:
     """Write the final file: the segments' pictures, the source's sound and all else it can hold.
@@ -111,7 +112,8 @@ def mux(
         source: where sound, subtitles, chapters, attachments and metadata come from; None for none.
         destination: the file to write; an existing one is replaced.
         spec: what the segments were encoded with.
-        metadata: further global metadata, such as a comment.
+        metadata: further global metadata.
+        comment: a line for the file's comment, below what the source says there.
         cut: "none" copies all of the sound; "end" what begins before the picture ends; "both" what
             begins within the picture, which then starts at 0.
 
@@ -129,7 +131,7 @@ def mux(
     timeline = read_timeline(paths)
     part = target.with_name(target.name + ".part")
     try:
-        job = _Job(paths, timeline, spec, part, muxer, dict(metadata or {}), cut)
+        job = _Job(paths, timeline, spec, part, muxer, dict(metadata or {}), comment, cut)
         report = job.run(None if source is None else Path(source))
         sync(part)
         part.replace(target)
@@ -152,6 +154,7 @@ class _Job:
         part: Path,
         muxer: str,
         metadata: dict[str, str],
+        comment: str | None,
         cut: str,
     ) -> None:
         self._segments = segments
@@ -160,6 +163,7 @@ class _Job:
         self._part = part
         self._muxer = muxer
         self._metadata = metadata
+        self._comment = comment
         self._cut = cut
         self._moved_s = Fraction(0)
 
@@ -199,6 +203,11 @@ class _Job:
                     if shift and self._cut != "both":
                         beside.kept.append(f"times, moved by {float(shift):.3f} s to start at 0")
                 output.metadata.update(self._metadata)
+                if self._comment is not None:
+                    key = next((k for k in output.metadata if k.lower() == "comment"), "comment")
+                    earlier = output.metadata.get(key)
+                    both = (earlier, self._comment) if earlier else (self._comment,)
+                    output.metadata[key] = "\n".join(both)
                 output.start_encoding()
             ticks = int(shift / self._timeline.time_base)
             coded = self._bound(coded_packets(self._segments, self._timeline, ticks), picture)
