@@ -7,13 +7,37 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from . import __version__
-from .commands import bench, calibrate, convert, degrade, evaluate, info, train, upscale
+from .commands import (
+    bench,
+    calibrate,
+    compare,
+    convert,
+    degrade,
+    evaluate,
+    export_partial,
+    info,
+    train,
+    upscale,
+)
 
-COMMANDS = (upscale, degrade, calibrate, convert, info, bench, train, evaluate)
+COMMANDS = (
+    upscale,
+    compare,
+    export_partial,
+    degrade,
+    calibrate,
+    convert,
+    info,
+    bench,
+    train,
+    evaluate,
+)
 EXIT_INTERRUPTED = 130
 
 
@@ -49,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        words = shlex.join(["oasis", *(sys.argv[1:] if argv is None else argv)])
+        with suppress(OSError):  # the terminal may be what went away
+            print(f"interrupted; the same command continues: {words}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (ValueError, OSError) as error:
         if arguments.verbose:

@@ -21,7 +21,6 @@ CODECS = (
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DECODERS = ("wan", "tiny")
 DEFAULT_MODEL = "oasis-tiny"
-VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
 
 Report = Callable[[str], None]
 
@@ -35,6 +34,25 @@ def parse_size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(
             f"must be WIDTHxHEIGHT, like 1280x720, got {text!r}"
         ) from error
+
+
+def parse_time(text: str) -> float:
+    """Read "3s", "2.5", "500ms" or "1:02:03.5" as seconds."""
+    number, factor = text.strip().lower(), 1.0
+    for unit, seconds in (("ms", 0.001), ("min", 60.0), ("s", 1.0)):
+        if number.endswith(unit):
+            number, factor = number.removesuffix(unit), seconds
+            break
+    total = 0.0
+    try:
+        for part in number.split(":"):
+            total = 60 * total + float(part)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be a time, like 3s or 1:02:03.5, got {text!r}; options with a time go behind "
+            "the files"
+        ) from error
+    return total * factor
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +121,8 @@ def find_clips(sources: Iterable[Path]) -> list[Path]:
     Raises:
         ValueError: A source does not exist, or nothing was found.
     """
+    from ..video import VIDEO_SUFFIXES
+
     paths: list[Path] = []
     for source in sources:
         if source.is_dir():

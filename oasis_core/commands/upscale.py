@@ -1,23 +1,54 @@
-"""`oasis upscale`: a video file in, a larger one out."""
+"""`oasis upscale`: videos and pictures in, larger ones out."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ._shared import CODECS, Progress, add_model_options, parse_size, print_json
+from ._batch import find_tasks
+from ._shared import CODECS, Progress, add_model_options, parse_size, parse_time, print_json
+
+DEFAULT_SCALE = 4.0
+PREVIEW_S = 3.0
+COMPARE = ("side", "split")
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
-    parser = commands.add_parser("upscale", help="upscale a video file, sound and all")
-    parser.add_argument("source", metavar="SRC", type=Path)
-    parser.add_argument("destination", metavar="DST", type=Path, help="ends in .mp4, .mkv or .mov")
+    parser = commands.add_parser("upscale", help="upscale videos and pictures, sound and all")
+    parser.add_argument(
+        "sources",
+        metavar="SRC",
+        type=Path,
+        nargs="+",
+        help="video, picture, in_%%05d.png, folder of pictures (a film) or of videos; or several",
+    )
+    parser.add_argument(
+        "destination",
+        metavar="DST",
+        type=Path,
+        help=".mp4, .mkv, .mov, a picture, out_%%05d.png, or a folder",
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--scale", type=float, help="factor for both sides (default 4; 1 restores)")
     size.add_argument("--size", type=parse_size, metavar="WxH", help="exact size of the result")
+    _add_look(parser)
+    _add_piece(parser)
+    _add_encoding(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
+    parser.add_argument(
+        "--fresh", action="store_true", help="forget an interrupted run instead of continuing it"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.set_defaults(run=run)
+
+
+def _add_look(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument(
         "--strength", type=float, default=1.0, help="0: plain resize ... 1: the model in full"
@@ -30,30 +61,125 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--tile", type=int, metavar="PX", help="tile side in output pixels")
     parser.add_argument("--segment", type=int, metavar="FRAMES", help="frames worked on at once")
-    parser.add_argument("--codec", choices=CODECS, default="h264")
-    parser.add_argument("--crf", type=float, help="quality of the encoder; lower is better")
-    parser.add_argument("--preset", help="speed of the encoder, like fast or slow")
-    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
+    parser.add_argument("--deinterlace", action="store_true", help="make whole frames of fields")
+
+
+def _add_piece(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--fresh", action="store_true", help="forget an interrupted run instead of continuing it"
+        "--preview",
+        nargs="?",
+        type=parse_time,
+        const=PREVIEW_S,
+        metavar="TIME",
+        help="do so much from the middle (default 3s), into NAME.preview.mp4 with a comparison",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--preview-at", type=parse_time, metavar="TIME", help="where the preview begins"
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="?",
+        choices=COMPARE,
+        const="side",
+        help="also write NAME.compare.mp4: plain resize and result",
+    )
+    parser.add_argument("--start", type=parse_time, metavar="TIME", help="begin here, not at 0")
+    parser.add_argument("--duration", type=parse_time, metavar="TIME", help="stop after so much")
+    parser.add_argument(
+        "--stills", action="store_true", help="every picture by itself, not frames of a film"
+    )
+
+
+def _add_encoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--codec", choices=CODECS, metavar="CODEC", help=f"h264 (default), {', '.join(CODECS[1:])}"
+    )
+    parser.add_argument("--crf", type=float, help="quality of the encoder; lower is better")
+    parser.add_argument("--preset", help="speed of the encoder, like fast; profile of ProRes")
+    parser.add_argument("--pix-fmt", metavar="FORMAT", help="FFmpeg's name, like yuv444p10le")
+    parser.add_argument("--quality", type=int, help="of JPEG and WebP, 1 to 100 (default 95)")
+    parser.add_argument("--fps", metavar="RATE", help="of pictures that become a video: 24, 23.976")
+    parser.add_argument(
+        "--no-metadata", action="store_true", help="do not note in the file how it was made"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from .. import load, upscale_file
+    from .. import load
+
+    tasks = find_tasks(
+        arguments.sources,
+        arguments.destination,
+        stills=arguments.stills,
+        codec=arguments.codec,
+    )
+    with _stopped_like_ctrl_c():
+        upscaler = load(arguments.model, arguments.device, arguments.dtype, arguments.decoder)
+        if not tasks.is_batch:
+            report = _upscale(arguments, upscaler, *tasks.pairs[0])
+            if arguments.json:
+                print_json(report.to_json())
+            else:
+                print(_summary(report))
+            return 0
+        return _run_batch(arguments, upscaler, tasks.pairs)
+
+
+def _run_batch(
+    arguments: argparse.Namespace, upscaler: Any, pairs: tuple[tuple[Path, Path], ...]
+) -> int:
+    from ..upscale import journal_path
+
+    done, skipped, failed = [], [], []
+    for number, (source, destination) in enumerate(pairs, start=1):
+        target = _target(arguments, destination)
+        if target.exists() and not journal_path(target).exists() and not arguments.overwrite:
+            skipped.append(str(target))
+            continue
+        if not arguments.json:
+            print(f"[{number}/{len(pairs)}] {source} -> {target}", file=sys.stderr)
+        try:
+            report = _upscale(arguments, upscaler, source, destination)
+        except (ValueError, OSError, RuntimeError) as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            failed.append({"source": str(source), "error": text})
+            if not arguments.json:
+                print(f"failed: {text}", file=sys.stderr)
+            continue
+        done.append(report.to_json())
+        if not arguments.json:
+            print(_summary(report))
+    if arguments.json:
+        print_json({"done": done, "skipped": skipped, "failed": failed})
+    else:
+        print(f"{len(done)} done, {len(skipped)} there already, {len(failed)} failed")
+        for failure in failed:
+            print(f"failed: {failure['source']}: {failure['error']}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _target(arguments: argparse.Namespace, destination: Path) -> Path:
+    """A preview has a name of its own, so that it is never taken for the whole."""
+    if arguments.preview is None:
+        return destination
+    return destination.with_name(f"{destination.stem}.preview{destination.suffix}")
+
+
+def _upscale(arguments: argparse.Namespace, upscaler: Any, source: Path, destination: Path) -> Any:
+    from .. import upscale_file
 
     scale = arguments.scale
     if scale is None and arguments.size is None:
-        scale = 4.0
+        scale = DEFAULT_SCALE
+    start_s, duration_s = _piece(arguments, source)
+    compare = arguments.compare or ("side" if arguments.preview is not None else None)
     progress = Progress("frame", is_quiet=arguments.json)
     try:
-        report = upscale_file(
-            arguments.source,
-            arguments.destination,
-            model=load(arguments.model, arguments.device, arguments.dtype, arguments.decoder),
+        return upscale_file(
+            source,
+            _target(arguments, destination),
+            model=upscaler,
             scale=scale,
             size=arguments.size,
             strength=arguments.strength,
@@ -64,6 +190,14 @@ def run(arguments: argparse.Namespace) -> int:
             codec=arguments.codec,
             crf=arguments.crf,
             preset=arguments.preset,
+            pix_fmt=arguments.pix_fmt,
+            quality=arguments.quality,
+            fps=arguments.fps,
+            start_s=start_s,
+            duration_s=duration_s,
+            deinterlace=arguments.deinterlace,
+            compare=compare,
+            metadata=not arguments.no_metadata,
             overwrite=arguments.overwrite,
             fresh=arguments.fresh,
             on_progress=progress,
@@ -71,11 +205,45 @@ def run(arguments: argparse.Namespace) -> int:
         )
     finally:
         progress.close()
-    if arguments.json:
-        print_json(report.to_json())
-    else:
-        print(_summary(report))
-    return 0
+
+
+def _piece(arguments: argparse.Namespace, source: Path) -> tuple[float | None, float | None]:
+    """Start and length of the piece to do, in seconds; None is the beginning or the end."""
+    if arguments.preview is None:
+        if arguments.preview_at is not None:
+            raise ValueError("--preview-at needs --preview; use --start for the final file")
+        return arguments.start, arguments.duration
+    if arguments.start is not None or arguments.duration is not None:
+        raise ValueError("--preview chooses its own piece; leave --start and --duration out")
+    if arguments.preview_at is not None:
+        return arguments.preview_at, arguments.preview
+    from ..upscale.targets import rate_of
+    from ..video import probe
+
+    length_s = probe(source, frame_rate=rate_of(arguments.fps)).duration_s or 0.0
+    return max(0.0, (length_s - arguments.preview) / 2), arguments.preview
+
+
+@contextmanager
+def _stopped_like_ctrl_c() -> Iterator[None]:
+    """A closed terminal and a polite kill leave the same resumable state as Ctrl-C."""
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    try:
+        for name in names:
+            signal.signal(getattr(signal, name), stop)
+    except ValueError:  # not the main thread: whoever runs it there handles signals
+        names = []
+    try:
+        yield
+    finally:
+        for name in names:
+            signal.signal(getattr(signal, name), before[name])
 
 
 def _summary(report: Any) -> str:

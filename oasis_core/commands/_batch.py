@@ -1,0 +1,126 @@
+"""From what a user names to single jobs: several files, folders, stills."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tasks:
+    """What to do, one file at a time."""
+
+    pairs: tuple[tuple[Path, Path], ...]
+    """Source and destination of each."""
+    is_batch: bool
+    """Whether failures are collected and finished files skipped."""
+
+
+def find_tasks(
+    sources: Sequence[Path], destination: Path, *, stills: bool, codec: str | None
+) -> Tasks:
+    """Decide what the named files and folders mean.
+
+    Args:
+        sources: Files, patterns and folders.
+        destination: A file, pattern or folder.
+        stills: Every picture is a job of its own.
+        codec: Of videos, which may need a certain container.
+
+    Raises:
+        ValueError: A source is missing or means nothing, or the destination must be a folder.
+    """
+    if len(sources) == 1 and not stills:
+        source = sources[0]
+        if not (_is_batch_folder(source) or (destination.is_dir() and source.is_file())):
+            return Tasks(pairs=((source, destination),), is_batch=False)
+    items = [item for source in sources for item in _items(source, stills=stills)]
+    _check_folder(destination, sources)
+    names: set[str] = set()
+    pairs = []
+    for item in items:
+        name = item.stem + _suffix_for(item, codec)
+        if name.lower() in names:  # film.avi beside film.mkv
+            name = item.name + _suffix_for(item, codec)
+        names.add(name.lower())
+        pairs.append((item, destination / name))
+    destination.mkdir(exist_ok=True)
+    return Tasks(pairs=tuple(pairs), is_batch=True)
+
+
+def _is_batch_folder(source: Path) -> bool:
+    """Whether a source is a folder of videos; one of pictures is a film.
+
+    Raises:
+        ValueError: It is a folder of both, or of neither.
+    """
+    if not source.is_dir():
+        return False
+    videos, images = _contents(source)
+    if videos and images:
+        raise ValueError(
+            f"the folder {str(source)!r} holds {len(videos)} video(s) and {len(images)} "
+            "picture(s); use --stills to do each by itself, or name the files"
+        )
+    if not videos and not images:
+        raise ValueError(f"the folder {str(source)!r} holds no video and no picture")
+    return bool(videos)
+
+
+def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
+    from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+    from ..video.images import natural_key
+
+    files = sorted((path for path in folder.iterdir() if path.is_file()), key=natural_key)
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    return videos, [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _items(source: Path, *, stills: bool) -> list[Path]:
+    from ..video import list_images
+
+    if source.is_dir():
+        videos, images = _contents(source)
+        if not _can_be_split(videos, images, stills=stills):
+            raise ValueError(
+                f"the folder {str(source)!r} holds pictures; give it alone for a film, or use "
+                "--stills to do each by itself"
+            )
+        return videos + images if stills else videos
+    if not source.exists() and not stills:
+        raise ValueError(f"{str(source)!r} does not exist; check the name")
+    images = list_images(source) if stills else None
+    return images or [source]
+
+
+def _can_be_split(videos: list[Path], images: list[Path], *, stills: bool) -> bool:
+    """Whether the files of a folder can be done one by one."""
+    return bool(videos or images) and (stills or not images)
+
+
+def _check_folder(destination: Path, sources: Sequence[Path]) -> None:
+    if destination.is_file() or (destination.suffix and not destination.is_dir()):
+        what = "a folder of sources" if len(sources) == 1 else f"{len(sources)} sources"
+        raise ValueError(f"{what} need a folder as destination, got {str(destination)!r}")
+    if not destination.absolute().parent.is_dir():
+        raise ValueError(f"the folder {str(destination.parent)!r} does not exist; create it first")
+    for source in sources:
+        folder = source if source.is_dir() else source.parent
+        if destination.is_dir() and folder.is_dir() and destination.samefile(folder):
+            raise ValueError(
+                f"the destination {str(destination)!r} is the folder of the sources; name another"
+            )
+
+
+def _suffix_for(source: Path, codec: str | None) -> str:
+    """The source's own ending, if the format can be written; else one that holds everything."""
+    from ..video import CODECS, CONTAINERS, IMAGE_SUFFIXES
+    from ..video.image_writer import IMAGE_FORMATS
+
+    suffix = source.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return suffix if suffix in IMAGE_FORMATS else ".png"
+    holders = CODECS[codec or "h264"].containers
+    kind = "mov" if suffix == ".mov" else CONTAINERS.get(suffix)
+    return suffix if kind in holders else ".mkv"
