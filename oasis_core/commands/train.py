@@ -17,7 +17,12 @@ REPORT_EVERY_STEPS = 25
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
-    train = commands.add_parser("train", help="train a model; the same command continues a run")
+    train = commands.add_parser(
+        "train",
+        help="train a model; the same command continues a run",
+        epilog="several processes: accelerate launch -m oasis_core train CONFIG.toml "
+        "(or torchrun --nproc-per-node N -m oasis_core train CONFIG.toml)",
+    )
     train.add_argument("config", metavar="CONFIG.toml", type=Path)
     train.set_defaults(run=run)
 
@@ -38,7 +43,7 @@ def train_model(config_path: Path, report: Report) -> Path:
     def on_step(trainer: Trainer, loss: float) -> None:
         nonlocal start
         losses.append(loss)
-        if len(losses) < REPORT_EVERY_STEPS:
+        if len(losses) < REPORT_EVERY_STEPS or not trainer.processes.is_main:
             return
         rate = len(losses) / (time.monotonic() - start)
         left = trainer.stage.num_steps - trainer.step

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,17 @@ from typing import Any
 
 from ..config import PRESETS as MODEL_PRESETS
 from ..degradation import PRESETS as DEGRADATIONS
+
+YARDSTICK = "yardstick"
+PERCEPTUAL_NETWORKS = ("lpips", "dists")
+_FREE_FIELDS = (
+    *("gradient_checkpointing", "data_workers", "validation_dirs", "validate_every"),
+    *("validation_frames", "validation_px", "sample_every", "tensorboard"),
+)
+_LATER_FIELDS = (
+    *("yardstick_convs", "yardstick_features", "perceptual_network", "latent_encoder"),
+    "degrade_on_device",
+)
 
 
 class TrainingError(ValueError):
@@ -40,8 +53,20 @@ class StageConfig:
     """Share of every degradation preset."""
     scales: dict[str, float] = dataclasses.field(default_factory=lambda: {"4": 1.0})
     """Share of every upscaling factor."""
+    charbonnier_epsilon: float = 1e-3
+    """Difference below which the Charbonnier loss turns from absolute to squared, in (0, 1]."""
     temporal_weight: float = 0.0
     """Weight of the frame-difference loss beside the Charbonnier loss."""
+    frequency_weight: float = 0.0
+    """Weight of the difference of the spectra."""
+    latent_weight: float = 0.0
+    """Weight of the squared error in the VAE's latent; needs `latent_encoder`."""
+    perceptual_weight: float = 0.0
+    """Weight of `perceptual_network`'s distance."""
+    adversarial_weight: float = 0.0
+    """Weight of the adversarial loss of a small discriminator that is trained alongside."""
+    discriminator_rate: float = 1.0
+    """Learning rate of the discriminator relative to the convolutions'."""
     skip_transformer: bool = False
     """Train the convolutions alone: they learn first, and at twice the speed."""
     transformer_rate: float = 0.5
@@ -55,6 +80,14 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.batch_size < 1 or self.num_frames < 1:
             raise TrainingError(f"stage {self.name}: steps, batch and frames must be at least 1")
+        if not 0 < self.charbonnier_epsilon <= 1:
+            raise TrainingError(
+                f"stage {self.name}: charbonnier_epsilon must be in (0, 1], got "
+                f"{self.charbonnier_epsilon}"
+            )
+        for field in dataclasses.fields(self):
+            if field.name.endswith("_weight") and getattr(self, field.name) < 0:
+                raise TrainingError(f"stage {self.name}: {field.name} must be at least 0")
         if self.crop_px < 32 or self.crop_px % 32:
             raise TrainingError(
                 f"stage {self.name}: crop_px must be a multiple of 32, got {self.crop_px}"
@@ -71,7 +104,7 @@ class TrainingConfig:
     """A whole training run."""
 
     model: str
-    """Preset from `oasis_core.config`."""
+    """Preset from `oasis_core.config`, or "yardstick": a plain single-frame conv net."""
     data_dirs: tuple[str, ...]
     """Folders with clips and stills, searched recursively."""
     output_dir: str
@@ -100,24 +133,94 @@ class TrainingConfig:
     """Run the network in bfloat16 where that is safe; weights stay float32."""
     save_every: int = 250
     """Steps between saved states."""
+    yardstick_convs: int = 20
+    """Inner convolutions of the model "yardstick"."""
+    yardstick_features: int = 64
+    """Channels of the model "yardstick"."""
+    perceptual_network: str = "lpips"
+    """Network of the perceptual loss: "lpips" or "dists"; its weights must be on disk."""
+    latent_encoder: str = ""
+    """Checkpoint with a VAE encoder, which makes the targets of the latent loss."""
+    gradient_checkpointing: bool = False
+    """Compute the transformer's activations twice in place of keeping them."""
+    data_workers: int = 1
+    """Processes that decode, degrade and compress samples."""
+    degrade_on_device: bool = False
+    """Degrade on the accelerator, a shard at a time; only the codecs run in the processes."""
+    validation_dirs: tuple[str, ...] = ()
+    """Folders with clips that the gain over the bicubic resize is measured on."""
+    validate_every: int = 0
+    """Steps between these measurements; 0: never."""
+    validation_frames: int = 7
+    """Frames of each validation clip."""
+    validation_px: int = 256
+    """Side of the middle square of each validation clip; a multiple of 32."""
+    sample_every: int = 0
+    """Steps between pictures of input, output and truth; 0: never."""
+    tensorboard: bool = False
+    """Log for TensorBoard too, besides log.csv."""
     licence: str = "Apache-2.0"
     """Licence of the weights, stored with them."""
     data_note: str = ""
     """Where the data comes from and under which licences, stored with the weights."""
 
     def __post_init__(self) -> None:
-        if self.model not in MODEL_PRESETS:
+        if self.model not in (*MODEL_PRESETS, YARDSTICK):
             raise TrainingError(
-                f"model must be one of {', '.join(MODEL_PRESETS)}, got {self.model!r}"
+                f"model must be one of {', '.join((*MODEL_PRESETS, YARDSTICK))}, got {self.model!r}"
             )
+        self._check_ranges()
         if not self.stages:
             raise TrainingError("a training needs at least one [[stages]] table")
         if not 0 <= self.ema_decay < 1:
             raise TrainingError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
+    def _check_ranges(self) -> None:
+        least = {"data_workers": 1, "samples_per_shard": 1, "uses_per_sample": 1, "save_every": 1}
+        least |= {"validation_frames": 1, "validate_every": 0, "sample_every": 0}
+        least |= {"yardstick_convs": 1, "yardstick_features": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise TrainingError(f"{name} must be at least {bound}, got {getattr(self, name)}")
+        if self.validation_px < 32 or self.validation_px % 32:
+            raise TrainingError(f"validation_px must be a multiple of 32, got {self.validation_px}")
+        if self.perceptual_network not in PERCEPTUAL_NETWORKS:
+            raise TrainingError(
+                f"perceptual_network must be one of {', '.join(PERCEPTUAL_NETWORKS)}, got "
+                f"{self.perceptual_network!r}"
+            )
+        for stage in self.stages:
+            if stage.batch_size > self.samples_per_shard:
+                raise TrainingError(
+                    f"stage {stage.name}: batch_size must be at most samples_per_shard "
+                    f"({self.samples_per_shard}), got {stage.batch_size}"
+                )
+            if stage.latent_weight and not self.latent_encoder:
+                raise TrainingError(
+                    f"stage {stage.name}: latent_weight needs latent_encoder, a checkpoint with a "
+                    "VAE encoder"
+                )
+        if (self.validate_every or self.sample_every) and not self.validation_dirs:
+            raise TrainingError("validate_every and sample_every need validation_dirs")
+
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
         return dataclasses.asdict(self)
+
+    def fingerprint(self) -> str:
+        """A hash of all that must stay the same for a run to go on to the same weights.
+
+        What may change between runs is the future (later stages, how often things are saved and
+        measured) and how fast they are computed.
+        """
+        values = self.to_json()
+        for field in dataclasses.fields(self):
+            if field.name in _LATER_FIELDS and values[field.name] == field.default:
+                # States of versions that had no such field stay usable.
+                del values[field.name]
+        fixed = {key: value for key, value in values.items() if key not in _FREE_FIELDS}
+        fixed |= {"stages": None, "save_every": None, "output_dir": None}
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def _build(cls: type, values: dict[str, Any], where: str) -> Any:
@@ -130,7 +233,8 @@ def _build(cls: type, values: dict[str, Any], where: str) -> Any:
         if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
             raise TrainingError(f"{where}: {key} must be {kind.__name__}, got {value!r}")
     try:
-        return cls(**values)
+        is_tuple = {key for key, hint in hints.items() if typing.get_origin(hint) is tuple}
+        return cls(**{k: tuple(v) if k in is_tuple else v for k, v in values.items()})
     except TypeError as error:
         raise TrainingError(f"{where}: {error}") from error
 
@@ -162,5 +266,5 @@ def load_training_config(path: Path) -> TrainingConfig:
         _build(StageConfig, stage, f"training config {path}, stage {number}")
         for number, stage in enumerate(stages, start=1)
     )
-    values["data_dirs"] = tuple(values.get("data_dirs", ()))
+    values.setdefault("data_dirs", ())
     return _build(TrainingConfig, values, f"training config {path}")

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ..degradation import apply_recipe, draw_recipe
 from .config import StageConfig, TrainingConfig, TrainingError
@@ -63,19 +64,14 @@ def _decode(path: Path) -> Tensor:
 def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) -> Sources:
     """Decode all footage below the folders into memory.
 
-    Unreadable files are listed in the log; the run stops when they are more than 1 % of all.
+    Unreadable files, and those smaller or shorter than a sample, are skipped and listed in the
+    log; the run stops when more than 1 % are unreadable.
 
     Raises:
-        TrainingError: Nothing usable was found, or too many files are unreadable.
+        TrainingError: A folder is missing, nothing usable was found, or too much is unreadable.
     """
-    suffixes = VIDEO_SUFFIXES | STILL_SUFFIXES
-    paths = sorted(
-        path
-        for folder in data_dirs
-        for path in Path(folder).expanduser().rglob("*")
-        if path.suffix.lower() in suffixes
-    )
-    clips, stills, names, bad = [], [], [], []
+    paths = _find_footage(data_dirs)
+    clips, stills, names, bad, small = [], [], [], [], []
     for path in paths:
         try:
             clip = _decode(path)
@@ -85,15 +81,42 @@ def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) 
             continue
         is_video = path.suffix.lower() in VIDEO_SUFFIXES
         if min(clip.shape[-2:]) < min_side_px or (is_video and len(clip) < min_frames):
-            logger.warning("training file %s was skipped: smaller than a sample", path)
+            logger.warning(
+                "training file %s was skipped: %dx%d with %d frames is smaller than a sample of "
+                "%d px and %d frames",
+                *(path, clip.shape[3], clip.shape[2], len(clip), min_side_px, min_frames),
+            )
+            small.append(path)
             continue
         (clips if is_video else stills).append(clip)
         names.append(path.name)
     if len(bad) > MAX_BAD_SHARE * len(paths):
-        raise TrainingError(f"{len(bad)} of {len(paths)} training files are unreadable: {bad[0]}")
+        raise TrainingError(
+            f"at most {MAX_BAD_SHARE:.0%} of the training files may be unreadable, {len(bad)} of "
+            f"{len(paths)} are, e.g. {bad[0]}; remove or replace them"
+        )
     if not names:
-        raise TrainingError(f"no usable clip or still below {', '.join(data_dirs) or '(nothing)'}")
+        raise TrainingError(
+            f"no usable clip or still below {', '.join(data_dirs) or '(no folder)'}: "
+            f"{len(paths)} files found, {len(small)} too small for samples of {min_side_px} px "
+            f"and {min_frames} frames; add footage or lower crop_px and num_frames"
+        )
+    if bad or small:
+        logger.warning(
+            "%d of %d training files were skipped (%d unreadable, %d too small)",
+            *(len(bad) + len(small), len(paths), len(bad), len(small)),
+        )
     return Sources(clips=clips, stills=stills, names=names)
+
+
+def _find_footage(data_dirs: tuple[str, ...]) -> list[Path]:
+    folders = [Path(folder).expanduser() for folder in data_dirs]
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise TrainingError(f"data_dirs must be folders, {missing[0]} is none")
+    suffixes = VIDEO_SUFFIXES | STILL_SUFFIXES
+    return sorted(
+        path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in suffixes
+    )
 
 
 def _integer(high: int, generator: torch.Generator) -> int:
@@ -173,16 +196,41 @@ def _make_sample(
     return (truth * 255).round().to(torch.uint8), resized.clamp(0, 1).half()
 
 
+def sample_seed(*numbers: int) -> int:
+    """One seed from several numbers, so that every sample has its own."""
+    seed = 0
+    for number in numbers:
+        seed = (seed * 1_000_003 + number) % 2**63
+    return seed
+
+
 def make_shard(
-    config: TrainingConfig, stage_index: int, shard_index: int, sources: Sources
+    config: TrainingConfig,
+    stage_index: int,
+    shard_index: int,
+    sources: Sources,
+    places: range | None = None,
 ) -> Shard:
-    """Make one shard; the same for the same configuration, stage and index."""
-    seed = (config.seed * 1_000_003 + stage_index) * 1_000_003 + shard_index
-    generator = torch.Generator().manual_seed(seed)
+    """Make one shard; the same for the same configuration, stage and index.
+
+    Sample i is always used at place i modulo the batch size of a batch, so that each of several
+    processes makes the samples of its places only, and all together what one would have made.
+
+    Args:
+        config: The run.
+        stage_index: The stage.
+        shard_index: Counts from zero within the stage.
+        sources: Footage.
+        places: The places of a batch that this process fills; None: all.
+    """
     stage = config.stages[stage_index]
-    samples = [
-        _make_sample(config, stage, sources, generator) for _ in range(config.samples_per_shard)
-    ]
+    places = range(stage.batch_size) if places is None else places
+    samples = []
+    for index in range(config.samples_per_shard // stage.batch_size * stage.batch_size):
+        if index % stage.batch_size in places:
+            seed = sample_seed(config.seed, stage_index, shard_index, index)
+            generator = torch.Generator().manual_seed(seed)
+            samples.append(_make_sample(config, stage, sources, generator))
     return Shard(
         truth=torch.stack([truth for truth, _ in samples]),
         resized=torch.stack([resized for _, resized in samples]),
@@ -190,19 +238,45 @@ def make_shard(
 
 
 def batches(
-    shard: Shard, config: TrainingConfig, stage: StageConfig, generator: torch.Generator
+    shard: Shard,
+    config: TrainingConfig,
+    stage_index: int,
+    shard_index: int,
+    places: range | None = None,
+    skip: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of one shard: shuffled, cropped on the token grid, flipped, turned, reversed.
+
+    Args:
+        shard: From `make_shard` with the same places.
+        config: The run.
+        stage_index: The stage.
+        shard_index: The shard's index.
+        places: The places of a batch that this process fills; None: all.
+        skip: Batches at the beginning that were used already.
 
     Yields:
         Input (the resized degraded clip) and truth, both `b 3 t s s` float32 in [0, 1].
     """
-    for _ in range(config.uses_per_sample):
-        order = torch.randperm(len(shard.truth), generator=generator)
-        for chosen in order.split(stage.batch_size):
-            if len(chosen) < stage.batch_size:
+    stage = config.stages[stage_index]
+    places = range(stage.batch_size) if places is None else places
+    num_rounds = config.samples_per_shard // stage.batch_size
+    for use in range(config.uses_per_sample):
+        orders = {}
+        for place in places:
+            seed = sample_seed(config.seed, 1 + stage_index, shard_index, use, place)
+            generator = torch.Generator().manual_seed(seed)
+            orders[place] = torch.randperm(num_rounds, generator=generator).tolist()
+        for round_index in range(num_rounds):
+            number = use * num_rounds + round_index
+            if number < skip:
                 continue
-            pairs = [_augment(shard, int(i), stage, generator) for i in chosen]
+            pairs = []
+            for column, place in enumerate(places):
+                seed = sample_seed(config.seed, 2 + stage_index, shard_index, number, place)
+                generator = torch.Generator().manual_seed(seed)
+                index = orders[place][round_index] * len(places) + column
+                pairs.append(_augment(shard, index, stage, generator))
             yield tuple(torch.stack(side) for side in zip(*pairs, strict=True))
 
 
@@ -228,10 +302,17 @@ def steps_per_shard(config: TrainingConfig, stage: StageConfig) -> int:
 
 
 class ShardStream(torch.utils.data.Dataset):
-    """The shards of one stage by index, for a DataLoader that makes the next one in advance."""
+    """The shards of one stage by index, for a DataLoader whose processes make the next ones."""
 
-    def __init__(self, config: TrainingConfig, stage_index: int, sources: Sources) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        stage_index: int,
+        sources: Sources,
+        places: range | None = None,
+    ) -> None:
         self.config, self.stage_index, self.sources = config, stage_index, sources
+        self.places = places
 
     def __len__(self) -> int:
         stage = self.config.stages[self.stage_index]
@@ -241,4 +322,12 @@ class ShardStream(torch.utils.data.Dataset):
         # One thread: the trainer needs the cores, and codec output depends on nothing else.
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
-        return make_shard(self.config, self.stage_index, index, self.sources)
+        return make_shard(self.config, self.stage_index, index, self.sources, self.places)
+
+    def load(self, first: int, num_workers: int) -> Iterator[tuple[int, Shard]]:
+        """The shards from `first` on with their indices; processes make the next ones meanwhile."""
+        indices = list(range(first, len(self)))
+        loader = DataLoader(
+            self, batch_size=None, sampler=indices, num_workers=num_workers, prefetch_factor=1
+        )
+        yield from zip(indices, loader, strict=True)

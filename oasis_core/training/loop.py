@@ -1,42 +1,53 @@
-"""The training loop: one process, resumable to the same weights, EMA, bfloat16 autocast."""
+"""The training loop: resumable to the same weights, one process or many, EMA, bfloat16 autocast."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
-from ..checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    resolve_model,
-    save_checkpoint,
-    write_safetensors,
-)
+from ..checkpoint import Checkpoint, load_checkpoint, resolve_model
 from ..config import PRESETS
-from ..model.denoiser import OasisModel, build_model
 from ..model.routing import HeadRouting, calibrate
-from .config import StageConfig, TrainingConfig, TrainingError
-from .data import MARGIN_PX, Shard, ShardStream, Sources, batches, load_sources, steps_per_shard
-from .losses import charbonnier, frame_difference
+from .adversary import Adversary
+from .config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
+from .data import (
+    MARGIN_PX,
+    ShardStream,
+    Sources,
+    batches,
+    load_sources,
+    sample_seed,
+    steps_per_shard,
+)
+from .losses import latent_error, pixel_losses
 from .optimizer import MatrixOptimizer
+from .perceptual import PerceptualLoss
+from .processes import Processes
+from .state import STATE_NAME, keep_older, read_state, write_state
+from .trainee import (
+    Trainee,
+    build_network,
+    checkpoint_blocks,
+    load_latent_encoder,
+    save_network,
+    to_channels_last,
+)
+from .watcher import Watcher
+from .yardstick import load_yardstick
 
 logger = logging.getLogger(__name__)
 
-STATE_NAME = "state.safetensors"
 WEIGHTS_NAME = "oasis.safetensors"
 NUM_CALIBRATION_CLIPS = 24
+
+OnStep = Callable[["Trainer", float], None]
 
 
 class Trainer:
@@ -47,17 +58,50 @@ class Trainer:
         torch.set_flush_denormal(True)
         self.config = config
         self.output_dir = Path(config.output_dir)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.routing = self._all_global()
+        self.processes = Processes()
+        self.device = self.processes.device
+        self.is_routed = config.model != YARDSTICK
+        self.routing = self._all_global() if self.is_routed else None
         self.model = self._new_model()
         self.ema = self._new_model()
+        if config.gradient_checkpointing:
+            checkpoint_blocks(self.model)
         self.stage_index = 0
         self.step = 0
         self.is_calibrated = False
         self.footage: list[str] = []
         if config.initial_model:
-            self._start_from(load_checkpoint(resolve_model(config.initial_model)))
+            self._start_from_file(config.initial_model)
         self.optimizer = self._new_optimizer()
+        self._prepare_losses()
+        self._parallel: nn.Module = Trainee(self.model)
+
+    def _prepare_losses(self) -> None:
+        """Load what the losses of any stage need, so that a run does not stop hours later.
+
+        Raises:
+            TrainingError: A network or its weights are missing.
+        """
+        config, stages = self.config, self.config.stages
+        self.adversary = self.perceptual = self.latent_encoder = None
+        if any(stage.adversarial_weight for stage in stages):
+            self.adversary = Adversary(config.seed, self.device)
+        if any(stage.perceptual_weight for stage in stages):
+            self.perceptual = PerceptualLoss(config.perceptual_network, self.device)
+        if any(stage.latent_weight for stage in stages):
+            if not self.is_routed or not self.model.config.is_latent:
+                raise TrainingError(f"latent_weight needs a latent model, {config.model} is none")
+            self.latent_encoder = load_latent_encoder(config.latent_encoder, self.device)
+
+    def _start_from_file(self, name: str) -> None:
+        if self.is_routed:
+            self._start_from(load_checkpoint(resolve_model(name)))
+            return
+        network = load_yardstick(resolve_model(name))
+        if network.config != self.model.config:
+            raise TrainingError("initial_model must be a yardstick of the configured size")
+        for model in (self.model, self.ema):
+            model.load_state_dict(network.state_dict(), strict=True)
 
     def _start_from(self, checkpoint: Checkpoint) -> None:
         """Take over weights and routing; heads stand in routed order from here on.
@@ -80,9 +124,8 @@ class Trainer:
         preset = PRESETS[self.config.model]
         return HeadRouting.all_global(preset.num_layers, preset.num_heads, preset.window_size)
 
-    def _new_model(self) -> OasisModel:
-        model = build_model(PRESETS[self.config.model], seed=self.config.seed)
-        return model.to(self.device, memory_format=torch.channels_last)
+    def _new_model(self) -> nn.Module:
+        return to_channels_last(build_network(self.config), self.device)
 
     def _new_optimizer(self) -> MatrixOptimizer:
         config = self.config
@@ -95,6 +138,11 @@ class Trainer:
         """The stage that is being trained."""
         return self.config.stages[self.stage_index]
 
+    @property
+    def total_step(self) -> int:
+        """Steps done in all stages."""
+        return self.step + sum(stage.num_steps for stage in self.config.stages[: self.stage_index])
+
     def learning_rate(self) -> float:
         """The rate of the next step: linear warm-up, then a cosine to the stage's last rate."""
         stage = self.stage
@@ -105,6 +153,31 @@ class Trainer:
         )
         return rate * min(1.0, (self.step + 1) / max(1, stage.warmup_steps))
 
+    def autocast(self) -> torch.autocast:
+        """The arithmetic of forward passes."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast_bf16)
+
+    def _loss(self, resized: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted loss of a batch, and the restored batch."""
+        stage = self.stage
+        with self.autocast():
+            residual, latent = self._parallel(resized, bool(stage.latent_weight))
+        restored = resized + residual.float()
+        parts = pixel_losses(stage, restored, truth)
+        if stage.latent_weight:
+            with torch.no_grad():
+                target = self.latent_encoder.encode(truth)
+            parts["latent"] = stage.latent_weight * latent_error(latent, target)
+        if stage.perceptual_weight:
+            parts["perceptual"] = stage.perceptual_weight * self.perceptual(restored, truth)
+        if stage.adversarial_weight:
+            fooled = self.adversary.generator_loss(restored, truth)
+            parts["adversarial"] = stage.adversarial_weight * fooled
+        loss, *more = parts.values()
+        for part in more:
+            loss = loss + part
+        return loss, restored
+
     def train_step(self, resized: Tensor, truth: Tensor) -> float:
         """One optimiser step on a batch `b 3 t h w`; returns the loss.
 
@@ -112,27 +185,33 @@ class Trainer:
             TrainingError: The loss is NaN or infinite; the batch is saved for a look.
         """
         resized, truth = resized.to(self.device), truth.to(self.device)
-        self.model.skips_transformer = self.stage.skip_transformer
-        use_bf16 = self.config.autocast_bf16
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16):
-            residual = self.model(resized)
-        restored = resized + residual.float()
-        loss = charbonnier(restored, truth)
-        if self.stage.temporal_weight:
-            loss = loss + self.stage.temporal_weight * frame_difference(restored, truth)
-        if not torch.isfinite(loss):
-            path = self.output_dir / "bad_batch.safetensors"
-            save_file({"resized": resized.contiguous(), "truth": truth.contiguous()}, path)
-            raise TrainingError(
-                f"loss is {loss.item()} at step {self.step} of stage {self.stage.name}; the batch "
-                f"is in {path}, the last good state in {self.output_dir / STATE_NAME}"
-            )
+        if self.is_routed:
+            self.model.skips_transformer = self.stage.skip_transformer
+        loss, restored = self._loss(resized, truth)
+        value = self.processes.mean(loss)
+        if not math.isfinite(value):
+            self._stop_at_bad_loss(loss, resized, truth)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step(self.learning_rate(), self.stage.transformer_rate)
+        rate = self.learning_rate()
+        self.optimizer.step(rate, self.stage.transformer_rate)
+        if self.stage.adversarial_weight:
+            places = self.processes.share_of(self.stage.batch_size)
+            seeds = [sample_seed(self.config.seed, self.total_step, place) for place in places]
+            rate *= self.stage.discriminator_rate
+            self.adversary.train_step(restored.detach(), truth, rate, seeds)
         self.step += 1
         self._update_ema()
-        return loss.item()
+        return value
+
+    def _stop_at_bad_loss(self, loss: Tensor, resized: Tensor, truth: Tensor) -> None:
+        path = self.output_dir / f"bad_batch{self.processes.index or ''}.safetensors"
+        with keep_older(path):
+            save_file({"resized": resized.contiguous(), "truth": truth.contiguous()}, path)
+        raise TrainingError(
+            f"loss is {loss.item()} at step {self.step} of stage {self.stage.name}; the batch "
+            f"is in {path}, the last good state in {self.output_dir / STATE_NAME}"
+        )
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -150,14 +229,12 @@ class Trainer:
         afresh because its moments belong to the old order.
         """
         stage = self.stage
-        if stage.calibrate_window_heads < 0 or self.is_calibrated:
+        if stage.calibrate_window_heads < 0 or self.is_calibrated or not self.is_routed:
             return
-        stream = ShardStream(self.config, self.stage_index, sources)
-        generator = torch.Generator().manual_seed(self.config.seed)
-        drawn = (
-            clip for batch, _ in batches(stream[0], self.config, stage, generator) for clip in batch
-        )
-        clips = [clip[None].to(self.device) for clip in islice(drawn, NUM_CALIBRATION_CLIPS)]
+        shard = ShardStream(self.config, self.stage_index, sources)[0]
+        drawn = batches(shard, self.config, self.stage_index, 0)
+        singles = (clip for batch, _ in drawn for clip in batch)
+        clips = [clip[None].to(self.device) for clip in islice(singles, NUM_CALIBRATION_CLIPS)]
         # Distances are meant to be measured on unrestricted heads; their order stays.
         self.ema.transformer.apply_routing(self._all_global())
         routing = calibrate(
@@ -173,17 +250,7 @@ class Trainer:
         self.optimizer = self._new_optimizer()
         logger.info("calibrated: %s", [self.routing.counts(i) for i in range(routing.num_layers)])
 
-    def shards(self, sources: Sources) -> Iterator[tuple[int, Shard]]:
-        """The remaining shards of the stage; a worker process makes the next one meanwhile."""
-        stream = ShardStream(self.config, self.stage_index, sources)
-        first = self.step // steps_per_shard(self.config, self.stage)
-        indices = list(range(first, len(stream)))
-        loader = DataLoader(
-            stream, batch_size=None, sampler=indices, num_workers=1, prefetch_factor=1
-        )
-        yield from zip(indices, loader, strict=True)
-
-    def run(self, on_step: Callable[[Trainer, float], None] | None = None) -> Path:
+    def run(self, on_step: OnStep | None = None) -> Path:
         """Train all remaining stages; returns the path of the finished weights.
 
         Args:
@@ -192,6 +259,11 @@ class Trainer:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         if (self.output_dir / STATE_NAME).exists():
             self.load_state()
+        for stage in self.config.stages:
+            self.processes.share_of(stage.batch_size)
+        watcher = Watcher(self) if self.processes.is_main else None
+        if self.adversary:
+            self.adversary.parallel = self.processes.wrap(self.adversary.network)
         while self.stage_index < len(self.config.stages):
             stage = self.stage
             sources = load_sources(
@@ -199,55 +271,53 @@ class Trainer:
             )
             self.footage = sources.names
             self.calibrate_if_asked(sources)
-            self._run_stage(sources, on_step)
+            self._parallel = self.processes.wrap(
+                Trainee(self.model), has_unused=stage.skip_transformer
+            )
+            self._run_stage(sources, watcher, on_step)
             self.stage_index, self.step, self.is_calibrated = self.stage_index + 1, 0, False
             self.save_state()
-        return self.save_weights()
+        if watcher:
+            watcher.close()
+        self.processes.wait()
+        return self.output_dir / WEIGHTS_NAME
 
-    def _run_stage(
-        self, sources: Sources, on_step: Callable[[Trainer, float], None] | None
-    ) -> None:
-        per_shard = steps_per_shard(self.config, self.stage)
-        for index, shard in self.shards(sources):
-            generator = torch.Generator().manual_seed(
-                (self.config.seed * 7919 + self.stage_index) * 1_000_003 + index
-            )
+    def _run_stage(self, sources: Sources, watcher: Watcher | None, on_step: OnStep | None) -> None:
+        config, places = self.config, self.processes.share_of(self.stage.batch_size)
+        per_shard = steps_per_shard(config, self.stage)
+        stream = ShardStream(config, self.stage_index, sources, places)
+        for index, shard in stream.load(self.step // per_shard, config.data_workers):
             skip = self.step - index * per_shard
-            for number, (resized, truth) in enumerate(
-                batches(shard, self.config, self.stage, generator)
-            ):
-                if number < skip:
-                    continue
+            for batch in batches(shard, config, self.stage_index, index, places, skip):
                 if self.step >= self.stage.num_steps:
                     return
-                loss = self.train_step(resized, truth)
+                loss = self.train_step(*batch)
+                if watcher:
+                    watcher.after_step(loss)
                 if on_step:
                     on_step(self, loss)
-                if self.step % self.config.save_every == 0:
+                if self.step % config.save_every == 0:
                     self.save_state()
-
-    def _fingerprint(self) -> str:
-        # What may change between runs is the future: later stages and how often state is saved.
-        fixed = {**self.config.to_json(), "stages": None, "save_every": None, "output_dir": None}
-        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
     def save_state(self) -> None:
         """Write everything needed to continue; complete or not at all."""
+        if not self.processes.is_main:
+            return
         tensors: dict[str, Tensor] = {}
         for prefix, model in (("model.", self.model), ("ema.", self.ema)):
             tensors |= {prefix + name: x.contiguous() for name, x in model.state_dict().items()}
         moments = self.optimizer.state_tensors()
         tensors |= {"optimizer." + name: value for name, value in moments.items()}
+        if self.adversary:
+            tensors |= self.adversary.state_tensors()
         position = {
             "stage_index": self.stage_index,
             "step": self.step,
             "is_calibrated": self.is_calibrated,
-            "fingerprint": self._fingerprint(),
-            "routing": self.routing.to_json(),
-            "saved_at": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "fingerprint": self.config.fingerprint(),
+            "routing": self.routing.to_json() if self.routing else None,
         }
-        path = self.output_dir / STATE_NAME
-        write_safetensors(path, tensors, {"position": json.dumps(position)})
+        write_state(self.output_dir / STATE_NAME, tensors, position)
         self.save_weights()
 
     def load_state(self) -> None:
@@ -257,26 +327,24 @@ class Trainer:
             TrainingError: The state belongs to another configuration.
         """
         path = self.output_dir / STATE_NAME
-        with safe_open(path, framework="pt") as file:
-            position = json.loads(file.metadata()["position"])
-            if position["fingerprint"] != self._fingerprint():
-                raise TrainingError(
-                    f"{path} was made with another model, data or seed; use another output_dir"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        position, tensors = read_state(path, self.config.fingerprint())
         self.stage_index, self.step = position["stage_index"], position["step"]
         self.is_calibrated = position["is_calibrated"]
-        self.routing = HeadRouting.from_json(position["routing"])
+        if position["routing"]:
+            self.routing = HeadRouting.from_json(position["routing"])
         for prefix, model in (("model.", self.model), ("ema.", self.ema)):
             state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             model.load_state_dict(state, strict=True)
-            # The weights are stored in routed order: counts change, rows do not move.
-            model.transformer.apply_routing(self.routing)
+            if self.is_routed:
+                # The weights are stored in routed order: counts change, rows do not move.
+                model.transformer.apply_routing(self.routing)
         self.optimizer = self._new_optimizer()
         prefix = "optimizer."
         self.optimizer.load_state_tensors(
             {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         )
+        if self.adversary:
+            self.adversary.load_state_tensors(tensors)
         logger.info("continuing at step %d of stage %d", self.step, self.stage_index + 1)
 
     def save_weights(self) -> Path:
@@ -291,7 +359,8 @@ class Trainer:
             "training": self.config.to_json(),
             "position": {"stage": self.stage_index + 1, "step": self.step},
         }
-        save_checkpoint(path, self.ema, self.routing, info, dtype=torch.float16)
+        with keep_older(path):
+            save_network(path, self.ema, self.routing, info)
         return path
 
 
@@ -300,7 +369,7 @@ def _in_routed_order(routing: HeadRouting) -> HeadRouting:
     return routing.permuted([routing.permutation(i) for i in range(routing.num_layers)])
 
 
-def train(config: TrainingConfig, on_step: Callable[[Trainer, float], None] | None = None) -> Path:
+def train(config: TrainingConfig, on_step: OnStep | None = None) -> Path:
     """Train a model from a configuration, continuing where an earlier run stopped.
 
     Returns:
@@ -310,5 +379,8 @@ def train(config: TrainingConfig, on_step: Callable[[Trainer, float], None] | No
         TrainingError: Bad data, a changed configuration, or a loss that is no number.
     """
     path = Trainer(config).run(on_step)
-    load_checkpoint(path)
+    if config.model == YARDSTICK:
+        load_yardstick(path)
+    else:
+        load_checkpoint(path)
     return path

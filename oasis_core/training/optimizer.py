@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .config import TrainingError
 
 # First and last layers, and what is no matrix, are AdamW's, as Muon's author advises.
-_ADAMW_LAYERS = ("transformer.stem.conv.", "decoder.conv.", "transformer.head.")
+_ADAMW_LAYERS = ("transformer.stem.conv.", "decoder.conv.", "transformer.head.", "first.", "last.")
 _ADAMW_VECTORS = ("modulation", "context_key", "context_value")
 
 
@@ -49,7 +49,7 @@ class MatrixOptimizer:
             raise TrainingError(
                 f"training needs torch 2.9 or newer for torch.optim.Muon, got {torch.__version__}"
             )
-        self.parameters = dict(model.named_parameters())
+        self.parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
         self.matrices = {
             name: nn.Parameter(as_matrix(parameter.detach()))
             for name, parameter in self.parameters.items()

@@ -53,6 +53,13 @@ def test_good_config_is_read(tmp_path):
         (("[[stages]]", "[stages]"), "tables"),
         (("=", ":"), "cannot be read"),
         (('output_dir = "runs/x"', 'output_dir = "runs/x"\nema_decay = 1.0'), "ema_decay"),
+        (("num_steps = 10", "num_steps = 10\ncharbonnier_epsilon = 0"), "charbonnier_epsilon"),
+        (("num_steps = 10", "num_steps = 10\nfrequency_weight = -1"), "frequency_weight"),
+        (("num_steps = 10", "num_steps = 10\nlatent_weight = 1"), "needs latent_encoder"),
+        (("num_steps = 10", "num_steps = 10\nbatch_size = 300"), "samples_per_shard"),
+        (('output_dir = "runs/x"', 'output_dir = "runs/x"\nsample_every = 5'), "validation_dirs"),
+        (('output_dir = "runs/x"', 'output_dir = "x"\ndata_workers = 0'), "data_workers"),
+        (('output_dir = "runs/x"', 'output_dir = "x"\nperceptual_network = "vgg"'), "lpips"),
     ],
 )
 def test_bad_configs_are_one_sentence(tmp_path, change, message):
@@ -64,3 +71,21 @@ def test_bad_configs_are_one_sentence(tmp_path, change, message):
 def test_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(TrainingError, match="cannot be read"):
         load_training_config(tmp_path / "none.toml")
+
+
+def test_fingerprint_ignores_how_a_run_is_watched_and_sees_what_changes_the_weights(tmp_path):
+    def fingerprint(extra=""):
+        text = GOOD.replace('output_dir = "runs/x"', f'output_dir = "runs/y"\n{extra}')
+        return load_training_config(write(tmp_path, text)).fingerprint()
+
+    same = load_training_config(write(tmp_path, GOOD)).fingerprint()
+    assert fingerprint('data_workers = 3\nsample_every = 9\nvalidation_dirs = ["v"]') == same
+    assert fingerprint("gradient_checkpointing = true") == same
+    assert fingerprint("seed = 4") != same
+    assert fingerprint("yardstick_convs = 9") != same
+
+
+def test_states_of_the_first_version_keep_their_fingerprint(tmp_path):
+    # What version 0.1.0 computed for this configuration.
+    expected = "77de2654d73de0c6c43a94b749ad7f6631c750c5ba2d4611823f4532493f3952"
+    assert load_training_config(write(tmp_path, GOOD)).fingerprint() == expected

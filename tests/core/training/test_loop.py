@@ -6,11 +6,13 @@ import torch
 from safetensors.torch import load_file
 
 from oasis_core import config as config_module
-from oasis_core.checkpoint import load_checkpoint
+from oasis_core.checkpoint import CheckpointError, load_checkpoint
 from oasis_core.config import OASIS_TINY
 from oasis_core.training.config import StageConfig, TrainingConfig, TrainingError
-from oasis_core.training.data import load_sources, make_shard
+from oasis_core.training.data import batches, load_sources, make_shard, steps_per_shard
+from oasis_core.training.log import LOG_NAME, read_log
 from oasis_core.training.loop import STATE_NAME, WEIGHTS_NAME, Trainer, train
+from oasis_core.training.yardstick import is_yardstick, load_yardstick
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
@@ -56,6 +58,8 @@ def footage(tmp_path_factory):
         pixels = (image.clamp(0, 1) * 255).to(torch.uint8).permute(1, 2, 0).numpy()
         container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels.copy(), format="rgb24")))
         container.mux(stream.encode(None))
+    (folder / "only_video").mkdir()
+    (folder / "only_video" / "same.mkv").symlink_to(folder / "clip.mkv")
     return folder
 
 
@@ -105,7 +109,7 @@ def stop_after(num_steps):
 def test_shards_depend_on_seed_and_index_only(footage, tmp_path):
     config = configuration(footage, tmp_path)
     sources = load_sources(config.data_dirs, 64, 3)
-    assert (len(sources.clips), len(sources.stills)) == (1, 1)
+    assert (len(sources.clips), len(sources.stills)) == (2, 1)
     first, again, other = (make_shard(config, 0, index, sources) for index in (0, 0, 1))
     assert torch.equal(first.truth, again.truth)
     assert torch.equal(first.resized, again.resized)
@@ -202,3 +206,193 @@ def test_a_run_can_start_from_a_checkpoint(footage, tmp_path):
 def test_a_checkpoint_of_another_architecture_is_refused(footage, tmp_path):
     with pytest.raises(TrainingError, match="another architecture named 'oasis-tiny'"):
         Trainer(configuration(footage, tmp_path, initial_model="oasis-tiny"))
+
+
+def fancy(footage, output_dir, **changes):
+    """A run with everything that has a state: discriminator, checkpointing, several losses."""
+    plain = configuration(footage, output_dir)
+    stages = tuple(
+        dataclasses.replace(stage, adversarial_weight=0.01, frequency_weight=0.1)
+        for stage in plain.stages
+    )
+    return dataclasses.replace(plain, stages=stages, gradient_checkpointing=True, **changes)
+
+
+def test_killed_run_with_a_discriminator_continues_to_the_same_state(footage, tmp_path):
+    train(fancy(footage, tmp_path / "whole"))
+    with pytest.raises(StoppedError):
+        train(fancy(footage, tmp_path / "killed"), stop_after(5))
+    train(fancy(footage, tmp_path / "killed", data_workers=2))
+    expected, actual = (load_file(tmp_path / name / STATE_NAME) for name in ("whole", "killed"))
+    assert expected.keys() == actual.keys()
+    assert any(name.startswith("discriminator_optimizer.") for name in expected)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(footage, tmp_path):
+    first, second = (
+        train(configuration(footage, tmp_path / name, gradient_checkpointing=is_on))
+        for name, is_on in (("kept", False), ("recomputed", True))
+    )
+    expected, actual = load_file(first), load_file(second)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_a_process_makes_its_places_of_the_batch_only(footage, tmp_path):
+    config = configuration(footage, tmp_path)
+    sources = load_sources(config.data_dirs, 64, 3)
+    whole = list(batches(make_shard(config, 0, 3, sources), config, 0, 3))
+    assert len(whole) == steps_per_shard(config, config.stages[0]) == 4
+    for place in (0, 1):
+        places = range(place, place + 1)
+        shard = make_shard(config, 0, 3, sources, places)
+        assert len(shard.truth) == 2
+        parts = list(batches(shard, config, 0, 3, places, skip=1))
+        for part, batch in zip(parts, whole[1:], strict=True):
+            for piece, everything in zip(part, batch, strict=True):
+                assert torch.equal(piece[0], everything[place])
+
+
+def test_a_run_leaves_log_samples_and_plot_and_resumes_the_log(footage, tmp_path):
+    pytest.importorskip("matplotlib")
+    config = configuration(
+        footage,
+        tmp_path / "run",
+        validation_dirs=(str(footage / "clip.mkv"),),
+        validation_px=64,
+        validate_every=3,
+        sample_every=3,
+        save_every=3,
+    )
+    with pytest.raises(StoppedError):
+        train(config, stop_after(4))
+    rows = read_log(tmp_path / "run" / LOG_NAME)
+    assert [row["step"] for row in rows] == ["3"]
+    train(config)
+    rows = read_log(tmp_path / "run" / LOG_NAME)
+    assert [row["step"] for row in rows] == ["3", "6", "9"]
+    assert [row["stage"] for row in rows] == ["one", "one", "two"]
+    assert all(float(row["gain_light_db"]) != 0 for row in rows)
+    names = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
+    assert names == ["step_0000003.png", "step_0000006.png", "step_0000009.png"]
+    with av.open(str(tmp_path / "run" / "samples" / names[0])) as container:
+        picture = next(container.decode(video=0))
+    assert (picture.width, picture.height) == (3 * 64 + 2 * 4, 2 * 64)
+    assert (tmp_path / "run" / "training.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_tensorboard_gets_the_same_readings(footage, tmp_path):
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(configuration(footage, tmp_path, tensorboard=True))
+    events = loader.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    logged = [float(row["loss"]) for row in read_log(tmp_path / LOG_NAME)]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(logged)
+
+
+def test_the_yardstick_trains_by_the_same_trainer(footage, tmp_path):
+    config = configuration(
+        footage, tmp_path, model="yardstick", yardstick_convs=2, yardstick_features=8
+    )
+    stage = dataclasses.replace(config.stages[0], num_steps=60, degradations={"light": 1.0})
+    config = dataclasses.replace(config, stages=(stage,))
+    path = train(config)
+    network = load_yardstick(path)
+    sources = load_sources(config.data_dirs, 64, 3)
+    shard = make_shard(config, 0, 0, sources)
+    with torch.no_grad():
+        errors = [
+            [(resized - truth).abs().mean(), (resized + network(resized) - truth).abs().mean()]
+            for resized, truth in batches(shard, config, 0, 0)
+        ]
+    before, after = torch.tensor(errors).mean(0)
+    assert after < 0.97 * before
+    assert is_yardstick(path)
+    video = torch.rand(1, 3, 2, 16, 24)
+    assert network(video).shape == video.shape
+    # Single-frame: another neighbour changes nothing.
+    other = torch.cat([video[:, :, :1], torch.rand(1, 3, 1, 16, 24)], dim=2)
+    assert torch.allclose(network(video)[:, :, 0], network(other)[:, :, 0], atol=1e-6)
+    with pytest.raises(StoppedError):
+        train(dataclasses.replace(config, output_dir=str(tmp_path / "b")), stop_after(4))
+    resumed = train(dataclasses.replace(config, output_dir=str(tmp_path / "b")))
+    expected, actual = load_file(path), load_file(resumed)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_damaged_yardsticks_are_one_sentence(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="no readable yardstick"):
+        load_yardstick(tmp_path / "x.safetensors")
+    assert not is_yardstick(tmp_path / "x.safetensors")
+
+
+def test_a_full_disk_leaves_the_last_good_state(footage, tmp_path):
+    resource = pytest.importorskip("resource")
+    config = configuration(footage, tmp_path)
+    with pytest.raises(StoppedError):
+        train(config, stop_after(3))
+    good = (tmp_path / STATE_NAME).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(trainer, loss):
+        # A file larger than this cannot be written, as on a disk with no more room.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+
+    try:
+        with pytest.raises(TrainingError, match=r"could not be written .* the one before is unto"):
+            train(config, fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / STATE_NAME).read_bytes() == good
+    assert not list(tmp_path.glob("*.part"))
+    train(config)
+
+
+def test_a_damaged_state_is_one_sentence(footage, tmp_path):
+    (tmp_path / STATE_NAME).write_bytes(b"nonsense")
+    with pytest.raises(TrainingError, match=r"saved state .* is damaged"):
+        train(configuration(footage, tmp_path))
+
+
+def test_a_perceptual_loss_without_weights_says_what_it_wants(footage, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    config = configuration(footage, tmp_path / "out")
+    stages = (dataclasses.replace(config.stages[0], perceptual_weight=1.0),)
+    with pytest.raises(TrainingError, match=r"perceptual_weight: lpips needs"):
+        Trainer(dataclasses.replace(config, stages=stages))
+
+
+@pytest.mark.parametrize(
+    ("frames", "side", "message"),
+    [(7, 64, "too small for samples of 64 px and 7 frames"), (3, 160, "160 px and 3 frames")],
+)
+def test_clips_shorter_or_smaller_than_a_sample_are_counted(footage, frames, side, message):
+    with pytest.raises(TrainingError, match=message):
+        load_sources((str(footage / "only_video"),), side, frames)
+
+
+def test_missing_folders_are_named(tmp_path):
+    with pytest.raises(TrainingError, match=r"data_dirs must be folders, .*none is none"):
+        load_sources((str(tmp_path / "none"),), 64, 3)
+
+
+def test_few_unreadable_files_are_skipped_and_many_stop(footage, tmp_path, caplog):
+    data = (footage / "still.png").read_bytes()
+    for index in range(100):
+        (tmp_path / f"{index}.png").write_bytes(data)
+    (tmp_path / "bad1.png").write_bytes(b"no picture")
+    assert len(load_sources((str(tmp_path),), 64, 3).stills) == 100
+    assert "bad1.png was skipped" in caplog.text
+    assert "1 of 101 training files were skipped (1 unreadable, 0 too small)" in caplog.text
+    (tmp_path / "bad2.png").write_bytes(b"no picture")
+    with pytest.raises(TrainingError, match=r"at most 1% .* 2 of 102 are"):
+        load_sources((str(tmp_path),), 64, 3)
+
+
+def test_small_validation_clips_are_one_sentence(footage, tmp_path):
+    config = configuration(
+        footage, tmp_path, validation_dirs=(str(footage / "clip.mkv"),), validate_every=1
+    )
+    with pytest.raises(TrainingError, match="must be at least 256x256 px, got 96x80"):
+        train(config)

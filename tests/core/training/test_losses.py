@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from oasis_core.training.losses import charbonnier, frame_difference
+from oasis_core.training.adversary import Adversary, relativistic_loss
+from oasis_core.training.config import StageConfig
+from oasis_core.training.losses import (
+    charbonnier,
+    frame_difference,
+    frequency,
+    latent_error,
+    pixel_losses,
+)
 
 
 def test_charbonnier_is_the_absolute_error_for_large_differences():
@@ -23,3 +31,70 @@ def test_frame_difference_ignores_a_constant_error_and_sees_flicker():
     flicker[:, :, ::2] += 0.1
     assert frame_difference(flicker, truth) == pytest.approx(0.1, abs=1e-5)
     assert frame_difference(truth[:, :, :1], truth[:, :, :1]) == 0
+
+
+def test_charbonnier_epsilon_is_its_value_at_zero():
+    truth = torch.zeros(1, 3, 1, 2, 2)
+    assert charbonnier(truth, truth, epsilon=0.1) == pytest.approx(0.1)
+
+
+def test_frequency_of_one_wave_lies_in_its_coefficient_only():
+    truth = torch.zeros(1, 1, 1, 8, 8)
+    wave = 0.5 * torch.cos(2 * torch.pi * torch.arange(8) / 8)
+    restored = truth + wave
+    # Orthonormal: the wave's amplitude 0.5 gives one coefficient of 0.5 * 64 / 2 / 8 = 2.
+    assert frequency(restored, truth) == pytest.approx(2 / (8 * 5 * 2), rel=1e-4)
+    assert frequency(truth, truth) == 0
+
+
+def test_latent_error_is_the_mean_square():
+    latent = torch.zeros(1, 4, 2, 3, 3)
+    assert latent_error(latent + 0.5, latent) == pytest.approx(0.25)
+
+
+def test_a_stage_weighs_its_losses():
+    stage = StageConfig(
+        name="s",
+        num_steps=1,
+        learning_rate=1.0,
+        final_learning_rate=1.0,
+        temporal_weight=2.0,
+        frequency_weight=3.0,
+        charbonnier_epsilon=0.01,
+    )
+    truth = torch.rand(1, 3, 2, 8, 8)
+    restored = torch.rand(1, 3, 2, 8, 8)
+    parts = pixel_losses(stage, restored, truth)
+    assert parts["charbonnier"] == charbonnier(restored, truth, 0.01)
+    assert parts["temporal"] == 2 * frame_difference(restored, truth)
+    assert parts["frequency"] == 3 * frequency(restored, truth)
+
+
+def test_discriminator_learns_to_tell_and_the_generator_loss_reaches_only_the_restored():
+    adversary = Adversary(seed=0, device=torch.device("cpu"))
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.rand(2, 3, 2, 32, 32, generator=generator)
+    restored = torch.full_like(truth, 0.5)
+    before = relativistic_loss(adversary.network(truth), adversary.network(restored))
+    for step in range(20):
+        adversary.train_step(restored, truth, 2e-3, noise_seeds=[2 * step, 2 * step + 1])
+    after = relativistic_loss(adversary.network(truth), adversary.network(restored))
+    assert after < 0.7 * before
+    restored = restored.requires_grad_(True)
+    for parameter in adversary.network.parameters():
+        parameter.grad = None
+    adversary.generator_loss(restored, truth).backward()
+    assert restored.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in adversary.network.parameters())
+    assert all(parameter.requires_grad for parameter in adversary.network.parameters())
+
+
+def test_discriminator_state_continues_exactly():
+    first, second = (Adversary(seed=0, device=torch.device("cpu")) for _ in range(2))
+    clips = torch.rand(2, 1, 3, 1, 16, 16)
+    first.train_step(*clips, 1e-3, noise_seeds=[0])
+    second.load_state_tensors({k: v.clone() for k, v in first.state_tensors().items()})
+    for adversary in (first, second):
+        adversary.train_step(*clips, 1e-3, noise_seeds=[1])
+    for left, right in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(left, right)
