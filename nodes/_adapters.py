@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ WANTED_FRAMES = 24
 """Working memory asked of ComfyUI is for a tile of this size: larger ones gain little."""
 STATUS_EVENT = "oasis.progress"
 STATUS_EVERY_S = 0.25
+SPEED_OVER_S = 30.0
+"""Speed is of so many last seconds: a run that goes on from an earlier one jumps at its start."""
 
 OnProgress = Callable[[float, float], None]
 
@@ -230,19 +233,18 @@ def _status_sender() -> OnProgress:
 
     server = getattr(PromptServer, "instance", None)
     node = getattr(server, "last_node_id", None)
-    start: tuple[float, float] | None = None
-    sent_s = 0.0
+    start_s = time.monotonic()
+    samples = deque([(start_s, 0.0)])
 
     def send(done: float, total: float) -> None:
-        nonlocal start, sent_s
         now_s = time.monotonic()
-        if start is None:
-            start = (now_s, done)  # what an earlier run did says nothing about the speed
-        if node is None or (now_s - sent_s < STATUS_EVERY_S and done < total):
+        if node is None or (now_s - samples[-1][0] < STATUS_EVERY_S and done < total):
             return
-        sent_s = now_s
-        seconds, num_frames = now_s - start[0], done - start[1]
-        values = {"node": node, "done": done, "total": total, "seconds": seconds}
+        samples.append((now_s, done))
+        while len(samples) > 2 and now_s - samples[0][0] > SPEED_OVER_S:
+            samples.popleft()
+        seconds, num_frames = now_s - samples[0][0], done - samples[0][1]
+        values = {"node": node, "done": done, "total": total, "seconds": now_s - start_s}
         if seconds > 0 and num_frames > 0:
             fps = num_frames / seconds
             values |= {"fps": fps, "eta_s": max(0.0, total - done) / fps}

@@ -1,0 +1,110 @@
+// The OASIS front end: a before/after viewer, a map of the routing, and a status line while nodes run.
+// None of its widgets is serialised: a value in the prompt would make ComfyUI run heavy nodes again.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+import { CompareViewer } from "./compare_viewer.js";
+import { RoutingMap } from "./routing_map.js";
+import { StatusLine } from "./status_line.js";
+import { addStyles } from "./styles.js";
+import { loadTranslations } from "./text.js";
+
+const RUNNING_NODES = ["OASISUpscaleVideo", "OASISUpscaleImages", "OASISUpscaleTiles"];
+const PANELS = {
+  OASISCompare: { key: "oasis_compare", make: () => new CompareViewer(viewUrl), minHeight: 320 },
+  OASISCalibrateRouting: { key: "oasis_routing", make: () => new RoutingMap(), minHeight: 190 },
+};
+const MARGIN = 6;
+const statusLines = new WeakMap();
+
+function viewUrl({ filename, subfolder, type }) {
+  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
+
+/** Adds an element to a node without any trace in saved workflows and prompts. */
+function addPanel(node, name, element, minHeight, maxHeight) {
+  const options = {
+    serialize: false,
+    hideOnZoom: false,
+    margin: MARGIN,
+    getMinHeight: () => minHeight,
+    getMaxHeight: () => maxHeight,
+    getValue: () => "",
+    setValue: () => {},
+  };
+  const widget = node.addDOMWidget(name, "oasis", element, options);
+  widget.serialize = false; // the option keeps it out of the prompt, this out of the workflow
+  return widget;
+}
+
+function chain(node, method, after) {
+  const before = node[method];
+  node[method] = function (...args) {
+    const result = before?.apply(this, args);
+    after.apply(this, args);
+    return result;
+  };
+}
+
+function addResultPanel(node, { key, make, minHeight }) {
+  const panel = make();
+  addPanel(node, key, panel.element, minHeight, undefined);
+  node.oasisPanel = { key, panel };
+  chain(node, "onExecuted", (output) => output?.[key]?.[0] && panel.show(output[key][0]));
+  chain(node, "onRemoved", () => panel.dispose());
+  const [width, height] = node.computeSize();
+  node.setSize?.([Math.max(node.size[0], width, 420), Math.max(node.size[1], height)]);
+}
+
+function addStatusLine(node) {
+  const line = new StatusLine();
+  const height = StatusLine.height;
+  addPanel(node, "oasis_status", line.element, height, height);
+  statusLines.set(node, line);
+}
+
+/** The node of an execution id such as 7, or 12:3 for a node within a subgraph. */
+function findNode(executionId) {
+  let graph = app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
+  let node;
+  for (const part of String(executionId).split(":")) {
+    node = graph?.getNodeById(Number(part)) ?? graph?.getNodeById(part);
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+let running;
+
+function onProgress({ detail }) {
+  running = statusLines.get(findNode(detail.node));
+  running?.show(detail);
+}
+
+function onStopped() {
+  running?.stop();
+  running = undefined;
+}
+
+app.registerExtension({
+  name: "oasis.video-upscaler",
+  async setup() {
+    addStyles();
+    api.addEventListener("oasis.progress", onProgress);
+    for (const name of ["execution_error", "execution_interrupted"]) {
+      api.addEventListener(name, onStopped);
+    }
+    await loadTranslations(api, app);
+  },
+  nodeCreated(node) {
+    if (node.comfyClass in PANELS) addResultPanel(node, PANELS[node.comfyClass]);
+    if (RUNNING_NODES.includes(node.comfyClass)) addStatusLine(node);
+  },
+  loadedGraphNode(node) {
+    // Another tab of the page was open: what the node showed is still known.
+    const { key, panel } = node.oasisPanel ?? {};
+    const shown = app.nodeOutputs?.[node.id]?.[key]?.[0];
+    if (shown) panel.show(shown);
+  },
+});

@@ -1,0 +1,52 @@
+// What a running node is doing: frames, speed, time left.
+
+import { text } from "./text.js";
+
+function clock(seconds) {
+  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const whole = Math.max(0, Math.round(seconds));
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  if (parts[0] === 0) parts.shift();
+  return parts.map((part, index) => (index ? String(part).padStart(2, "0") : part)).join(":");
+}
+
+export class StatusLine {
+  static height = 34; // its own 22 and margins
+
+  constructor() {
+    this.element = document.createElement("div");
+    this.element.className = "oasis-status";
+    this.element.setAttribute("role", "progressbar");
+    this.element.setAttribute("aria-valuemin", "0");
+    this.bar = this.element.appendChild(document.createElement("div"));
+    this.bar.className = "oasis-status-bar";
+    this.label = this.element.appendChild(document.createElement("span"));
+    this.write(text("idle"), 0);
+  }
+
+  write(line, share) {
+    this.label.textContent = line;
+    this.element.setAttribute("aria-valuetext", line);
+    this.bar.style.width = `${100 * share}%`;
+  }
+
+  /** Shows {done, total, seconds, fps?, eta_s?, shot?, segment?, segments?}. */
+  show({ done, total, seconds, fps, eta_s: left, shot, segment, segments }) {
+    const parts = [`${Math.floor(done)}/${Math.ceil(total)} ${text("frames")}`];
+    if (shot !== undefined) parts.push(`${text("shot")} ${shot}`);
+    if (segment !== undefined) {
+      parts.push(`${text("segment")} ${segment}${segments ? `/${segments}` : ""}`);
+    }
+    if (fps) parts.push(`${fps.toPrecision(3)} fps`);
+    if (done >= total) parts.push(`${text("took")} ${clock(seconds)}`);
+    else if (left !== undefined) parts.push(`${clock(left)} ${text("left")}`);
+    this.element.setAttribute("aria-valuemax", String(Math.ceil(total)));
+    this.element.setAttribute("aria-valuenow", String(Math.floor(done)));
+    this.write(parts.join(" \u00b7 "), total > 0 ? done / total : 0);
+  }
+
+  stop() {
+    this.label.textContent += ` \u00b7 ${text("stopped")}`;
+    this.element.setAttribute("aria-valuetext", this.label.textContent);
+  }
+}

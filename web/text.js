@@ -1,0 +1,55 @@
+// Words of the front end. English is here; translations are in locales/<language>/main.json.
+
+const ENGLISH = {
+  viewer: "Before and after",
+  empty: "Run the workflow to compare.",
+  split: "Line between before and after",
+  before: "before",
+  after: "after",
+  play: "Play",
+  pause: "Pause",
+  previous: "Previous frame",
+  next: "Next frame",
+  frame: "Frame",
+  loop: "Loop",
+  swap: "Swap sides",
+  zoomIn: "Zoom in",
+  zoomOut: "Zoom out",
+  zoomReset: "Fit",
+  fullscreen: "Full screen",
+  failed: "The comparison cannot be played; it was removed from the temporary folder. Run again.",
+  routing: "Attention routing",
+  routingEmpty: "Run the workflow to see the map.",
+  routingHint: "Point at a head, or walk with the arrow keys.",
+  layer: "layer",
+  head: "head",
+  global: "global",
+  intra: "intra-frame",
+  window: "window",
+  loses: "would lose",
+  idle: "not run yet",
+  frames: "frames",
+  left: "left",
+  stopped: "stopped",
+  took: "in",
+  shot: "shot",
+  segment: "segment",
+};
+
+let words = ENGLISH;
+
+/** The word for a key in the language of the page. */
+export function text(key) {
+  return words[key] ?? ENGLISH[key] ?? key;
+}
+
+export async function loadTranslations(api, app) {
+  const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+  if (language === "en") return;
+  try {
+    const all = await (await api.fetchApi("/i18n")).json();
+    words = { ...ENGLISH, ...all[language]?.oasis };
+  } catch (error) {
+    console.warn("OASIS: no translations", error);
+  }
+}
