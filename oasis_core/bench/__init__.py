@@ -28,20 +28,71 @@ def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> 
     """
     import torch
 
-    from .. import load
-
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.short:
         arguments.size, arguments.frames, arguments.runs = SHORT_SIZE, SHORT_FRAMES, 1
-    upscaler = load(arguments.model, arguments.device, arguments.dtype)
+    report = report or _ignore
+    if arguments.plan:
+        return {"plan": _plan(arguments, report)}
+    if arguments.random_weights or arguments.only == "stages":
+        return {"stages": _stages(arguments, report)}
+    upscaler = _load(arguments)
     benches = {"speed": _speed, "routing": _routing, "attention": _attention}
     if arguments.clip:
         benches["boundaries"] = _boundaries
     if arguments.only == "boundaries" and not arguments.clip:
         raise ValueError("the boundary bench needs a video; give one with --clip")
     chosen = [arguments.only] if arguments.only else list(benches)
-    return {name: benches[name](upscaler, arguments, report or _ignore) for name in chosen}
+    return {name: benches[name](upscaler, arguments, report) for name in chosen}
+
+
+def _plan(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
+    from .plan_table import plan_table, routing_counts, table_lines
+    from .stages import read_model_facts
+
+    config, routing = read_model_facts(arguments.model)
+    if arguments.decoder:
+        config = dataclasses.replace(config, decoder=arguments.decoder)
+    counts, words = routing_counts(config, routing, arguments.routing)
+    table = plan_table(config, counts, size=arguments.size, num_frames=arguments.frames)
+    for line in table_lines(table, words):
+        report(line)
+    return table | {"routing": words}
+
+
+def _stages(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
+    from .plan_table import routing_counts
+    from .stages import apply_counts, bench_stages, random_model, stage_lines
+
+    if arguments.random_weights:
+        model, _, dtype = random_model(
+            arguments.model, arguments.device, arguments.dtype, arguments.decoder
+        )
+        counts, words = routing_counts(model.config, None, arguments.routing)
+        apply_counts(model, counts)
+    else:
+        upscaler = _load(arguments)
+        model, dtype = upscaler.model, upscaler.dtype
+        counts = [block.attention.counts for block in model.transformer.blocks]
+        words = "the file's routing"
+    result = bench_stages(
+        model,
+        counts,
+        size=arguments.size,
+        num_frames=arguments.frames,
+        num_runs=arguments.runs,
+        dtype=dtype,
+    )
+    for line in stage_lines(result):
+        report(line)
+    return result | {"routing": words}
+
+
+def _load(arguments: argparse.Namespace) -> Any:
+    from .. import load
+
+    return load(arguments.model, arguments.device, arguments.dtype, arguments.decoder)
 
 
 def _ignore(line: str) -> None:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..upscale.precision import arithmetic
+from ..geometry import next_valid_num_frames
+from ..upscale.precision import arithmetic, is_latent
 from ..upscale.segment import to_pixels, to_video
 
 if TYPE_CHECKING:
@@ -131,7 +132,10 @@ def bench_routing(
     """
     stride_h, stride_w = upscaler.model.config.token_stride[1:]
     width, height = size[0] // stride_w * stride_w, size[1] // stride_h * stride_h
+    num_frames = next_valid_num_frames(num_frames, upscaler.model.config.token_stride[0])
     clip = torch.rand(1, 3, num_frames, height, width, device=upscaler.device)
+    if is_latent(upscaler.model):
+        clip = clip.to(upscaler.dtype)
     attentions = [block.attention for block in upscaler.model.transformer.blocks]
     routed = [attention.counts for attention in attentions]
 

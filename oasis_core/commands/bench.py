@@ -17,7 +17,18 @@ def add_parser(commands: Any) -> None:
     bench.add_argument("--frames", type=int, default=16)
     bench.add_argument("--runs", type=int, default=3)
     bench.add_argument("--threads", type=int, help="CPU threads")
-    bench.add_argument("--only", choices=("speed", "routing", "attention", "boundaries"))
+    bench.add_argument("--only", choices=("speed", "routing", "attention", "boundaries", "stages"))
+    bench.add_argument(
+        "--plan", action="store_true", help="count operations and bytes instead of measuring"
+    )
+    bench.add_argument(
+        "--routing",
+        metavar="HEADS",
+        help="for --plan and --random-weights: global, thirds, or G,I,W heads in each layer",
+    )
+    bench.add_argument(
+        "--random-weights", action="store_true", help="time a preset without its weights"
+    )
     bench.add_argument("--clip", type=Path, help="video for the boundary bench")
     bench.add_argument("--short", action="store_true", help="a small, quick form of every bench")
     bench.add_argument("--json", action="store_true")

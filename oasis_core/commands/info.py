@@ -35,7 +35,10 @@ def describe(subject: str) -> dict[str, Any]:
         ValueError: It is neither.
     """
     from ..checkpoint import BUNDLED, resolve_model
+    from ..config import PRESETS
 
+    if subject in PRESETS and subject not in BUNDLED:
+        return _describe_preset(subject)
     if subject in BUNDLED or subject.endswith(".safetensors"):
         return _describe_model(resolve_model(subject))
     from ..video import probe
@@ -80,4 +83,27 @@ def _describe_model(path: Path) -> dict[str, Any]:
         "source": info.get("source", "not stated"),
         "config": config.to_json(),
         "metrics": info.get("metrics", {}),
+        **_describe_latent(config, info),
+    }
+
+
+def _describe_latent(config: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """What a model with a VAE's latent was made of and needs; nothing for others."""
+    if not config.is_latent:
+        return {}
+    from ..upscale.model_memory import memory_needs
+
+    facts = {name: info[name] for name in ("files", "context", "untrained") if info.get(name)}
+    return {**facts, "memory in bfloat16, 33 frames": memory_needs(config)}
+
+
+def _describe_preset(name: str) -> dict[str, Any]:
+    """Facts about a preset that no weights are bundled for."""
+    from ..config import PRESETS
+
+    config = PRESETS[name]
+    return {
+        "model": f"{name}, a preset without weights; make some with `oasis convert` or train",
+        "config": config.to_json(),
+        **_describe_latent(config, {}),
     }

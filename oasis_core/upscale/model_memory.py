@@ -14,7 +14,7 @@ from torch import nn
 
 from ..config import VAE_STRIDE, ModelConfig
 from ..geometry import round_up
-from ..model.cost import token_grid
+from ..model.cost import padded_size, token_grid
 from ..model.denoiser import OasisModel
 from ..model.held import hold_weights
 from .live_bytes import LiveTensorBytes
@@ -23,6 +23,13 @@ DRY_FRAMES, DRY_HEIGHT, DRY_WIDTH = 33, 704, 1280
 """Large enough that what is done in pieces is in the dry run too."""
 DRY_LATENTS = 3
 DTYPES = {2: torch.bfloat16, 4: torch.float32}
+SIZES = {"1280x720": (720, 1280), "1920x1080": (1080, 1920), "3840x2160": (2160, 3840)}
+SMALL_GPU_BYTES = 8 << 30
+TILE_STEP_PX = 16
+SAFETY = 1.15
+"""Allocators and kernels take more than the tensors alone."""
+DEVICE_SHARE = 0.85
+"""Share of a device's memory that a job may plan with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,3 +112,29 @@ def _peak(function: nn.Module, x: torch.Tensor) -> int:
     with LiveTensorBytes() as live:
         function(x)
     return live.peak
+
+
+def memory_needs(config: ModelConfig) -> dict[str, str]:
+    """What a latent model needs in bfloat16 for 33 frames of usual sizes, in words.
+
+    Args:
+        config: The model.
+
+    Returns:
+        A line for the weights, one for each size, and one for a GPU of 8 GiB.
+    """
+    dry = dataclasses.replace(
+        config, tiny_width=0 if config.decoder == "wan" else config.tiny_width
+    )
+    with torch.device("meta"):
+        weights = 2 * sum(p.numel() for p in OasisModel(dry).parameters())
+    model = MemoryModel(config, 2)
+    needs = {"weights": f"{weights / 2**30:.2f} GiB"}
+    for name, (height, width) in SIZES.items():
+        height, width = padded_size(config, height, width)
+        needs[name] = f"{(weights + model(DRY_FRAMES, height, width)) / 2**30:.1f} GiB untiled"
+    budget = SMALL_GPU_BYTES * DEVICE_SHARE - weights
+    sides = range(TILE_STEP_PX, 4096, TILE_STEP_PX)
+    fitting = [side for side in sides if SAFETY * model(DRY_FRAMES, side, side) <= budget]
+    tile = f"tiles of {fitting[-1]}x{fitting[-1]} px" if fitting else "not enough"
+    return needs | {"8 GiB": f"{tile}, any size"}

@@ -13,6 +13,7 @@ from torch import nn
 from ..geometry import balanced_tile, next_valid_num_frames, round_up
 from .live_bytes import LiveTensorBytes
 from .memory import free_bytes
+from .model_memory import DEVICE_SHARE, SAFETY
 from .precision import arithmetic, probe_clip
 from .tiles import TileGrid, plan_tiles
 
@@ -27,11 +28,8 @@ LEAST_TILE_PX = 192
 """Smaller tiles are mostly overlap; only running out of memory leads below."""
 TILE_COST = 0.005
 """Fixed cost of one more tile, as a share of the work: decides between nearly equal plans."""
-SAFETY = 1.15
-"""Allocators and kernels take more than the tensors alone."""
 HOST_SHARE = 0.5
 """Share of free main memory a job may plan with; the rest is for the user's other programs."""
-DEVICE_SHARE = 0.85
 HOST_BYTES_PER_720P = 720 << 20
 """On the CPU longer segments stop paying before memory runs out, so the plan stops here."""
 ENCODER_FRAMES = 60

@@ -1,7 +1,9 @@
 """A shrunken oasis-1.3b through the engine: 4k+1 frames, half-precision weights, memory, files."""
 
 import dataclasses
+import json
 import logging
+import re
 
 import pytest
 import torch
@@ -112,6 +114,19 @@ def test_less_memory_means_smaller_tiles(monkeypatch):
         areas.append(plan.tile[0] * plan.tile[1])
         assert plan.estimated_bytes <= gib << 29
     assert areas[0] > areas[1] > areas[2]
+
+
+def test_info_says_what_a_preset_without_weights_needs(capsys):
+    from oasis_core.cli import main
+
+    assert main(["info", "oasis-1.3b", "--json"]) == 0
+    needs = json.loads(capsys.readouterr().out)["memory in bfloat16, 33 frames"]
+    whole = {name: float(needs[name].split()[0]) for name in ("1280x720", "3840x2160")}
+    # 2 bytes for each of 1.33e9 parameters, and the decoder's 500 kB per latent cell.
+    assert needs["weights"] == "2.48 GiB"
+    assert whole["1280x720"] == pytest.approx(2.47 + 14_400 * 499_264 / 2**30 + 0.34, abs=0.1)
+    assert whole["3840x2160"] > 8 * whole["1280x720"] - 8 * 2.47
+    assert re.fullmatch(r"tiles of \d+x\d+ px, any size", needs["8 GiB"])
 
 
 def test_a_file_is_upscaled_from_the_shell(tmp_path, write_video, read_video, capsys):
