@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from . import __version__
 from .commands import (
+    ablate,
     bench,
     calibrate,
     compare,
@@ -36,6 +37,7 @@ COMMANDS = (
     info,
     bench,
     train,
+    ablate,
     evaluate,
 )
 EXIT_INTERRUPTED = 130

@@ -11,6 +11,7 @@ from ._shared import DEGRADATIONS, Report, add_model_options, print_json
 if TYPE_CHECKING:
     from ..evaluation.benchmark import ClipResult, Shown
     from ..evaluation.clips import ClipSource
+    from ..upscale import VideoUpscaler
 
 # Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
 SETS = ("udm10", "spmcs", "youhq40", "realvsr", "mvsr4x", "videolq", "reds4", "vid4")
@@ -136,9 +137,21 @@ def _chosen_metrics(arguments: argparse.Namespace) -> list[str]:
     return [name for name in names if not (arguments.no_motion and name in moving)]
 
 
+def _load(arguments: argparse.Namespace) -> VideoUpscaler:
+    """The model under test: bundled, an oasis checkpoint, or a trained yardstick."""
+    from .. import load
+    from ..checkpoint import resolve_model
+    from ..training.yardstick import is_yardstick, load_yardstick
+    from ..upscale import VideoUpscaler
+
+    path = resolve_model(arguments.model)
+    if is_yardstick(path):
+        return VideoUpscaler(load_yardstick(path), arguments.device, arguments.dtype)
+    return load(arguments.model, arguments.device, arguments.dtype)
+
+
 def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict[str, Any]:
     """Measure clips as asked; returns clips and means as JSON values."""
-    from .. import load
     from ..checkpoint import resolve_model, update_info
     from ..evaluation.benchmark import evaluate, summarise
     from ..evaluation.report import PictureBook, results_json, write_report
@@ -151,7 +164,7 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     needs_model = any(source.low or not source.restored for source in sources)
     upscaler = None
     if needs_model:
-        upscaler = load(arguments.model, arguments.device, arguments.dtype)
+        upscaler = _load(arguments)
     book = PictureBook()
 
     def on_result(result: ClipResult, shown: Shown) -> None:
