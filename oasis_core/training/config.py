@@ -14,6 +14,7 @@ from ..config import PRESETS as MODEL_PRESETS
 from ..degradation import PRESETS as DEGRADATIONS
 
 YARDSTICK = "yardstick"
+PIXEL_LOSSES = ("charbonnier", "root_mean_square")
 PERCEPTUAL_NETWORKS = ("lpips", "dists")
 _FREE_FIELDS = (
     *("gradient_checkpointing", "data_workers", "validation_dirs", "validate_every"),
@@ -47,16 +48,21 @@ class StageConfig:
     """Clips per step."""
     num_frames: int = 5
     """Frames per clip."""
+    degraded_frames: int = 0
+    """Frames degraded together, of which each use takes `num_frames`; 0: just those. A codec
+    treats frames differently, so a stage of single frames should see several coded."""
     crop_px: int = 128
     """Side of the training crop; a multiple of 32."""
     degradations: dict[str, float] = dataclasses.field(default_factory=lambda: {"consistent": 1.0})
     """Share of every degradation preset."""
     scales: dict[str, float] = dataclasses.field(default_factory=lambda: {"4": 1.0})
     """Share of every upscaling factor."""
+    pixel_loss: str = "charbonnier"
+    """"charbonnier", or "root_mean_square": what PSNR measures, per clip."""
     charbonnier_epsilon: float = 1e-3
     """Difference below which the Charbonnier loss turns from absolute to squared, in (0, 1]."""
     temporal_weight: float = 0.0
-    """Weight of the frame-difference loss beside the Charbonnier loss."""
+    """Weight of the same loss on the change from frame to frame."""
     frequency_weight: float = 0.0
     """Weight of the difference of the spectra."""
     latent_weight: float = 0.0
@@ -77,9 +83,19 @@ class StageConfig:
     calibrate_intra_heads: int = 0
     """Heads that become intra-frame in the same calibration; the rest stays global."""
 
+    @property
+    def frames_read(self) -> int:
+        """Frames of footage that a sample takes."""
+        return max(self.num_frames, self.degraded_frames)
+
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.batch_size < 1 or self.num_frames < 1:
             raise TrainingError(f"stage {self.name}: steps, batch and frames must be at least 1")
+        if self.pixel_loss not in PIXEL_LOSSES:
+            raise TrainingError(
+                f"stage {self.name}: pixel_loss must be one of {', '.join(PIXEL_LOSSES)}, got "
+                f"{self.pixel_loss!r}"
+            )
         if not 0 < self.charbonnier_epsilon <= 1:
             raise TrainingError(
                 f"stage {self.name}: charbonnier_epsilon must be in (0, 1], got "

@@ -184,10 +184,10 @@ def _make_sample(
     pool = sources.stills if is_still else sources.clips
     source = pool[_integer(len(pool), generator)]
     crop = pan_over_still if is_still else crop_clip
-    truth = crop(source, stage.num_frames, side, generator)
+    truth = crop(source, stage.frames_read, side, generator)
     scale = float(_draw_share(stage.scales, generator))
     preset = _draw_share(stage.degradations, generator)
-    steps = draw_recipe(preset, num_frames=stage.num_frames, scale=scale, generator=generator)
+    steps = draw_recipe(preset, num_frames=stage.frames_read, scale=scale, generator=generator)
     size = (round(side / scale),) * 2
     degraded = apply_recipe(truth, steps, size=size, generator=generator)
     resized = F.interpolate(
@@ -285,11 +285,18 @@ def _augment(
 ) -> tuple[Tensor, Tensor]:
     # Offsets keep the phase between the model's cells and the low-resolution pixels.
     top, left = (16 * _integer(MARGIN_PX // 16 + 1, generator) for _ in range(2))
+    first = _integer(stage.frames_read - stage.num_frames + 1, generator)
     flips = [dim for dim in (1, 2, 3) if _uniform(0, 1, generator) < 0.5]
     is_turned = _uniform(0, 1, generator) < 0.5
     pair = []
     for stack, unit in ((shard.resized, 1), (shard.truth, 255)):
-        clip = stack[index, ..., top : top + stage.crop_px, left : left + stage.crop_px]
+        clip = stack[
+            index,
+            first : first + stage.num_frames,
+            :,
+            top : top + stage.crop_px,
+            left : left + stage.crop_px,
+        ]
         clip = rearrange(clip, "t c h w -> c t h w").flip(flips)
         clip = clip.transpose(2, 3) if is_turned else clip
         pair.append(clip.float().div_(unit))

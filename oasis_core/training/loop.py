@@ -267,7 +267,7 @@ class Trainer:
         while self.stage_index < len(self.config.stages):
             stage = self.stage
             sources = load_sources(
-                self.config.data_dirs, stage.crop_px + MARGIN_PX, stage.num_frames
+                self.config.data_dirs, stage.crop_px + MARGIN_PX, stage.frames_read
             )
             self.footage = sources.names
             self.calibrate_if_asked(sources)

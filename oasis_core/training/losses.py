@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from .config import StageConfig
 
 CHARBONNIER_EPSILON = 1e-3
+RMS_EPSILON = 1e-6
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def charbonnier(restored: Tensor, truth: Tensor, epsilon: float = CHARBONNIER_EPSILON) -> Tensor:
@@ -18,14 +24,28 @@ def charbonnier(restored: Tensor, truth: Tensor, epsilon: float = CHARBONNIER_EP
     return torch.sqrt((restored - truth).square() + epsilon**2).mean()
 
 
-def frame_difference(restored: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute error of the change from frame to frame; zero for one frame.
+def root_mean_square(restored: Tensor, truth: Tensor) -> Tensor:
+    """Root of the mean squared error of each clip, averaged over the batch.
 
-    Source: DOVE, arXiv 2505.16239.
+    Between the plain squared error, which the worst clips dominate, and the logarithm that PSNR
+    is, which the best ones do.
+    """
+    return torch.sqrt((restored - truth).square().mean(dim=(1, 2, 3, 4)) + RMS_EPSILON).mean()
+
+
+def absolute_error(restored: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error."""
+    return (restored - truth).abs().mean()
+
+
+def frame_difference(restored: Tensor, truth: Tensor, loss: Loss = absolute_error) -> Tensor:
+    """A loss on the change from frame to frame; zero for one frame.
+
+    Source: DOVE, arXiv 2505.16239, with the absolute error.
     """
     if truth.shape[2] < 2:
         return truth.new_zeros(())
-    return (restored.diff(dim=2) - truth.diff(dim=2)).abs().mean()
+    return loss(restored.diff(dim=2), truth.diff(dim=2))
 
 
 def frequency(restored: Tensor, truth: Tensor) -> Tensor:
@@ -47,9 +67,14 @@ def latent_error(predicted: Tensor, target: Tensor) -> Tensor:
 
 def pixel_losses(stage: StageConfig, restored: Tensor, truth: Tensor) -> dict[str, Tensor]:
     """The weighted losses of a stage that compare pixels and need no network."""
-    parts = {"charbonnier": charbonnier(restored, truth, stage.charbonnier_epsilon)}
+    loss, change_loss = root_mean_square, root_mean_square
+    if stage.pixel_loss == "charbonnier":
+        loss = partial(charbonnier, epsilon=stage.charbonnier_epsilon)
+        change_loss = absolute_error
+    parts = {stage.pixel_loss: loss(restored, truth)}
     if stage.temporal_weight:
-        parts["temporal"] = stage.temporal_weight * frame_difference(restored, truth)
+        change = frame_difference(restored, truth, change_loss)
+        parts["temporal"] = stage.temporal_weight * change
     if stage.frequency_weight:
         parts["frequency"] = stage.frequency_weight * frequency(restored, truth)
     return parts

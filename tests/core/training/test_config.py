@@ -54,6 +54,7 @@ def test_good_config_is_read(tmp_path):
         (("=", ":"), "cannot be read"),
         (('output_dir = "runs/x"', 'output_dir = "runs/x"\nema_decay = 1.0'), "ema_decay"),
         (("num_steps = 10", "num_steps = 10\ncharbonnier_epsilon = 0"), "charbonnier_epsilon"),
+        (("num_steps = 10", "num_steps = 10\npixel_loss = 'l3'"), "pixel_loss"),
         (("num_steps = 10", "num_steps = 10\nfrequency_weight = -1"), "frequency_weight"),
         (("num_steps = 10", "num_steps = 10\nlatent_weight = 1"), "needs latent_encoder"),
         (("num_steps = 10", "num_steps = 10\nbatch_size = 300"), "samples_per_shard"),

@@ -396,3 +396,16 @@ def test_small_validation_clips_are_one_sentence(footage, tmp_path):
     )
     with pytest.raises(TrainingError, match="must be at least 256x256 px, got 96x80"):
         train(config)
+
+
+def test_single_frames_come_from_clips_that_were_degraded_whole(footage, tmp_path):
+    config = configuration(footage, tmp_path)
+    changes = {"num_frames": 1, "degraded_frames": 4, "degradations": {"consistent": 1.0}}
+    stage = dataclasses.replace(config.stages[0], **changes)
+    config = dataclasses.replace(config, stages=(stage,))
+    sources = load_sources((str(footage / "only_video"),), 64, 4)
+    shard = make_shard(config, 0, 0, sources)
+    assert shard.truth.shape[1] == shard.resized.shape[1] == 4
+    used = [resized for resized, _ in batches(shard, config, 0, 0)]
+    assert all(resized.shape == (2, 3, 1, 32, 32) for resized in used)
+    assert len({resized.sum().item() for resized in used}) == len(used)

@@ -9,6 +9,7 @@ from oasis_core.training.losses import (
     frequency,
     latent_error,
     pixel_losses,
+    root_mean_square,
 )
 
 
@@ -68,6 +69,24 @@ def test_a_stage_weighs_its_losses():
     assert parts["charbonnier"] == charbonnier(restored, truth, 0.01)
     assert parts["temporal"] == 2 * frame_difference(restored, truth)
     assert parts["frequency"] == 3 * frequency(restored, truth)
+
+
+def test_root_mean_square_weighs_clips_by_their_own_error():
+    truth = torch.zeros(2, 3, 2, 4, 4)
+    restored = torch.cat([truth[:1] + 0.3, truth[1:] + 0.1])
+    assert root_mean_square(restored, truth) == pytest.approx(0.2, abs=1e-4)
+
+
+def test_a_stage_may_train_for_psnr():
+    rates = {"learning_rate": 1.0, "final_learning_rate": 1.0}
+    stage = StageConfig(
+        name="s", num_steps=1, pixel_loss="root_mean_square", temporal_weight=2.0, **rates
+    )
+    truth, restored = torch.rand(2, 1, 3, 2, 8, 8)
+    parts = pixel_losses(stage, restored, truth)
+    assert parts["root_mean_square"] == root_mean_square(restored, truth)
+    change = root_mean_square(restored.diff(dim=2), truth.diff(dim=2))
+    assert parts["temporal"] == 2 * change
 
 
 def test_discriminator_learns_to_tell_and_the_generator_loss_reaches_only_the_restored():
