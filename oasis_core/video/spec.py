@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -308,6 +309,8 @@ def open_encoder(context: av.VideoCodecContext, spec: EncodeSpec) -> None:
     Raises:
         VideoError: the encoder refuses, most often because the picture is too small.
     """
+    # SVT-AV1 would print its settings on the terminal; this is the only way to tell it not to.
+    os.environ.setdefault("SVT_LOG", "1")
     try:
         context.open()
     except AV_ERRORS as error:
