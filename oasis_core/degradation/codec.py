@@ -12,9 +12,33 @@ from torch import Tensor
 
 from ..video.spec import is_x264_unrepeatable
 
-DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "libx265": "hevc"}
+DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "libx265": "hevc", "libvpx-vp9": "vp9"}
 _X265_QUIET = {"x265-params": "log-level=none:pools=1:frame-threads=1"}
 _X264_REPEATABLE = {"x264-params": "asm=AVX2"}
+# No look-ahead and no hidden frames: one packet a frame, at the speed of the others.
+_VP9_FAST = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "b": "0"}
+
+
+def _options(codec: str, quality: float) -> dict[str, str]:
+    """Encoder options for constant quality."""
+    if codec == "mpeg4":
+        return {"qmin": f"{quality:.0f}", "qmax": f"{quality:.0f}"}
+    if codec == "libvpx-vp9":
+        return {"crf": f"{quality:.0f}", **_VP9_FAST}
+    options = {"crf": f"{quality:.2f}", "preset": "veryfast"}
+    if codec == "libx265":
+        return {**options, **_X265_QUIET}
+    return {**options, **_X264_REPEATABLE} if is_x264_unrepeatable() else options
+
+
+def is_available(codec: str) -> bool:
+    """Whether this PyAV can encode and decode with a key of `DECODERS`."""
+    try:
+        av.Codec(codec, "w")
+        av.Codec(DECODERS[codec], "r")
+    except (KeyError, ValueError, av.FFmpegError):
+        return False
+    return True
 
 
 def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
@@ -26,7 +50,8 @@ def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
     Args:
         clip: `t 3 h w`, float in [0, 1].
         codec: A key of `DECODERS`.
-        quality: CRF of libx264 and libx265 (0-51), quantiser of mpeg4 (1-31); higher is worse.
+        quality: CRF of libx264 and libx265 (0-51) and libvpx-vp9 (0-63), quantiser of mpeg4
+            (1-31); higher is worse.
 
     Returns:
         `t 3 h w`, the same number of frames and size.
@@ -34,27 +59,36 @@ def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
     Raises:
         RuntimeError: The encoder is missing or returned another number of frames.
     """
-    t, _, h, w = clip.shape
+    return from_pixels(compress_pixels(to_pixels(clip), codec, quality), clip)
+
+
+def to_pixels(clip: Tensor) -> np.ndarray:
+    """A clip `t 3 h w` in [0, 1] as `t h w 3` uint8."""
+    frames = (clip.clamp(0, 1) * 255).round().to(torch.uint8)
+    return rearrange(frames, "t c h w -> t h w c").contiguous().cpu().numpy()
+
+
+def from_pixels(pixels: np.ndarray, like: Tensor) -> Tensor:
+    """`t h w 3` uint8 as a clip `t 3 h w` float32 in [0, 1] on the device of another."""
+    clip = rearrange(torch.from_numpy(pixels), "t h w c -> t c h w")
+    return (clip.to(like.device, torch.float32) / 255).contiguous()
+
+
+def compress_pixels(frames: np.ndarray, codec: str, quality: float) -> np.ndarray:
+    """`compress` on `t h w 3` uint8; plain arrays, so that another process can do it."""
+    t, h, w, _ = frames.shape
     # yuv420p needs even sizes; 16 keeps the oldest encoders content.
     height, width = max(16, h + h % 2), max(16, w + w % 2)
-    padded = torch.nn.functional.pad(clip, (0, width - w, 0, height - h), mode="replicate")
-    frames = rearrange((padded.clamp(0, 1) * 255).round().to(torch.uint8), "t c h w -> t h w c")
+    padded = np.pad(frames, ((0, 0), (0, height - h), (0, width - w), (0, 0)), mode="edge")
     encoder = av.CodecContext.create(codec, "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
     # One thread: the bytes depend on the thread count, and trainers run many of these at once.
     encoder.thread_count = 1
-    if codec == "mpeg4":
-        encoder.options = {"qmin": f"{quality:.0f}", "qmax": f"{quality:.0f}"}
-    else:
-        encoder.options = {"crf": f"{quality:.2f}", "preset": "veryfast"}
-        if codec == "libx265":
-            encoder.options = {**encoder.options, **_X265_QUIET}
-        elif is_x264_unrepeatable():
-            encoder.options = {**encoder.options, **_X264_REPEATABLE}
+    encoder.options = _options(codec, quality)
     packets = []
-    for index, pixels in enumerate(frames.contiguous().numpy()):
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    for index, pixels in enumerate(padded):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         frame.pts = index
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
@@ -67,6 +101,4 @@ def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
     if len(decoded) != t:
         raise RuntimeError(f"{codec} returned {len(decoded)} frames for {t}")
     decoded.sort(key=lambda frame: frame.pts)
-    pixels = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
-    result = rearrange(torch.from_numpy(pixels), "t h w c -> t c h w")
-    return (result[..., :h, :w].to(clip.device, torch.float32) / 255).contiguous()
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])[:, :h, :w]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,15 @@ import torch
 from einops import rearrange
 
 from ..video import EncodeSpec, SegmentWriter, VideoFrame, VideoReader, check_destination, mux
-from .recipe import MIN_SIDE_PX, DegradationError, Step, apply_recipe, draw_recipe
+from .recipe import (
+    CODECS,
+    MIN_SIDE_PX,
+    DegradationError,
+    Step,
+    apply_recipe,
+    check_codecs,
+    draw_recipe,
+)
 
 CHUNK_FRAMES = 32
 
@@ -82,6 +90,7 @@ def degrade_file(
     scale: float = 4,
     seed: int = 0,
     overwrite: bool = False,
+    codecs: Sequence[str] = CODECS,
     on_progress: Callable[[float, float], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Write a low-quality copy of a video, its sound untouched; the same for the same seed.
@@ -94,6 +103,7 @@ def degrade_file(
             numbers.
         seed: Any integer >= 0.
         overwrite: Replace an existing destination.
+        codecs: Encoders to draw the damage of video compression from.
         on_progress: Called with (frames done, frames in all).
 
     Returns:
@@ -105,9 +115,12 @@ def degrade_file(
     """
     source, destination = Path(source), Path(destination)
     _check_request(source, destination, seed, overwrite)
+    codecs = check_codecs(codecs)
     num_frames = _count_frames(source)
     generator = torch.Generator().manual_seed(seed)
-    steps = draw_recipe(preset, num_frames=num_frames, scale=scale, generator=generator)
+    steps = draw_recipe(
+        preset, num_frames=num_frames, scale=scale, generator=generator, codecs=codecs
+    )
     with (
         VideoReader(source) as reader,
         tempfile.TemporaryDirectory(dir=destination.parent, prefix=".oasis-degrade-") as folder,

@@ -12,6 +12,7 @@ OASIS, arXiv 2509.23980 (temporally consistent and inconsistent settings).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import operators
-from .codec import compress
+from .codec import DECODERS, compress, is_available
 from .kernels import gaussian_family_kernel, sinc_kernel
 
 PRESETS = ("light", "consistent", "inconsistent")
@@ -36,10 +37,16 @@ _POISSON_RANGES = ((0.05, 2.0), (0.05, 1.0))
 _JPEG_RANGES = ((60.0, 95.0), (60.0, 100.0))
 _SECOND_BLUR_SHARE = 0.5
 _FIRST_CODEC_SHARE = 0.5
-_CODECS = ("libx264", "libx264", "mpeg4")
+CODECS = ("libx264", "libx264", "mpeg4")
+"""Codecs and, by their number, their shares: RealBasicVSR's."""
 # Constant quality in place of RealBasicVSR's bits per frame, which depend on the picture size.
 _CRF_RANGE = (16.0, 32.0)
-_QUANTISER_RANGE = (2.0, 8.0)
+_QUALITY_RANGES = {
+    "libx264": _CRF_RANGE,
+    "libx265": _CRF_RANGE,
+    "mpeg4": (2.0, 8.0),
+    "libvpx-vp9": (24.0, 48.0),
+}
 # Share of its range that a parameter may move per frame in the inconsistent setting. RealBasicVSR
 # walks so slowly that 32 frames hardly differ; a tenth makes the change visible within a segment.
 _WALK_SHARE = 0.1
@@ -62,8 +69,11 @@ class Step:
 class _Drawer:
     """Draws parameters; per clip, or along a random walk through the frames."""
 
-    def __init__(self, generator: torch.Generator, num_frames: int, walks: bool) -> None:
+    def __init__(
+        self, generator: torch.Generator, num_frames: int, walks: bool, codecs: tuple[str, ...]
+    ) -> None:
         self.generator = generator
+        self.codecs = codecs
         self.num_frames = num_frames if walks else 1
 
     def uniform(self, low: float, high: float) -> float:
@@ -129,13 +139,36 @@ def _draw_jpeg(draw: _Drawer, order: int) -> Step:
 
 
 def _draw_codec(draw: _Drawer) -> Step:
-    codec = _CODECS[draw.index((1.0, 1.0, 1.0))]
-    limits = _QUANTISER_RANGE if codec == "mpeg4" else _CRF_RANGE
-    return Step(operator="codec", params={"codec": codec, "quality": draw.uniform(*limits)})
+    codec = draw.codecs[draw.index((1.0,) * len(draw.codecs))]
+    quality = draw.uniform(*_QUALITY_RANGES[codec])
+    return Step(operator="codec", params={"codec": codec, "quality": quality})
+
+
+def check_codecs(codecs: Sequence[str]) -> tuple[str, ...]:
+    """The codecs, if all of them can be used.
+
+    Raises:
+        DegradationError: None is named, or one is unknown or missing in this PyAV.
+    """
+    for codec in codecs:
+        if codec not in DECODERS:
+            raise DegradationError(f"codec must be one of {', '.join(DECODERS)}, got {codec!r}")
+        if not is_available(codec):
+            raise DegradationError(
+                f"codec {codec} is not in this build of PyAV; leave it out or install another one"
+            )
+    if not codecs:
+        raise DegradationError(f"codecs must name at least one of {', '.join(DECODERS)}")
+    return tuple(codecs)
 
 
 def draw_recipe(
-    preset: str, *, num_frames: int, scale: float, generator: torch.Generator
+    preset: str,
+    *,
+    num_frames: int,
+    scale: float,
+    generator: torch.Generator,
+    codecs: tuple[str, ...] = CODECS,
 ) -> tuple[Step, ...]:
     """Draw the steps of one clip.
 
@@ -146,6 +179,7 @@ def draw_recipe(
         num_frames: Frames of the clip.
         scale: Factor between the sharp and the degraded side, >= 1.
         generator: Source of randomness.
+        codecs: Encoders to draw from, from `check_codecs`; one named twice is twice as likely.
 
     Returns:
         The steps in order; the last resize goes to the degraded size.
@@ -157,7 +191,7 @@ def draw_recipe(
         raise DegradationError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     if not 1 <= scale <= 16:
         raise DegradationError(f"scale must be in [1, 16], got {scale}")
-    draw = _Drawer(generator, num_frames, walks=preset == "inconsistent")
+    draw = _Drawer(generator, num_frames, preset == "inconsistent", codecs)
     final = Step(operator="resize", params={"factor": None, "mode": "bicubic"})
     if preset == "light":
         sigma = [draw.uniform(0.3, 2.2)]
@@ -187,7 +221,8 @@ def draw_recipe(
     return tuple(steps)
 
 
-def _blur_kernels(step: Step) -> list[Tensor]:
+def blur_kernels(step: Step) -> list[Tensor]:
+    """The kernels of a blur or sinc step, one for the clip or one per frame."""
     params = step.params
     if step.operator == "sinc":
         return [sinc_kernel(params["size"], cutoff) for cutoff in params["cutoff"]]
@@ -197,21 +232,31 @@ def _blur_kernels(step: Step) -> list[Tensor]:
     return [gaussian_family_kernel(params["size"], family=params["family"], **r) for r in rows]
 
 
-def _apply_step(
+def resized_size(
+    step: Step, sharp_size: tuple[int, int], target_size: tuple[int, int]
+) -> tuple[int, int]:
+    """The (height, width) that a resize step leads to."""
+    factor = step.params["factor"]
+    if factor is None:
+        return target_size
+    # Even sizes: the codec that follows needs them.
+    height, width = (max(MIN_SIDE_PX, 2 * round(n * factor / 2)) for n in sharp_size)
+    return height, width
+
+
+def apply_step(
     clip: Tensor,
     step: Step,
     sharp_size: tuple[int, int],
     target_size: tuple[int, int],
     generator: torch.Generator,
 ) -> Tensor:
+    """Run one step on a clip `t 3 h w`; the arguments are those of `apply_recipe`."""
     params = step.params
     if step.operator in ("blur", "sinc"):
-        return operators.blur(clip, _blur_kernels(step))
+        return operators.blur(clip, blur_kernels(step))
     if step.operator == "resize":
-        size = target_size
-        if params["factor"] is not None:
-            # Even sizes: the codec that follows needs them.
-            size = tuple(max(MIN_SIDE_PX, 2 * round(n * params["factor"] / 2)) for n in sharp_size)
+        size = resized_size(step, sharp_size, target_size)
         return operators.resize(clip, size, params["mode"]).clamp(0, 1)
     if step.operator == "gaussian":
         noisy = operators.gaussian_noise(clip, params["sigma"], params["gray"], generator)
@@ -240,12 +285,17 @@ def apply_recipe(
     """
     sharp_size = tuple(clip.shape[-2:])
     for step in steps:
-        clip = _apply_step(clip, step, sharp_size, size, generator)
+        clip = apply_step(clip, step, sharp_size, size, generator)
     return (clip.clamp(0, 1) * 255).round() / 255
 
 
 def degrade(
-    clip: Tensor, *, preset: str = "consistent", scale: float = 4, seed: int = 0
+    clip: Tensor,
+    *,
+    preset: str = "consistent",
+    scale: float = 4,
+    seed: int = 0,
+    codecs: Sequence[str] = CODECS,
 ) -> tuple[Tensor, list[dict[str, Any]]]:
     """Make a low-quality copy of a clip, the same for the same seed.
 
@@ -254,6 +304,7 @@ def degrade(
         preset: One of `PRESETS`.
         scale: Factor by which the result is smaller, in [1, 16].
         seed: Any integer >= 0.
+        codecs: Keys of `codec.DECODERS` to draw from; one named twice is twice as likely.
 
     Returns:
         The degraded clip `t 3 h/scale w/scale` and the drawn steps as JSON values.
@@ -262,7 +313,13 @@ def degrade(
         DegradationError: Unknown preset or impossible scale.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps = draw_recipe(preset, num_frames=len(clip), scale=scale, generator=generator)
+    steps = draw_recipe(
+        preset,
+        num_frames=len(clip),
+        scale=scale,
+        generator=generator,
+        codecs=check_codecs(codecs),
+    )
     size = tuple(max(1, round(n / scale)) for n in clip.shape[-2:])
     degraded = apply_recipe(clip, steps, size=size, generator=generator)
     return degraded, [asdict(step) for step in steps]
