@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ._adapters import register_model_folder
+from ._renamed import register_renamed
 from .apply_routing import OASISApplyRouting
 from .calibrate_routing import OASISCalibrateRouting
 from .compare import OASISCompare
@@ -44,4 +45,5 @@ async def comfy_entrypoint() -> OASISExtension:
     """Called by ComfyUI once, when it loads the pack."""
     # Not in `on_load`, which ComfyUI before 0.16 never calls.
     register_model_folder()
+    await register_renamed()
     return OASISExtension()

@@ -79,7 +79,7 @@ class OASISCalibrateRouting(io.ComfyNode):
                 ),
                 widget(
                     io.Int.Input,
-                    "seed",
+                    "sample_seed",
                     default=0,
                     min=0,
                     max=0xFFFFFFFF,
@@ -117,7 +117,7 @@ class OASISCalibrateRouting(io.ComfyNode):
         intra_heads: int,
         frames: int,
         crop_px: int,
-        seed: int,
+        sample_seed: int,
     ) -> io.NodeOutput:
         """Measure and assign."""
         own = model.rerouter.own
@@ -129,7 +129,7 @@ class OASISCalibrateRouting(io.ComfyNode):
         report = _adapters.progress_callback()
         with _adapters.running(model):
             routing = model.rerouter.calibrate(
-                clips, seed=seed, quotas=quotas, on_progress=lambda n: report(n, len(clips))
+                clips, seed=sample_seed, quotas=quotas, on_progress=lambda n: report(n, len(clips))
             )
         values = {**routing.to_json(), "agreement": routing.agreement(own)}
         return io.NodeOutput(

@@ -61,6 +61,16 @@ class OASISUpscaleVideo(io.ComfyNode):
                     tooltip="Constant rate factor of the encoder: lower is better and larger, 16 "
                     "is visually lossless. Not used by ffv1.",
                 ),
+                widget(
+                    io.Float.Input,
+                    "preview_s",
+                    default=0.0,
+                    min=0.0,
+                    max=3600.0,
+                    step=0.5,
+                    tooltip="Seconds from the start to upscale, for trying settings out; 0 "
+                    "upscales the whole video.",
+                ),
             ],
             outputs=[
                 io.Video.Output(
@@ -91,6 +101,7 @@ class OASISUpscaleVideo(io.ComfyNode):
         color_anchor: bool,
         codec: str,
         crf: float,
+        preview_s: float,
     ) -> io.NodeOutput:
         """Upscale the file behind the video."""
         with on_disk(video) as source:
@@ -103,6 +114,7 @@ class OASISUpscaleVideo(io.ComfyNode):
                 "color_anchor": color_anchor,
                 "codec": codec,
                 "crf": None if codec == "ffv1" else crf,
+                "duration_s": preview_s or None,
             }
             path, report = upscale_on_disk(source, model, settings)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), json.dumps(report, indent=1))

@@ -65,7 +65,9 @@ class Rerouter:
         num_layers, num_heads, window = before.num_layers, before.num_heads, before.window
         try:
             self.apply(HeadRouting.all_global(num_layers, num_heads, window=window))
-            return calibrate(self._model, clips, head_order=self._orders, **options)
+            device = next(self._model.parameters()).device
+            sources = (self._model.encode(clip.to(device)) for clip in clips)
+            return calibrate(self._model, sources, head_order=self._orders, **options)
         finally:
             self.apply(before)
 

@@ -56,6 +56,7 @@ def main(comfyui: str, pack: str, out: str) -> None:
         "nodes": {name: describe(node) for name, node in offered.items()},
         "constants": constants(module),
         "poisoned_run": poisoned_run(module),
+        "replacements": replacements(module),
     }
     Path(out).write_text(json.dumps(facts))
 
@@ -105,6 +106,26 @@ def constants(module) -> dict:
             list(import_module(f"{name}.oasis_core.checkpoint").BUNDLED),
         ],
     }
+
+
+def replacements(module) -> dict | None:
+    """What ComfyUI's own list of replacements says after one node was renamed, if it has a list."""
+    from importlib import import_module, util
+    from types import SimpleNamespace
+
+    renamed = import_module(f"{module.__name__}.nodes._renamed")
+    values = {"old_node_id": "OASISOldName", "new_node_id": "OASISDegrade"}
+    if util.find_spec("app.node_replace_manager") is None:
+        assert asyncio.run(renamed.register_renamed([values])) == 0
+        return None
+    from app.node_replace_manager import NodeReplaceManager
+    from server import PromptServer
+
+    manager = NodeReplaceManager()
+    PromptServer.instance = SimpleNamespace(node_replace_manager=manager)
+    assert asyncio.run(renamed.register_renamed([values])) == 1
+    del PromptServer.instance
+    return manager.as_dict()
 
 
 def poisoned_run(module) -> list[int]:

@@ -30,6 +30,7 @@ LOOK = {
     "segment_frames": 0,
     "color_anchor": True,
 }
+ENCODING = {"codec": "h264", "crf": 10.0, "preview_s": 0.0}
 
 
 def workflow(name):
@@ -84,7 +85,7 @@ def clip(server):
 
 def video_prompt(file="small.mp4", **changes):
     """Load a video, upscale it, save it and show the report."""
-    inputs = {"model": ["1", 0], "video": ["2", 0], **LOOK, "codec": "h264", "crf": 10.0}
+    inputs = {"model": ["1", 0], "video": ["2", 0], **LOOK, **ENCODING}
     save = {"video": ["3", 0], "filename_prefix": "small", "format": "auto", "codec": "auto"}
     return {
         "1": LOAD,
@@ -226,6 +227,16 @@ def test_exact_size_and_one_side(server, clip):
     ):
         run = server.run(video_prompt(**changes))
         assert frames_of(run.files("4")[0])[0].shape[:2] == size
+
+
+def test_preview_takes_the_first_seconds_with_their_sound(server, clip):
+    whole = server.run(video_prompt())
+    run = server.run(video_prompt(preview_s=0.2))
+    assert run.is_success, run.history
+    frames, expected = frames_of(run.files("4")[0]), frames_of(whole.files("4")[0])
+    assert len(frames) == 6
+    assert psnr_db(frames[0], expected[0]) > 35
+    assert 0 < len(sound_of(run.files("4")[0])) < len(sound_of(clip))
 
 
 def test_other_codecs(server, clip):
@@ -487,7 +498,7 @@ def test_routing_is_applied_and_undone(server):
     values = {"image": ["7", 0], "batch_index": 0, "length": 3}
     prompt["2"] = {"class_type": "ImageFromBatch", "inputs": values}
     values = {"scale": 2.0, "window_heads": 0, "intra_heads": 0, "frames": 3, "crop_px": 64}
-    inputs = {"model": ["1", 0], "images": ["2", 0], **values, "seed": 3}
+    inputs = {"model": ["1", 0], "images": ["2", 0], **values, "sample_seed": 3}
     prompt["8"] = {"class_type": "OASISCalibrateRouting", "inputs": inputs}
     pictures = []
     for enabled in (False, True, False):
