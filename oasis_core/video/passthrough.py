@@ -12,6 +12,7 @@ import av
 
 from .errors import AV_ERRORS, VideoError, reason
 from .info import describe_stream, is_picture
+from .subtitles import TEXT_CODECS, MovText
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Passthrough:
 
     pairs: dict[int, av.stream.Stream] = field(default_factory=dict)
     """Source stream index to output stream."""
+    converted: dict[int, MovText] = field(default_factory=dict)
+    """Source stream index to what turns its packets into the output's."""
     kept: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
@@ -77,6 +80,11 @@ class Passthrough:
                 ticks = round(shift / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts + ticks
                 packet.dts = packet.pts if packet.dts is None else packet.dts + ticks
+                if packet.stream_index in self.converted:
+                    packet = self.converted[packet.stream_index].convert(packet)
+                    if packet is not None:
+                        yield packet
+                    continue
                 packet.stream = self.pairs[packet.stream_index]
                 yield packet
         except AV_ERRORS as error:
@@ -155,7 +163,8 @@ def add_streams(
         if why:
             result.dropped.append(f"{name}: {why}")
         else:
-            result.kept.append(name)
+            how = ", as mov_text" if stream.index in result.converted else ""
+            result.kept.append(name + how)
     return result
 
 
@@ -181,7 +190,12 @@ def _add_stream(
         return "Matroska has no data tracks"
     if stream.codec_context is None and stream.type != "data":
         return "this FFmpeg build does not know its codec"
-    copy = output.add_stream_from_template(stream, opaque=True)
+    is_text = stream.type == "subtitle" and stream.codec_context.name in TEXT_CODECS
+    if is_text and not is_matroska:
+        text = result.converted[stream.index] = MovText(stream, output)
+        copy = text.stream
+    else:
+        copy = output.add_stream_from_template(stream, opaque=True)
     copy.metadata.update(stream.metadata)
     copy.disposition = stream.disposition.value
     result.pairs[stream.index] = copy

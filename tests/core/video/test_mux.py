@@ -9,6 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.subtitles.codeccontext import SubtitleCodecContext
 
 from oasis_core.video import (
     EncodeSpec,
@@ -21,6 +22,7 @@ from oasis_core.video import (
 VFR = [0, 512, 1024, 3000, 3001, 5000, 9000, 9512, 20000, 20512, 26000]
 NTSC = Fraction(24000, 1001)
 HAS_CHAPTERS = hasattr(av.container.OutputContainer, "set_chapters")
+HAS_MOV_TEXT = hasattr(SubtitleCodecContext, "subtitle_header")
 HAS_ATTACHMENTS = hasattr(av.container.OutputContainer, "add_attachment")
 
 
@@ -182,7 +184,12 @@ def test_subtitles_chapters_attachments_and_metadata(make_clip, rebuild, clips, 
         assert report.dropped == ()
     else:
         dropped = " ".join(report.dropped)
-        assert "subtitle #3 (srt, deu): MP4 cannot hold it; write to .mkv to keep it" in dropped
+        if HAS_MOV_TEXT:
+            assert "subtitle #3 (srt, deu), as mov_text" in report.kept
+            lines = [bytes(p) for p in clips.packets_of(tmp_path / name, 3)]
+            assert [line[2:] for line in lines if len(line) > 2] == [b"Guten Tag", b"Ende"]
+        else:
+            assert "subtitle #3 (srt, deu): MP4 cannot hold it; write to .mkv to keep it" in dropped
         assert ("font.ttf" in dropped) == HAS_ATTACHMENTS
     with av.open(str(tmp_path / name)) as container:
         assert container.metadata["title"] == "Film"
