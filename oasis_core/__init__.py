@@ -25,6 +25,8 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     decoder: str | None = None,
+    *,
+    compiled: bool = False,
 ) -> VideoUpscaler:
     """Load a model and make it ready.
 
@@ -33,6 +35,8 @@ def load(
         device: "auto" (CUDA, then MPS, then the CPU) or a torch device.
         dtype: "auto" (a probe decides), "float32", "bfloat16" or "float16".
         decoder: "wan" or "tiny", for a model with both; None for the file's own choice.
+        compiled: Compile a latent model's blocks by torch.compile: minutes at the start of each
+            shape, for long clips on a GPU; what cannot be compiled runs as it is.
 
     Raises:
         ValueError: The model, device, dtype or decoder cannot be used.
@@ -43,7 +47,12 @@ def load(
     checkpoint = load_checkpoint(resolve_model(model), decoder)
     # Another decoder gives another result, so an unfinished run must not go on with it.
     model_hash = checkpoint.sha256 + (f"-{decoder}" if decoder else "")
-    return VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=model_hash)
+    upscaler = VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=model_hash)
+    if compiled and upscaler.model.config.is_latent:
+        from .model.compiled import compile_model
+
+        compile_model(upscaler.model)
+    return upscaler
 
 
 def upscale_file(

@@ -71,6 +71,10 @@ def _stages(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
         )
         counts, words = routing_counts(model.config, None, arguments.routing)
         apply_counts(model, counts)
+        if arguments.compile:
+            from ..model.compiled import compile_model
+
+            compile_model(model)
     else:
         upscaler = _load(arguments)
         model, dtype = upscaler.model, upscaler.dtype
@@ -92,7 +96,13 @@ def _stages(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
 def _load(arguments: argparse.Namespace) -> Any:
     from .. import load
 
-    return load(arguments.model, arguments.device, arguments.dtype, arguments.decoder)
+    return load(
+        arguments.model,
+        arguments.device,
+        arguments.dtype,
+        arguments.decoder,
+        compiled=arguments.compile,
+    )
 
 
 def _ignore(line: str) -> None:

@@ -16,7 +16,7 @@ from ..config import PRESETS, ModelConfig
 from ..geometry import next_valid_num_frames
 from ..model.cost import model_costs, padded_size
 from ..model.denoiser import OasisModel, inference_autocast_off
-from ..model.held import hold_weights
+from ..model.held import hold_weights, to_channels_last
 from ..model.routing import HeadPattern, HeadRouting
 from ..upscale.memory import peak_cuda_bytes, peak_rss_bytes
 from ..upscale.precision import choose_device, choose_dtype, synchronize
@@ -57,6 +57,8 @@ def random_model(
         for tensor in (*model.parameters(), *model.buffers()):
             bound = 0.1 if tensor.ndim < 2 else (3 / tensor[0].numel()) ** 0.5
             tensor.uniform_(-bound, bound, generator=generator)
+    if chosen.type == "cuda":
+        to_channels_last(model)
     return model, chosen, arithmetic
 
 

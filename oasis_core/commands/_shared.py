@@ -67,6 +67,24 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder", choices=DECODERS, help="of a model with both: wan is exact, tiny is fast"
     )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile a large model: for long clips on a GPU",
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> Any:
+    """Load the model that `add_model_options` describes."""
+    from .. import load
+
+    return load(
+        arguments.model,
+        arguments.device,
+        arguments.dtype,
+        arguments.decoder,
+        compiled=arguments.compile,
+    )
 
 
 class Progress:

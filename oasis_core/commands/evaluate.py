@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._shared import DEGRADATIONS, Report, add_model_options, print_json
+from ._shared import DEGRADATIONS, Report, add_model_options, load_model, print_json
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import ClipResult, Shown
@@ -139,7 +139,6 @@ def _chosen_metrics(arguments: argparse.Namespace) -> list[str]:
 
 def _load(arguments: argparse.Namespace) -> VideoUpscaler:
     """The model under test: bundled, an oasis checkpoint, or a trained yardstick."""
-    from .. import load
     from ..checkpoint import resolve_model
     from ..training.yardstick import is_yardstick, load_yardstick
     from ..upscale import VideoUpscaler
@@ -147,7 +146,7 @@ def _load(arguments: argparse.Namespace) -> VideoUpscaler:
     path = resolve_model(arguments.model)
     if is_yardstick(path):
         return VideoUpscaler(load_yardstick(path), arguments.device, arguments.dtype)
-    return load(arguments.model, arguments.device, arguments.dtype)
+    return load_model(arguments)
 
 
 def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict[str, Any]:

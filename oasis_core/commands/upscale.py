@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ._batch import find_tasks
-from ._shared import CODECS, Progress, add_model_options, parse_size, parse_time, print_json
+from ._shared import (
+    CODECS,
+    Progress,
+    add_model_options,
+    load_model,
+    parse_size,
+    parse_time,
+    print_json,
+)
 
 DEFAULT_SCALE = 4.0
 PREVIEW_S = 3.0
@@ -106,8 +114,6 @@ def _add_encoding(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from .. import load
-
     tasks = find_tasks(
         arguments.sources,
         arguments.destination,
@@ -115,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         codec=arguments.codec,
     )
     with _stopped_like_ctrl_c():
-        upscaler = load(arguments.model, arguments.device, arguments.dtype, arguments.decoder)
+        upscaler = load_model(arguments)
         if not tasks.is_batch:
             report = _upscale(arguments, upscaler, *tasks.pairs[0])
             if arguments.json:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from .window import Grid, dense_window_attention, halo_window_attention
+from .window_choice import fastest_backend
 from .window_flex import flex_is_available, flex_window_attention
 
 BACKENDS = ("auto", "dense", "halo", "flex")
@@ -111,6 +112,8 @@ def window_attention(
     if backend == "auto":
         is_training = torch.is_grad_enabled() and q.requires_grad
         backend = choose_backend(q.shape[2], q.device, is_training=is_training)
+        if backend == "flex" and not is_training:
+            backend = _measured_backend(q, k, v, grid=grid, window=window)
     if backend == "dense":
         return dense_window_attention(q, k, v, grid=grid, window=window)
     if backend == "flex" and not _flex_failures():
@@ -124,6 +127,19 @@ def window_attention(
             _flex_failures().append(reason)
             logger.warning("FlexAttention failed, using halo attention from now on (%s)", reason)
     return halo_window_attention(q, k, v, grid=grid, window=window)
+
+
+def _measured_backend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, grid: Grid, window: Grid
+) -> str:
+    """The faster of halo and flex for this shape on this GPU."""
+    shape = (tuple(grid), tuple(window), q.shape[0], q.shape[1], q.shape[3], q.dtype, q.device)
+    options = {"grid": grid, "window": window}
+    candidates = {
+        "halo": lambda: halo_window_attention(q, k, v, **options),
+        "flex": lambda: flex_window_attention(q, k, v, **options),
+    }
+    return fastest_backend(shape, candidates, q.device)
 
 
 def choose_backend(num_tokens: int, device: torch.device, *, is_training: bool = False) -> str:

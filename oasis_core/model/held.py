@@ -77,3 +77,15 @@ def run_in_dtype(module: nn.Module, x: Tensor, *args: object) -> Tensor:
         return module(x, *args)
     with raised(module, x.dtype):
         return module(x, *args)
+
+
+def to_channels_last(module: nn.Module) -> None:
+    """Lay out convolution weights with the channels last, in place, as GPU kernels want them.
+
+    What they compute is then laid out so as well, without further copies.
+    """
+    formats = {nn.Conv2d: torch.channels_last, nn.Conv3d: torch.channels_last_3d}
+    for part in module.modules():
+        for kind, memory_format in formats.items():
+            if isinstance(part, kind):
+                part.to(memory_format=memory_format)

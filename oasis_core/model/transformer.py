@@ -49,6 +49,7 @@ class RoutedSelfAttention(nn.Module):
         self.counts = (config.num_heads, 0, 0)
         self.backend = "auto"
         self.is_precise = config.is_latent
+        self.attend = routed_attention
         self.attention_observer: Callable[[Tensor, Tensor, Grid], None] | None = None
         self.query = nn.Linear(config.width, config.width)
         self.key = nn.Linear(config.width, config.width)
@@ -69,7 +70,7 @@ class RoutedSelfAttention(nn.Module):
         )
         if self.attention_observer is not None:
             self.attention_observer(q, k, grid)
-        out = routed_attention(
+        out = self.attend(
             q, k, v, grid=grid, counts=self.counts, window=self.window, backend=self.backend
         )
         return self.out(rearrange(out, "b k n c -> b n (k c)"))

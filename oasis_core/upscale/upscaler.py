@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
-from ..model.held import hold_weights
+from ..model.held import hold_weights, to_channels_last
 from ..video import VideoFrame
 from .assemble import SegmentAssembler
 from .memory import free_host_bytes
@@ -62,6 +62,8 @@ class VideoUpscaler:
             self.dtype = choose_dtype(model, self.device, dtype)
             hold_weights(model, self.dtype)
         self.model = model.to(self.device).eval().requires_grad_(False)
+        if is_latent(model) and self.device.type == "cuda":
+            to_channels_last(self.model)
         if not is_latent(model):
             self.dtype = choose_dtype(self.model, self.device, dtype)
         self.requested_dtype = str(dtype).removeprefix("torch.")
