@@ -12,6 +12,7 @@ from typing import Any
 
 from ..config import PRESETS as MODEL_PRESETS
 from ..degradation import PRESETS as DEGRADATIONS
+from ..degradation.recipe import CODECS, DegradationError, check_codecs
 
 YARDSTICK = "yardstick"
 PIXEL_LOSSES = ("charbonnier", "root_mean_square")
@@ -22,7 +23,7 @@ _FREE_FIELDS = (
 )
 _LATER_FIELDS = (
     *("yardstick_convs", "yardstick_features", "perceptual_network", "latent_encoder"),
-    "degrade_on_device",
+    *("degrade_on_device", "codecs"),
 )
 
 
@@ -161,6 +162,9 @@ class TrainingConfig:
     """Compute the transformer's activations twice in place of keeping them."""
     data_workers: int = 1
     """Processes that decode, degrade and compress samples."""
+    codecs: tuple[str, ...] = CODECS
+    """Video encoders of the degradations: libx264, mpeg4, libx265, libvpx-vp9; one named twice is
+    twice as likely."""
     degrade_on_device: bool = False
     """Degrade on the accelerator, a shard at a time; only the codecs run in the processes."""
     validation_dirs: tuple[str, ...] = ()
@@ -205,6 +209,10 @@ class TrainingConfig:
                 f"perceptual_network must be one of {', '.join(PERCEPTUAL_NETWORKS)}, got "
                 f"{self.perceptual_network!r}"
             )
+        try:
+            check_codecs(self.codecs)
+        except DegradationError as error:
+            raise TrainingError(str(error)) from error
         for stage in self.stages:
             if stage.batch_size > self.samples_per_shard:
                 raise TrainingError(

@@ -6,13 +6,13 @@ same whether the run was interrupted or not.
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import math
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from multiprocessing import get_context
 
-import av
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -20,27 +20,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..degradation import apply_recipe, draw_recipe
-from .config import StageConfig, TrainingConfig, TrainingError
+from ..degradation.batch import Job, apply_recipes
+from .config import StageConfig, TrainingConfig
+from .footage import Sources
 
-logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
-STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 MARGIN_PX = 32
 """A sample is this much larger than the crop, so that its uses can differ."""
-MAX_BAD_SHARE = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Decoded footage, uint8 `t 3 h w`; stills have one frame."""
-
-    clips: list[Tensor]
-    """Videos."""
-    stills: list[Tensor]
-    """Single images."""
-    names: list[str]
-    """File names of both, sorted."""
+CLIPS_AT_ONCE = 32
+"""Clips that an accelerator degrades together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,70 +40,14 @@ class Shard:
     """The degraded samples resized back, `n t 3 s s`, float16."""
 
 
-def _decode(path: Path) -> Tensor:
-    with av.open(str(path)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    if not frames:
-        raise TrainingError(f"{path} holds no frame")
-    return torch.stack([rearrange(torch.from_numpy(f), "h w c -> c h w") for f in frames])
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What degrades samples in place of the processes that make them."""
 
-
-def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) -> Sources:
-    """Decode all footage below the folders into memory.
-
-    Unreadable files, and those smaller or shorter than a sample, are skipped and listed in the
-    log; the run stops when more than 1 % are unreadable.
-
-    Raises:
-        TrainingError: A folder is missing, nothing usable was found, or too much is unreadable.
-    """
-    paths = _find_footage(data_dirs)
-    clips, stills, names, bad, small = [], [], [], [], []
-    for path in paths:
-        try:
-            clip = _decode(path)
-        except (av.FFmpegError, TrainingError, OSError) as error:
-            logger.warning("training file %s was skipped: %s", path, error)
-            bad.append(path)
-            continue
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES
-        if min(clip.shape[-2:]) < min_side_px or (is_video and len(clip) < min_frames):
-            logger.warning(
-                "training file %s was skipped: %dx%d with %d frames is smaller than a sample of "
-                "%d px and %d frames",
-                *(path, clip.shape[3], clip.shape[2], len(clip), min_side_px, min_frames),
-            )
-            small.append(path)
-            continue
-        (clips if is_video else stills).append(clip)
-        names.append(path.name)
-    if len(bad) > MAX_BAD_SHARE * len(paths):
-        raise TrainingError(
-            f"at most {MAX_BAD_SHARE:.0%} of the training files may be unreadable, {len(bad)} of "
-            f"{len(paths)} are, e.g. {bad[0]}; remove or replace them"
-        )
-    if not names:
-        raise TrainingError(
-            f"no usable clip or still below {', '.join(data_dirs) or '(no folder)'}: "
-            f"{len(paths)} files found, {len(small)} too small for samples of {min_side_px} px "
-            f"and {min_frames} frames; add footage or lower crop_px and num_frames"
-        )
-    if bad or small:
-        logger.warning(
-            "%d of %d training files were skipped (%d unreadable, %d too small)",
-            *(len(bad) + len(small), len(paths), len(bad), len(small)),
-        )
-    return Sources(clips=clips, stills=stills, names=names)
-
-
-def _find_footage(data_dirs: tuple[str, ...]) -> list[Path]:
-    folders = [Path(folder).expanduser() for folder in data_dirs]
-    if missing := [folder for folder in folders if not folder.is_dir()]:
-        raise TrainingError(f"data_dirs must be folders, {missing[0]} is none")
-    suffixes = VIDEO_SUFFIXES | STILL_SUFFIXES
-    return sorted(
-        path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in suffixes
-    )
+    device: torch.device
+    """Runs the pictures' operators."""
+    pool: Executor
+    """Runs the codecs."""
 
 
 def _integer(high: int, generator: torch.Generator) -> int:
@@ -174,9 +105,10 @@ def _draw_share(shares: dict[str, float], generator: torch.Generator) -> str:
     return keys[int(torch.multinomial(weights, 1, generator=generator))]
 
 
-def _make_sample(
+def _draw_sample(
     config: TrainingConfig, stage: StageConfig, sources: Sources, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+) -> Job:
+    """A sharp clip and what is to be done to it."""
     side = stage.crop_px + MARGIN_PX
     is_still = sources.stills and (
         not sources.clips or _uniform(0, 1, generator) < config.still_share
@@ -187,13 +119,39 @@ def _make_sample(
     truth = crop(source, stage.frames_read, side, generator)
     scale = float(_draw_share(stage.scales, generator))
     preset = _draw_share(stage.degradations, generator)
-    steps = draw_recipe(preset, num_frames=stage.frames_read, scale=scale, generator=generator)
-    size = (round(side / scale),) * 2
-    degraded = apply_recipe(truth, steps, size=size, generator=generator)
+    steps = draw_recipe(
+        preset,
+        num_frames=stage.frames_read,
+        scale=scale,
+        generator=generator,
+        codecs=config.codecs,
+    )
+    return Job(clip=truth, steps=steps, size=(round(side / scale),) * 2, generator=generator)
+
+
+def _resized_back(degraded: Tensor, side: int) -> Tensor:
     resized = F.interpolate(
         degraded, size=(side, side), mode="bicubic", antialias=True, align_corners=False
     )
-    return (truth * 255).round().to(torch.uint8), resized.clamp(0, 1).half()
+    return resized.clamp(0, 1).half().cpu()
+
+
+def _degrade_here(job: Job) -> Tensor:
+    degraded = apply_recipe(job.clip, job.steps, size=job.size, generator=job.generator)
+    return _resized_back(degraded, job.clip.shape[-1])
+
+
+def _degrade_on(device: torch.device, jobs: list[Job], pool: Executor) -> list[Tensor]:
+    """The same for many clips on an accelerator, some at a time."""
+    results = []
+    for start in range(0, len(jobs), CLIPS_AT_ONCE):
+        some = [
+            dataclasses.replace(job, clip=job.clip.to(device))
+            for job in jobs[start : start + CLIPS_AT_ONCE]
+        ]
+        side = some[0].clip.shape[-1]
+        results += [_resized_back(degraded, side) for degraded in apply_recipes(some, pool)]
+    return results
 
 
 def sample_seed(*numbers: int) -> int:
@@ -210,6 +168,7 @@ def make_shard(
     shard_index: int,
     sources: Sources,
     places: range | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Shard:
     """Make one shard; the same for the same configuration, stage and index.
 
@@ -222,19 +181,22 @@ def make_shard(
         shard_index: Counts from zero within the stage.
         sources: Footage.
         places: The places of a batch that this process fills; None: all.
+        accelerator: Degrades the samples; None: this process, on the CPU.
     """
     stage = config.stages[stage_index]
     places = range(stage.batch_size) if places is None else places
-    samples = []
+    jobs = []
     for index in range(config.samples_per_shard // stage.batch_size * stage.batch_size):
         if index % stage.batch_size in places:
             seed = sample_seed(config.seed, stage_index, shard_index, index)
             generator = torch.Generator().manual_seed(seed)
-            samples.append(_make_sample(config, stage, sources, generator))
-    return Shard(
-        truth=torch.stack([truth for truth, _ in samples]),
-        resized=torch.stack([resized for _, resized in samples]),
-    )
+            jobs.append(_draw_sample(config, stage, sources, generator))
+    if accelerator is None:
+        resized = [_degrade_here(job) for job in jobs]
+    else:
+        resized = _degrade_on(accelerator.device, jobs, accelerator.pool)
+    truth = [(job.clip * 255).round().to(torch.uint8) for job in jobs]
+    return Shard(truth=torch.stack(truth), resized=torch.stack(resized))
 
 
 def batches(
@@ -331,10 +293,32 @@ class ShardStream(torch.utils.data.Dataset):
         torch.set_flush_denormal(True)
         return make_shard(self.config, self.stage_index, index, self.sources, self.places)
 
-    def load(self, first: int, num_workers: int) -> Iterator[tuple[int, Shard]]:
-        """The shards from `first` on with their indices; processes make the next ones meanwhile."""
-        indices = list(range(first, len(self)))
+    def load(
+        self, first: int, num_workers: int, device: torch.device | None = None
+    ) -> Iterator[tuple[int, Shard]]:
+        """The shards from `first` on, with their indices.
+
+        Args:
+            first: Index of the first shard.
+            num_workers: Processes; they make the next shards while one is used.
+            device: Degrades the samples, a shard at a time, and leaves the codecs only to the
+                processes; None: everything is done in the processes.
+        """
+        indices = range(first, len(self))
+        if device is not None:
+            # Spawned: a forked process must not touch an accelerator that its parent uses.
+            with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+                accelerator = Accelerator(device, pool)
+                for index in indices:
+                    yield (
+                        index,
+                        make_shard(
+                            *(self.config, self.stage_index, index, self.sources),
+                            *(self.places, accelerator),
+                        ),
+                    )
+            return
         loader = DataLoader(
-            self, batch_size=None, sampler=indices, num_workers=num_workers, prefetch_factor=1
+            self, batch_size=None, sampler=list(indices), num_workers=num_workers, prefetch_factor=1
         )
         yield from zip(indices, loader, strict=True)

@@ -20,12 +20,11 @@ from .config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
 from .data import (
     MARGIN_PX,
     ShardStream,
-    Sources,
     batches,
-    load_sources,
     sample_seed,
     steps_per_shard,
 )
+from .footage import Sources, load_sources
 from .losses import latent_error, pixel_losses
 from .optimizer import MatrixOptimizer
 from .perceptual import PerceptualLoss
@@ -286,7 +285,8 @@ class Trainer:
         config, places = self.config, self.processes.share_of(self.stage.batch_size)
         per_shard = steps_per_shard(config, self.stage)
         stream = ShardStream(config, self.stage_index, sources, places)
-        for index, shard in stream.load(self.step // per_shard, config.data_workers):
+        device = self.device if config.degrade_on_device else None
+        for index, shard in stream.load(self.step // per_shard, config.data_workers, device):
             skip = self.step - index * per_shard
             for batch in batches(shard, config, self.stage_index, index, places, skip):
                 if self.step >= self.stage.num_steps:

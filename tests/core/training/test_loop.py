@@ -9,7 +9,13 @@ from oasis_core import config as config_module
 from oasis_core.checkpoint import CheckpointError, load_checkpoint
 from oasis_core.config import OASIS_TINY
 from oasis_core.training.config import StageConfig, TrainingConfig, TrainingError
-from oasis_core.training.data import batches, load_sources, make_shard, steps_per_shard
+from oasis_core.training.data import (
+    ShardStream,
+    batches,
+    make_shard,
+    steps_per_shard,
+)
+from oasis_core.training.footage import load_sources
 from oasis_core.training.log import LOG_NAME, read_log
 from oasis_core.training.loop import STATE_NAME, WEIGHTS_NAME, Trainer, train
 from oasis_core.training.yardstick import is_yardstick, load_yardstick
@@ -409,3 +415,24 @@ def test_single_frames_come_from_clips_that_were_degraded_whole(footage, tmp_pat
     used = [resized for resized, _ in batches(shard, config, 0, 0)]
     assert all(resized.shape == (2, 3, 1, 32, 32) for resized in used)
     assert len({resized.sum().item() for resized in used}) == len(used)
+
+
+def test_degrading_on_the_device_makes_the_same_samples(footage, tmp_path):
+    config = configuration(footage, tmp_path, samples_per_shard=6)
+    stage = dataclasses.replace(config.stages[0], degradations={"light": 0.5, "consistent": 0.5})
+    config = dataclasses.replace(config, stages=(stage,))
+    sources = load_sources(config.data_dirs, 64, 3)
+    here = make_shard(config, 0, 0, sources)
+    stream = ShardStream(config, 0, sources)
+    index, there = next(stream.load(0, 1, torch.device("cpu")))
+    assert index == 0
+    assert torch.equal(there.truth, here.truth)
+    gap = (there.resized.float() - here.resized.float()).abs()
+    assert gap.mean() < 0.2 / 255
+    assert (gap.amax(dim=(1, 2, 3, 4)) < 6 / 255).all()
+
+
+def test_codecs_of_the_configuration_are_checked(footage, tmp_path):
+    assert configuration(footage, tmp_path, codecs=("libx265",)).codecs == ("libx265",)
+    with pytest.raises(TrainingError, match="codec must be one of"):
+        configuration(footage, tmp_path, codecs=("theora",))

@@ -1,0 +1,98 @@
+"""The footage of a training, decoded into memory; what cannot be used is counted and named."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .config import TrainingError
+
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
+STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+MAX_BAD_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Decoded footage, uint8 `t 3 h w`; stills have one frame."""
+
+    clips: list[Tensor]
+    """Videos."""
+    stills: list[Tensor]
+    """Single images."""
+    names: list[str]
+    """File names of both, sorted."""
+
+
+def _decode(path: Path) -> Tensor:
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    if not frames:
+        raise TrainingError(f"{path} holds no frame")
+    return torch.stack([rearrange(torch.from_numpy(f), "h w c -> c h w") for f in frames])
+
+
+def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) -> Sources:
+    """Decode all footage below the folders into memory.
+
+    Unreadable files, and those smaller or shorter than a sample, are skipped and listed in the
+    log; the run stops when more than 1 % are unreadable.
+
+    Raises:
+        TrainingError: A folder is missing, nothing usable was found, or too much is unreadable.
+    """
+    paths = _find_footage(data_dirs)
+    clips, stills, names, bad, small = [], [], [], [], []
+    for path in paths:
+        try:
+            clip = _decode(path)
+        except (av.FFmpegError, TrainingError, OSError) as error:
+            logger.warning("training file %s was skipped: %s", path, error)
+            bad.append(path)
+            continue
+        is_video = path.suffix.lower() in VIDEO_SUFFIXES
+        if min(clip.shape[-2:]) < min_side_px or (is_video and len(clip) < min_frames):
+            logger.warning(
+                "training file %s was skipped: %dx%d with %d frames is smaller than a sample of "
+                "%d px and %d frames",
+                *(path, clip.shape[3], clip.shape[2], len(clip), min_side_px, min_frames),
+            )
+            small.append(path)
+            continue
+        (clips if is_video else stills).append(clip)
+        names.append(path.name)
+    if len(bad) > MAX_BAD_SHARE * len(paths):
+        raise TrainingError(
+            f"at most {MAX_BAD_SHARE:.0%} of the training files may be unreadable, {len(bad)} of "
+            f"{len(paths)} are, e.g. {bad[0]}; remove or replace them"
+        )
+    if not names:
+        raise TrainingError(
+            f"no usable clip or still below {', '.join(data_dirs) or '(no folder)'}: "
+            f"{len(paths)} files found, {len(small)} too small for samples of {min_side_px} px "
+            f"and {min_frames} frames; add footage or lower crop_px and num_frames"
+        )
+    if bad or small:
+        logger.warning(
+            "%d of %d training files were skipped (%d unreadable, %d too small)",
+            *(len(bad) + len(small), len(paths), len(bad), len(small)),
+        )
+    return Sources(clips=clips, stills=stills, names=names)
+
+
+def _find_footage(data_dirs: tuple[str, ...]) -> list[Path]:
+    folders = [Path(folder).expanduser() for folder in data_dirs]
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise TrainingError(f"data_dirs must be folders, {missing[0]} is none")
+    suffixes = VIDEO_SUFFIXES | STILL_SUFFIXES
+    return sorted(
+        path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in suffixes
+    )
