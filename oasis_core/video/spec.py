@@ -218,8 +218,9 @@ def _encoder_options(spec: EncodeSpec) -> dict[str, str]:
         quality = f"{codec.crf if spec.crf is None else spec.crf:g}"
         options |= dict.fromkeys(codec.crf_options, quality)
     if spec.codec == "prores":
-        is_full = spec.pixel_format != "yuv422p10le"
-        options[codec.preset_option] = spec.preset or ("4444" if is_full else "hq")
+        name = spec.preset or ("hq" if spec.pixel_format == "yuv422p10le" else "4444")
+        # By number: not every FFmpeg knows the names.
+        options[codec.preset_option] = str(codec.presets.index(name))
     elif codec.presets:
         options[codec.preset_option] = spec.preset or codec.preset
     if codec.encoder == "libx264":
