@@ -58,7 +58,7 @@ class OasisModel(nn.Module):
             ValueError: The size is no multiple of the token stride, the number of frames is not
                 4k+1, or this model has no decoder.
         """
-        self._check(video)
+        self.check(video)
         if self.config.is_latent:
             with inference_autocast_off(video.device):
                 return self._restore(video)
@@ -67,7 +67,8 @@ class OasisModel(nn.Module):
         features, latent = self.transformer(video)
         return self.decoder(features, latent, video.shape[2])
 
-    def _check(self, video: Tensor) -> None:
+    def check(self, video: Tensor) -> None:
+        """Refuse a clip that does not fit the token stride; `forward` says what fits."""
         stride_t, stride_h, stride_w = self.config.token_stride
         if video.shape[3] % stride_h or video.shape[4] % stride_w:
             raise ValueError(
