@@ -1,7 +1,12 @@
 """What ComfyUI sees: the pack loaded by its own loader, in its own interpreter."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.comfy
 
 NODES = (
@@ -93,3 +98,32 @@ def test_few_inputs_are_visible(node):
     shown = [port["id"] for port in node["inputs"] if not port["advanced"]]
     if any(port["advanced"] for port in node["inputs"]):  # ComfyUI from 0.11 on
         assert len(shown) <= 8, shown
+
+
+def test_english_locale_says_what_the_schemas_say(pack):
+    defs = locale("en")
+    assert sorted(defs) == sorted(NODES)
+    for name, node in pack["nodes"].items():
+        assert defs[name]["display_name"] == node["display_name"]
+        assert defs[name]["description"] == node["description"]
+        inputs = {port["id"]: port["tooltip"] for port in node["inputs"]}
+        assert {key: port["tooltip"] for key, port in defs[name]["inputs"].items()} == inputs
+        outputs = [(port["display_name"], port["tooltip"]) for port in node["outputs"]]
+        assert [(p["name"], p["tooltip"]) for p in defs[name]["outputs"].values()] == outputs
+
+
+def test_translations_are_complete():
+    english, chinese = locale("en"), locale("zh")
+    for name, node in english.items():
+        assert node.keys() == chinese[name].keys()
+        for ports in ("inputs", "outputs"):
+            assert node[ports].keys() == chinese[name][ports].keys()
+            assert all(port["tooltip"] and port["name"] for port in chinese[name][ports].values())
+    words = json.loads((ROOT / "locales" / "zh" / "main.json").read_text("utf-8"))["oasis"]
+    source = (ROOT / "web" / "text.js").read_text("utf-8")
+    assert sorted(words) == sorted(re.findall(r"^  (\w+): \"", source, re.MULTILINE))
+
+
+def locale(language):
+    path = ROOT / "locales" / language / "nodeDefs.json"
+    return json.loads(path.read_text(encoding="utf-8"))

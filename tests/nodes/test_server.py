@@ -318,15 +318,21 @@ def resident_mib(server, name="VmRSS"):
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 
 
+def trend(values):
+    """Median slope between all pairs: one jump, as allocators make, does not sway it."""
+    pairs = itertools.combinations(enumerate(values), 2)
+    return float(np.median([(y - x) / (j - i) for (i, x), (j, y) in pairs]))
+
+
 @needs_proc
-def test_ten_runs_leave_nothing_behind(server):
+def test_runs_leave_nothing_behind(server):
     sizes = []
-    # The first ten let the allocator settle: with two threads it grew by up to 44 MiB, once.
-    for count in (10, 10):
-        for _ in range(count):
-            assert_goes_on(server, empty_images(256, 256, 4))
+    for _ in range(30):
+        assert_goes_on(server, empty_images(256, 256, 4))
         sizes.append(resident_mib(server))
-    assert sizes[1] - sizes[0] < 30  # each result is 12 MiB
+    # Each result is 12 MiB. Where torch has several threads the allocator keeps a pool for each
+    # and grows by tens of MiB at any one run, so no single difference tells a leak.
+    assert trend(sizes[6:]) < 3, sizes
 
 
 @pytest.mark.slow
