@@ -188,16 +188,19 @@ class ToRgb:
 
     def _deep_rgb(self, frame: av.VideoFrame, name: str) -> np.ndarray:
         bits = bit_depth_of(frame.format)
-        target = f"gbrp{bits}le" if bits in (9, 10, 12, 14) else "rgb48le"
-        rgb = self._converted(frame, name, target, {}).to_ndarray()
-        return rgb if target == "rgb48le" else rescale(rgb, 2**bits - 1, 65535)
+        if not (name.startswith(("gbrp", "gbrap")) and name.endswith(f"{bits}le")):
+            return self._converted(frame, name, "rgb48le", {}).to_ndarray()
+        # Plane by plane: swscale of FFmpeg 8 garbles a deep gbrap picture on its way to gbrp.
+        rgb = np.stack([plane_of(frame, index, np.uint16) for index in (2, 0, 1)], axis=-1)
+        return rescale(rgb, 2**bits - 1, 65535)
 
     def _deep_yuv(self, frame: av.VideoFrame, name: str) -> np.ndarray:
         bits = bit_depth_of(frame.format)
         bits = bits if bits in (9, 10, 12, 14) else 16
         matrix, color_range = self._matrix_and_range(frame, name)
         is_gray = len(frame.format.components) == 1
-        target = f"gray{bits}le" if is_gray else f"yuv444p{bits}le"
+        alpha = "a" if name.startswith("yuva") else ""
+        target = f"gray{bits}le" if is_gray else f"yuv{alpha}444p{bits}le"
         options = {} if is_gray else self._siting_of(frame) | _SAME_COLORS
         planar = self._converted(frame, name, target, options)
         y = plane_of(planar, 0, np.uint16)
