@@ -15,7 +15,7 @@ from .job import Job, check_paths, exists_error
 from .journal import Journal, journal_path
 from .plan import HALO_FRAMES, Plan
 from .report import UpscaleReport
-from .run import STAGES, Run
+from .run import STAGES, Counts, Run
 from .segment import Look, StageClock
 from .targets import Encoding, FilmTarget, PictureTarget, make_target, rate_of
 from .upscaler import OnProgress, VideoUpscaler
@@ -50,6 +50,7 @@ def upscale_file(
     fresh: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
     on_progress: OnProgress | None = None,
+    engine: Callable[..., Counts] = Run,
 ) -> UpscaleReport:
     """Upscale a video file, with its sound and all else that the new file can hold; or pictures.
 
@@ -89,6 +90,7 @@ def upscale_file(
         on_progress: Called with (frames done, frames in all) after each block of the model and each
             encoded frame, never going back; may raise to stop, which leaves a run that can be
             continued.
+        engine: What does the segments; the journal and the result are the same with any.
 
     Returns:
         What was done, how long it took and what could not be kept.
@@ -152,7 +154,13 @@ def upscale_file(
         frame_rate=frame_rate,
     )
     run, muxed = _carry_out(
-        job, target, fresh=fresh, compare=compare, on_plan=on_plan, on_progress=on_progress
+        job,
+        target,
+        engine=engine,
+        fresh=fresh,
+        compare=compare,
+        on_plan=on_plan,
+        on_progress=on_progress,
     )
     return run.report(muxed, time.perf_counter() - begun)
 
@@ -161,11 +169,12 @@ def _carry_out(
     job: Job,
     target: FilmTarget | PictureTarget,
     *,
+    engine: Callable[..., Counts],
     fresh: bool,
     compare: str | None,
     on_plan: Callable[[Plan], None] | None,
     on_progress: OnProgress | None,
-) -> tuple[Run, MuxReport]:
+) -> tuple[Counts, MuxReport]:
     """Plan, do, finish and compare, with the journal held."""
     info, size = job.info, (job.look.width, job.look.height)
     plan = job.upscaler.plan(
@@ -185,7 +194,7 @@ def _carry_out(
         if on_plan is not None:
             on_plan(plan)
         journal.start(plan.to_json())
-        run = Run(job, plan, journal, on_progress)
+        run = engine(job, plan, journal, on_progress)
         run.upscale()
         with job.clock("mux"):
             muxed = target.finish(job, journal, job.facts(plan, run.num_shots))

@@ -28,37 +28,107 @@ STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
 MODEL_SHARE = 0.8
 
 
-class Run:
-    """Does the segments of a job that are not done yet, and counts.
+class Counts:
+    """What is known of a job while its segments are done, wherever that is.
 
     Args:
         job: What to do.
         plan: How it is cut up.
         journal: Where finished segments are noted.
         on_progress: Called with (frames done, frames in all).
+        is_done: Whether an earlier run finished the result, so that there is only to count.
     """
 
     def __init__(
-        self, job: Job, plan: Plan, journal: Journal, on_progress: OnProgress | None
+        self,
+        job: Job,
+        plan: Plan,
+        journal: Journal,
+        on_progress: OnProgress | None,
+        *,
+        is_done: bool = False,
     ) -> None:
         self.job = job
         self.plan = plan
         self.journal = journal
         self.finished = {record.index: record for record in journal.records}
-        self.segments = job.upscaler.segment_upscaler(job.look, plan, job.clock)
         self.progress = FrameProgress(on_progress, job.num_frames or 0)
-        self.blocks = BlockCounter(job.upscaler.model, self._on_block)
+        # Out of memory once is out of memory again: go on with the tile that worked.
+        self.tile = journal.records[-1].tile if self.finished else plan.tile
+        self.is_done = is_done
         self.num_frames = 0
         self.num_segments = 0
         self.num_shots = 0
         self.num_resumed = 0
         self.num_resumed_frames = 0
         self.num_corrupt_frames = 0
+
+    def is_finished(self, index: int, first_frame: int, num_frames: int) -> bool:
+        """Whether an earlier run has done exactly this segment."""
+        record = self.finished.get(index)
+        return record is not None and (record.first_frame, record.num_frames) == (
+            first_frame,
+            num_frames,
+        )
+
+    def report(self, muxed: MuxReport, total_s: float) -> UpscaleReport:
+        """The facts of the run, now that it is over."""
+        job, upscaler = self.job, self.job.upscaler
+        seconds = {stage: round(max(0.0, s), 3) for stage, s in job.clock.seconds.items()}
+        return UpscaleReport(
+            source=str(job.source),
+            destination=str(job.destination),
+            frames=self.num_frames,
+            source_width=job.info.width,
+            source_height=job.info.height,
+            width=job.look.width,
+            height=job.look.height,
+            seconds=seconds | {"total": round(total_s, 3)},
+            fps=round((self.num_frames - self.num_resumed_frames) / total_s, 3),
+            peak_rss_bytes=peak_rss_bytes(),
+            peak_cuda_bytes=peak_cuda_bytes(upscaler.device),
+            plan=self.plan,
+            tile=self.tile,
+            device=str(upscaler.device),
+            dtype=self.plan.dtype,
+            model=upscaler.name,
+            model_hash=upscaler.model_hash,
+            codec=job.spec.codec,
+            num_shots=self.num_shots,
+            num_segments=self.num_segments,
+            num_resumed_segments=self.num_resumed,
+            num_corrupt_frames=self.num_corrupt_frames,
+            kept=muxed.kept,
+            dropped=muxed.dropped,
+        )
+
+
+class Run(Counts):
+    """Does the segments of a job that are not done yet, in this process.
+
+    Args:
+        job: What to do.
+        plan: How it is cut up.
+        journal: Where finished segments are noted.
+        on_progress: Called with (frames done, frames in all).
+        is_done: Whether an earlier run finished the result, so that there is only to count.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan,
+        journal: Journal,
+        on_progress: OnProgress | None,
+        *,
+        is_done: bool = False,
+    ) -> None:
+        super().__init__(job, plan, journal, on_progress)
+        self.segments = job.upscaler.segment_upscaler(job.look, plan, job.clock)
+        self.segments.tile = self.tile
+        self.blocks = BlockCounter(job.upscaler.model, self._on_block)
         self._tiles = (0, plan.num_tiles)
         self._num_kept = 0
-        if self.finished:
-            # Out of memory once is out of memory again: go on with the tile that worked.
-            self.segments.tile = journal.records[-1].tile
 
     def upscale(self) -> None:
         """Do every segment that is not done yet."""
@@ -66,13 +136,13 @@ class Run:
             self.plan.segment_frames, self.plan.halo_frames, has_shots=self.job.shots
         )
         with self.job.open() as reader, self.blocks.watching():
-            frames = (_visible(frame) for frame in timed(reader, self.job.clock, "decode"))
+            frames = (visible(frame) for frame in timed(reader, self.job.clock, "decode"))
             for segment in timed(assembler.segments(frames), self.job.clock, "shots"):
-                if self._is_finished(segment):
+                if self.is_finished(segment.index, segment.first_frame, len(segment.kept)):
                     self.num_resumed += 1
                     self.num_resumed_frames += len(segment.kept)
                 else:
-                    self._do(segment)
+                    self.do(segment)
                 self.progress.finish(len(segment.kept))
                 self.num_frames += len(segment.kept)
                 self.num_segments += 1
@@ -81,14 +151,8 @@ class Run:
         # Time spent waiting for frames is the decoder's, not the detector's.
         self.job.clock.add("shots", -self.job.clock.seconds["decode"])
 
-    def _is_finished(self, segment: SegmentFrames) -> bool:
-        record = self.finished.get(segment.index)
-        return record is not None and (record.first_frame, record.num_frames) == (
-            segment.first_frame,
-            len(segment.kept),
-        )
-
-    def _do(self, segment: SegmentFrames) -> None:
+    def do(self, segment: SegmentFrames) -> None:
+        """Upscale and encode one segment and note it in the journal."""
         self._num_kept = len(segment.kept)
         self._tiles = (0, self._tiles[1])
         model_share = self._model_share()
@@ -98,6 +162,7 @@ class Run:
             on_tile=self._on_tile,
             first=segment.first_frame,
         )
+        self.tile = self.segments.tile
         path = self.journal.segment_path(segment.index)
         with SegmentWriter(path, self.job.spec) as writer:
             for index, (frame, result) in enumerate(zip(segment.kept, results, strict=True)):
@@ -111,7 +176,7 @@ class Run:
                 first_frame=segment.first_frame,
                 num_frames=self._num_kept,
                 sha256=file_sha256(path),
-                tile=self.segments.tile,
+                tile=self.tile,
                 shot=segment.shot,
             )
         )
@@ -149,39 +214,8 @@ class Run:
         share = min(1.0, (done + share) / max(1, total))
         self.progress.report(self._num_kept, self._model_share() * share)
 
-    def report(self, muxed: MuxReport, total_s: float) -> UpscaleReport:
-        """The facts of the run, now that it is over."""
-        job, upscaler = self.job, self.job.upscaler
-        seconds = {stage: round(max(0.0, s), 3) for stage, s in job.clock.seconds.items()}
-        return UpscaleReport(
-            source=str(job.source),
-            destination=str(job.destination),
-            frames=self.num_frames,
-            source_width=job.info.width,
-            source_height=job.info.height,
-            width=job.look.width,
-            height=job.look.height,
-            seconds=seconds | {"total": round(total_s, 3)},
-            fps=round((self.num_frames - self.num_resumed_frames) / total_s, 3),
-            peak_rss_bytes=peak_rss_bytes(),
-            peak_cuda_bytes=peak_cuda_bytes(upscaler.device),
-            plan=self.plan,
-            tile=self.segments.tile,
-            device=str(upscaler.device),
-            dtype=self.plan.dtype,
-            model=upscaler.name,
-            model_hash=upscaler.model_hash,
-            codec=job.spec.codec,
-            num_shots=self.num_shots,
-            num_segments=self.num_segments,
-            num_resumed_segments=self.num_resumed,
-            num_corrupt_frames=self.num_corrupt_frames,
-            kept=muxed.kept,
-            dropped=muxed.dropped,
-        )
 
-
-def _visible(frame: VideoFrame) -> VideoFrame:
+def visible(frame: VideoFrame) -> VideoFrame:
     """The frame with colours under its transparent parts that neither model nor resize can leak."""
     if frame.alpha is None:
         return frame
