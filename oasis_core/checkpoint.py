@@ -129,6 +129,27 @@ def update_info(path: Path, **facts: Any) -> None:
     write_safetensors(path, tensors, {**metadata, "info": json.dumps({**info, **facts})})
 
 
+def write_rerouted(source: Path, destination: Path, routing: HeadRouting) -> None:
+    """Write a copy of a checkpoint with another routing; its weights stay as they are.
+
+    Args:
+        source: The checkpoint.
+        destination: The copy, replaced if it exists.
+        routing: In the file's head order.
+
+    Raises:
+        CheckpointError: The file is no readable oasis checkpoint, or the routing does not fit it.
+    """
+    config, _, info = read_header(source)
+    try:
+        routing.check_fits(config.num_layers, config.num_heads)
+    except ValueError as error:
+        raise CheckpointError(f"model file {source}: {error}") from error
+    with safe_open(source, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    save_tensors(destination, config, routing, info, tensors)
+
+
 def write_safetensors(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> None:

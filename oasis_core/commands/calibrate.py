@@ -1,4 +1,4 @@
-"""`oasis calibrate`: measure attention heads, route them, draw the routing."""
+"""`oasis calibrate`: measure attention heads and route them; how sure that is, what it saves."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._shared import DEFAULT_MODEL, Report, find_clips, print_json
+from ._shared import DEFAULT_MODEL, DTYPES, Report, find_clips, print_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..checkpoint import Checkpoint
+    from ..model.head_distances import HeadDistances
     from ..model.routing import HeadRouting
+
+COST_SIZES = ((1280, 720), (1920, 1080), (3840, 2160))
+COST_FRAMES = 33
 
 
 def add_parser(commands: Any) -> None:
@@ -20,23 +25,34 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("calibrate", help="measure attention heads and route them")
     parser.add_argument("clips", nargs="+", metavar="CLIP", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|PATH")
+    parser.add_argument("--device", default="cpu", help="where to measure (default cpu)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES[1:], default="float32", help="arithmetic of a large model"
+    )
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the routing here")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="write a picture of it here")
+    parser.add_argument(
+        "--write", type=Path, metavar="MODEL", help="write the model with this routing here"
+    )
     parser.add_argument("--window-heads", type=int, help="heads of the network made window heads")
     parser.add_argument("--intra-heads", type=int, help="heads of the network made intra-frame")
+    parser.add_argument(
+        "--max-window", type=float, metavar="D", help="threshold instead: 0 local to 1 uniform"
+    )
+    parser.add_argument("--max-intra", type=float, metavar="D", help="the same for intra-frame")
     parser.add_argument("--frames", type=int, default=5, help="frames taken from each clip")
     parser.add_argument("--crop", type=int, default=256, metavar="PX", help="side of the crop")
     parser.add_argument("--queries", type=int, default=256, help="sampled queries per clip")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print the routing as JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    routing = calibrate_model(arguments, report=None if arguments.json else print)
+    results = calibrate_model(arguments, report=None if arguments.json else print)
     if arguments.json:
-        print_json(routing.to_json())
+        print_json(results)
     return 0
 
 
@@ -58,39 +74,139 @@ def _center_crops(paths: list[Path], num_frames: int, crop_px: int) -> list[Tens
     return clips
 
 
-def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> HeadRouting:
-    """Measure a model's heads on clips, assign them, write JSON and picture if asked."""
-    from ..checkpoint import load_checkpoint, resolve_model
-    from ..model.routing import HeadRouting, calibrate
-    from ..model.routing_plot import plot_routing
+def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dict[str, Any]:
+    """Measure a model's heads on clips, assign them, write what is asked.
 
-    checkpoint = load_checkpoint(resolve_model(arguments.model))
-    model, layers = checkpoint.model, range(checkpoint.routing.num_layers)
-    # Distances are meant to be measured on unrestricted heads.
-    orders = [checkpoint.routing.permutation(layer) for layer in layers]
-    config = model.config
-    model.transformer.apply_routing(
-        HeadRouting.all_global(config.num_layers, config.num_heads, window=config.window_size)
-    )
-    total = [sum(checkpoint.routing.counts(layer)[kind] for layer in layers) for kind in range(3)]
-    asked = {"intra": arguments.intra_heads, "window": arguments.window_heads}
-    own = {"intra": total[1], "window": total[2]}
-    routing = calibrate(
-        model,
-        _center_crops(find_clips(arguments.clips), arguments.frames, arguments.crop),
-        seed=arguments.seed,
-        num_queries=arguments.queries,
-        quotas={key: own[key] if value is None else value for key, value in asked.items()},
-        head_order=orders,
-    )
+    Returns:
+        JSON values: the routing, how stable it is, and what it costs.
+    """
+    from ..checkpoint import load_checkpoint, resolve_model, write_rerouted
+    from ..model.routing_plot import plot_routing
+    from ..model.routing_stability import mean_distances, measure_stability
+
+    if arguments.write and arguments.write.exists():
+        raise ValueError(f"{arguments.write} exists; choose another name for --write")
+    path = resolve_model(arguments.model)
+    checkpoint = load_checkpoint(path)
+    own = checkpoint.routing
+    parts = _measure(checkpoint, arguments)
+
+    def route(distances: HeadDistances) -> HeadRouting:
+        return _route(distances, own, arguments)
+
+    routing = route(mean_distances(parts))
+    stability = measure_stability(parts, route, seed=arguments.seed) if len(parts) > 1 else None
+    costs = _costs(checkpoint, routing)
     if arguments.out:
         arguments.out.write_text(json.dumps(routing.to_json(), indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
         plot_routing(routing, arguments.plot)
+    if arguments.write:
+        write_rerouted(path, arguments.write, routing)
+    results = {
+        "routing": routing.to_json(),
+        "agreement_with_own": routing.agreement(own),
+        "stability": None if stability is None else stability.to_json(),
+        "costs": costs,
+    }
     if report:
-        for layer in layers:
-            names = " ".join(pattern.name.lower() for pattern in routing.patterns[layer])
-            report(f"layer {layer}: {names}")
-        share = routing.agreement(checkpoint.routing)
-        report(f"agreement with the model's own routing: {share:.0%}")
-    return routing
+        for line in _lines(routing, results):
+            report(line)
+    return results
+
+
+def _measure(checkpoint: Checkpoint, arguments: argparse.Namespace) -> list[HeadDistances]:
+    """Distances of every clip on its own, on unrestricted heads, in the file's head order."""
+    from ..model.head_distances import measure_distances
+    from ..model.held import hold_weights
+    from ..model.routing import HeadRouting
+    from ..upscale.precision import DTYPES as TORCH_DTYPES
+    from ..upscale.precision import choose_device
+
+    model, config = checkpoint.model, checkpoint.model.config
+    layers = range(config.num_layers)
+    orders = [checkpoint.routing.permutation(layer) for layer in layers]
+    model.transformer.apply_routing(
+        HeadRouting.all_global(config.num_layers, config.num_heads, window=config.window_size)
+    )
+    clips = _center_crops(find_clips(arguments.clips), arguments.frames, arguments.crop)
+    if config.is_latent:
+        dtype = TORCH_DTYPES[arguments.dtype]
+        hold_weights(model, dtype)
+        clips = [clip.to(dtype) for clip in clips]
+    model.to(choose_device(arguments.device))
+    return [
+        measure_distances(
+            model,
+            [clip],
+            window=config.window_size,
+            seed=arguments.seed + index,
+            num_queries=arguments.queries,
+            head_order=orders,
+        )
+        for index, clip in enumerate(clips)
+    ]
+
+
+def _route(
+    distances: HeadDistances, own: HeadRouting, arguments: argparse.Namespace
+) -> HeadRouting:
+    """Thresholds if any is given, else quotas: as asked, or as many as the model has now."""
+    from dataclasses import replace
+
+    from ..model.routing import HeadRouting
+
+    thresholds = (arguments.max_intra, arguments.max_window)
+    quotas = (arguments.intra_heads, arguments.window_heads)
+    if any(x is not None for x in thresholds) and any(x is not None for x in quotas):
+        raise ValueError("thresholds (--max-...) and numbers of heads exclude each other")
+    if any(x is not None for x in thresholds):
+        intra, window = (0.0 if x is None else x for x in thresholds)
+        routing = HeadRouting.from_thresholds(distances, max_intra=intra, max_window=window)
+    else:
+        layers = range(own.num_layers)
+        now = [sum(own.counts(layer)[kind] for layer in layers) for kind in (1, 2)]
+        intra, window = (n if x is None else x for n, x in zip(now, quotas, strict=True))
+        total = own.num_layers * own.num_heads
+        counts = (total - intra - window, intra, window)
+        routing = HeadRouting.from_quotas(distances, counts=counts, scope="network")
+    rule = {**routing.rule, "num_queries": arguments.queries, "seed": arguments.seed}
+    return replace(routing, rule=rule)
+
+
+def _costs(checkpoint: Checkpoint, routing: HeadRouting) -> list[dict[str, Any]]:
+    """What the routing costs at usual sizes, counted."""
+    from ..bench.plan_table import plan_table
+
+    config = checkpoint.model.config
+    counts = [routing.counts(layer) for layer in range(config.num_layers)]
+    keys = ("size", "transformer_tflop", "total_tflop", "transformer_ratio_to_global")
+    tables = (plan_table(config, counts, size=size, num_frames=COST_FRAMES) for size in COST_SIZES)
+    return [{key: table[key] for key in (*keys, "total_ratio_to_global")} for table in tables]
+
+
+def _lines(routing: HeadRouting, results: dict[str, Any]) -> list[str]:
+    """The results for people."""
+    lines = []
+    for layer, row in enumerate(routing.patterns):
+        lines.append(f"layer {layer}: {' '.join(pattern.name.lower() for pattern in row)}")
+    lines.append(f"agreement with the model's own routing: {results['agreement_with_own']:.0%}")
+    stability = results["stability"]
+    if stability is None:
+        lines.append("stability: not known from one clip; give several")
+    else:
+        lines.append(
+            f"stability: disjoint halves of {stability['num_clips']} clips agree on "
+            f"{stability['mean']:.0%} of the heads (worst split {stability['least']:.0%}, by "
+            f"chance {stability['by_chance']:.0%}); {stability['unstable_heads']} head(s) change in half "
+            "of the splits or more"
+        )
+    for cost in results["costs"]:
+        width, height = cost["size"]
+        lines.append(
+            f"{COST_FRAMES} frames of {width}x{height}: transformer "
+            f"{cost['transformer_tflop']:.1f} TFLOP, {cost['transformer_ratio_to_global']:.2f} "
+            f"times fewer than all heads global; with the decoder {cost['total_tflop']:.1f}, "
+            f"{cost['total_ratio_to_global']:.2f} times fewer (counted; the most to expect in time)"
+        )
+    return lines

@@ -217,8 +217,8 @@ def measure_distances(
             layer.attention_observer = functools.partial(observe, index)
         with torch.inference_mode():
             for done, clip in enumerate(clips, start=1):
-                # The decoder comes after the attention, and the large preset has none.
-                model.transformer(clip.to(device))
+                # Attention is all that counts, so nothing is decoded.
+                model.transformer(model.encode(clip.to(device)))
                 if on_progress is not None:
                     on_progress(done)
     finally:

@@ -113,9 +113,29 @@ def test_calibrate_writes_routing_and_picture(tmp_path, capsys):
     routing, picture = tmp_path / "routing.json", tmp_path / "routing.png"
     arguments = ("--crop", 64, "--queries", 8, "--out", routing, "--plot", picture)
     assert run("calibrate", clip, *arguments) == 0
-    assert "layer 0:" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "layer 0:" in out
+    assert "not known from one clip" in out
     assert json.loads(routing.read_text())["patterns"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_calibrate_says_how_stable_it_is_and_writes_the_model(tmp_path, capsys):
+    clips = [write_clip(tmp_path / f"{i}.mkv", width=64, height=64) for i in range(2)]
+    model = tmp_path / "rerouted.safetensors"
+    arguments = ("--crop", 64, "--queries", 8, "--window-heads", 6, "--intra-heads", 0)
+    assert run("calibrate", *clips, *arguments, "--write", model, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["stability"]["num_clips"] == 2
+    assert 0 <= result["stability"]["least"] <= result["stability"]["mean"] <= 1
+    assert [cost["size"] for cost in result["costs"]][1] == [1920, 1088]
+    routing = checkpoint.load_checkpoint(model).routing
+    assert routing.to_json() == result["routing"]
+    assert sum(routing.counts(layer)[2] for layer in range(routing.num_layers)) == 6
+    assert run("calibrate", *clips, *arguments, "--write", model) == 1
+    assert "choose another name for --write" in capsys.readouterr().err
+    assert run("calibrate", *clips, *arguments, "--max-window", 0.5) == 1
+    assert "exclude each other" in capsys.readouterr().err
 
 
 def test_evaluate_and_bench_print_json(tmp_path, capsys):

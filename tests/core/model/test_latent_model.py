@@ -9,7 +9,7 @@ from oasis_core.checkpoint import CheckpointError, load_checkpoint, save_checkpo
 from oasis_core.config import OASIS_1_3B
 from oasis_core.model.denoiser import OasisModel, build_model
 from oasis_core.model.held import hold_weights, weight_dtype
-from oasis_core.model.routing import HeadPattern, HeadRouting
+from oasis_core.model.routing import HeadPattern, HeadRouting, calibrate
 
 SMALL = dataclasses.replace(
     OASIS_1_3B,
@@ -134,6 +134,15 @@ def test_only_the_chosen_decoder_is_loaded(tmp_path):
     save_checkpoint(path, random_model(without), ROUTING, {})
     with pytest.raises(CheckpointError, match=r"decoder must be one that .* has \(wan\), got 'tin"):
         load_checkpoint(path, decoder="tiny")
+
+
+@pytest.mark.parametrize("stem", ["unshuffle", "latent"])
+def test_heads_are_calibrated_whatever_the_transformer_reads(stem):
+    model = random_model(dataclasses.replace(SMALL, stem=stem))
+    clips = [random_clip(5, 64, 64, seed) for seed in range(2)]
+    routing = calibrate(model, clips, quotas={"window": 3, "intra": 2}, num_queries=16)
+    assert sum(routing.counts(layer)[2] for layer in range(2)) == 3
+    assert routing.distances.grid == (2, 4, 4)
 
 
 def test_preset_has_the_public_sizes():
