@@ -37,6 +37,7 @@ RECORDS = "segments.jsonl"
 LOCK = "lock"
 IMAGES = "images"
 PIECE_BYTES = 1 << 20
+MAX_NAME_BYTES = 255
 
 
 class JournalError(VideoError):
@@ -63,7 +64,13 @@ class SegmentRecord:
 
 def journal_path(destination: Path) -> Path:
     """The folder that holds the journal of an output."""
-    return destination.with_name(destination.name + FOLDER_SUFFIX)
+    name = destination.name
+    if len(os.fsencode(name + FOLDER_SUFFIX)) > MAX_NAME_BYTES:
+        # File systems refuse longer names; the hash keeps outputs with one beginning apart.
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+        room = MAX_NAME_BYTES - len(FOLDER_SUFFIX) - len(digest) - 1
+        name = f"{os.fsencode(name)[:room].decode(errors='ignore')}-{digest}"
+    return destination.with_name(name + FOLDER_SUFFIX)
 
 
 class Journal:
@@ -170,7 +177,9 @@ class Journal:
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
             identity, self.plan = found["identity"], found["plan"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not all(isinstance(part, dict) for part in (self.plan, *identity.values())):
+                raise TypeError("parts must be objects")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise JournalError(
                 f"the journal {str(self.folder)!r} cannot be read ({error}); start over with "
                 "--fresh"
@@ -197,19 +206,16 @@ class Journal:
             entry = _parse(line)
             if entry is None:
                 logger.warning("%s has a damaged line, which is ignored", path)
-            elif "result" in entry:
-                result = entry["result"]
+            elif isinstance(entry, SegmentRecord):
+                records[entry.index] = entry
             else:
-                values = entry["segment"]
-                record = SegmentRecord(**values | {"tile": tuple(values["tile"])})
-                records[record.index] = record
+                result = entry
         return [records[index] for index in sorted(records)], result, bool(lines[-1])
 
     def _read_records(self) -> None:
         found, self.result, is_torn = self._parse_records(self.folder / RECORDS)
+        # Segments may be gone because the run was killed while it cleaned up: the result stays.
         self.records = [record for record in found if self._is_intact(record)]
-        if len(self.records) < len(found):
-            self.result = None
         if is_torn or len(self.records) < len(found):
             self._rewrite_records()
 
@@ -265,11 +271,12 @@ class Journal:
                 sync_folder(self.folder)
 
     def _remove_files(self) -> None:
-        ours = (MANIFEST, RECORDS, "segment_", "result.")
-        for path in self.folder.iterdir():
-            if path.is_file() and path.name.startswith(ours):
-                path.unlink()
         shutil.rmtree(self.folder / IMAGES, ignore_errors=True)
+        # The manifest and the records go last: until then the journal says that all is done.
+        for ours in (("segment_", "result."), (MANIFEST,), (RECORDS,)):
+            for path in self.folder.iterdir():
+                if path.is_file() and path.name.startswith(ours):
+                    path.unlink()
         self.records, self.plan, self.result = [], None, None
 
 
@@ -310,12 +317,20 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> SegmentRecord | dict[str, Any] | None:
+    """A finished segment, the result, or None for a line that is neither."""
     try:
         entry = json.loads(line)
-    except ValueError:
+        if "result" in entry:
+            return entry["result"] if isinstance(entry["result"], dict) else None
+        values = entry["segment"]
+        height, width = values["tile"]
+        record = SegmentRecord(**values | {"tile": (height, width)})
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and entry.keys() & {"segment", "result"} else None
+    numbers = (record.index, record.first_frame, record.num_frames, record.shot, *record.tile)
+    is_sound = all(type(n) is int and n >= 0 for n in numbers) and isinstance(record.sha256, str)
+    return record if is_sound else None
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -268,7 +268,8 @@ class PictureTarget:
     def _name_all(self, folder: Path) -> None:
         target = self.destination if self._is_folder else self.destination.absolute().parent
         target.mkdir(exist_ok=True)
-        for path in sorted(folder.iterdir()):
+        # No folder: an earlier run had named all and was killed while it cleaned up.
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             _rename(path, target / path.name)
         sync_folder(target)
 
