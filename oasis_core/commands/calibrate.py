@@ -198,8 +198,8 @@ def _lines(routing: HeadRouting, results: dict[str, Any]) -> list[str]:
         lines.append(
             f"stability: disjoint halves of {stability['num_clips']} clips agree on "
             f"{stability['mean']:.0%} of the heads (worst split {stability['least']:.0%}, by "
-            f"chance {stability['by_chance']:.0%}); {stability['unstable_heads']} head(s) change in "
-            "half of the splits or more"
+            f"chance {stability['by_chance']:.0%}); {stability['unstable_heads']} head(s) change "
+            "in half of the splits or more"
         )
     for cost in results["costs"]:
         width, height = cost["size"]
