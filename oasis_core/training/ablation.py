@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import PRESETS
 from .config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
 
 COST_FRAMES, COST_PX = 4, 256
@@ -44,8 +43,8 @@ def _all_global(config: TrainingConfig) -> TrainingConfig:
 
 
 def _all_window(config: TrainingConfig) -> TrainingConfig:
-    preset = PRESETS[config.model]
-    num_heads = preset.num_layers * preset.num_heads
+    network = routed_reference(config)
+    num_heads = sum(block.attention.num_heads for block in network.transformer.blocks)
 
     def change(_: int, stage: StageConfig) -> StageConfig:
         if stage.calibrate_window_heads < 0:
@@ -112,9 +111,11 @@ GROUPS = {
 
 def routed_reference(config: TrainingConfig) -> nn.Module:
     """The untrained network of a recipe with as many routed heads as its last stage has."""
-    from .trainee import build_network
+    from ..checkpoint import load_checkpoint, resolve_model
+    from .trainee import architecture, build_network
 
-    network = build_network(config)
+    initial = load_checkpoint(resolve_model(config.initial_model)) if config.initial_model else None
+    network = build_network(config, architecture(config, initial))
     asked = [stage for stage in config.stages if stage.calibrate_window_heads >= 0]
     if asked:
         left = {

@@ -15,6 +15,7 @@ from ..degradation import PRESETS as DEGRADATIONS
 from ..degradation.recipe import CODECS, DegradationError, check_codecs
 
 YARDSTICK = "yardstick"
+FROM_INITIAL = "initial"
 PIXEL_LOSSES = ("charbonnier", "root_mean_square")
 PERCEPTUAL_NETWORKS = ("lpips", "dists")
 _FREE_FIELDS = (
@@ -121,7 +122,8 @@ class TrainingConfig:
     """A whole training run."""
 
     model: str
-    """Preset from `oasis_core.config`, or "yardstick": a plain single-frame conv net."""
+    """Preset from `oasis_core.config`; "initial": the architecture of `initial_model`; or
+    "yardstick": a plain single-frame conv net."""
     data_dirs: tuple[str, ...]
     """Folders with clips and stills, searched recursively."""
     output_dir: str
@@ -185,10 +187,11 @@ class TrainingConfig:
     """Where the data comes from and under which licences, stored with the weights."""
 
     def __post_init__(self) -> None:
-        if self.model not in (*MODEL_PRESETS, YARDSTICK):
-            raise TrainingError(
-                f"model must be one of {', '.join((*MODEL_PRESETS, YARDSTICK))}, got {self.model!r}"
-            )
+        models = (*MODEL_PRESETS, FROM_INITIAL, YARDSTICK)
+        if self.model not in models:
+            raise TrainingError(f"model must be one of {', '.join(models)}, got {self.model!r}")
+        if self.model == FROM_INITIAL and not self.initial_model:
+            raise TrainingError('model = "initial" needs initial_model, a checkpoint')
         self._check_ranges()
         if not self.stages:
             raise TrainingError("a training needs at least one [[stages]] table")

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..checkpoint import Checkpoint, load_checkpoint, resolve_model
-from ..config import PRESETS
 from ..model.routing import HeadRouting, calibrate
 from .adversary import Adversary
 from .config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
@@ -32,6 +31,7 @@ from .processes import Processes
 from .state import STATE_NAME, keep_older, read_state, write_state
 from .trainee import (
     Trainee,
+    architecture,
     build_network,
     checkpoint_blocks,
     load_latent_encoder,
@@ -60,6 +60,10 @@ class Trainer:
         self.processes = Processes()
         self.device = self.processes.device
         self.is_routed = config.model != YARDSTICK
+        initial = None
+        if config.initial_model and self.is_routed:
+            initial = load_checkpoint(resolve_model(config.initial_model))
+        self.architecture = architecture(config, initial)
         self.routing = self._all_global() if self.is_routed else None
         self.model = self._new_model()
         self.ema = self._new_model()
@@ -69,8 +73,10 @@ class Trainer:
         self.step = 0
         self.is_calibrated = False
         self.footage: list[str] = []
-        if config.initial_model:
-            self._start_from_file(config.initial_model)
+        if initial is not None:
+            self._start_from(initial)
+        elif config.initial_model:
+            self._start_from_yardstick(config.initial_model)
         self.optimizer = self._new_optimizer()
         self._prepare_losses()
         self._parallel: nn.Module = Trainee(self.model)
@@ -92,10 +98,7 @@ class Trainer:
                 raise TrainingError(f"latent_weight needs a latent model, {config.model} is none")
             self.latent_encoder = load_latent_encoder(config.latent_encoder, self.device)
 
-    def _start_from_file(self, name: str) -> None:
-        if self.is_routed:
-            self._start_from(load_checkpoint(resolve_model(name)))
-            return
+    def _start_from_yardstick(self, name: str) -> None:
         network = load_yardstick(resolve_model(name))
         if network.config != self.model.config:
             raise TrainingError("initial_model must be a yardstick of the configured size")
@@ -103,16 +106,7 @@ class Trainer:
             model.load_state_dict(network.state_dict(), strict=True)
 
     def _start_from(self, checkpoint: Checkpoint) -> None:
-        """Take over weights and routing; heads stand in routed order from here on.
-
-        Raises:
-            TrainingError: The checkpoint is of another architecture.
-        """
-        if checkpoint.model.config != PRESETS[self.config.model]:
-            raise TrainingError(
-                f"initial_model must be an {self.config.model}, got another architecture named "
-                f"{checkpoint.model.config.name!r}"
-            )
+        """Take over weights and routing; heads stand in routed order from here on."""
         self.routing = _in_routed_order(checkpoint.routing)
         for model in (self.model, self.ema):
             # The loaded model's heads are sorted already, so only the counts change here.
@@ -120,11 +114,11 @@ class Trainer:
             model.transformer.apply_routing(self.routing)
 
     def _all_global(self) -> HeadRouting:
-        preset = PRESETS[self.config.model]
-        return HeadRouting.all_global(preset.num_layers, preset.num_heads, preset.window_size)
+        shape = self.architecture
+        return HeadRouting.all_global(shape.num_layers, shape.num_heads, shape.window_size)
 
     def _new_model(self) -> nn.Module:
-        return to_channels_last(build_network(self.config), self.device)
+        return to_channels_last(build_network(self.config, self.architecture), self.device)
 
     def _new_optimizer(self) -> MatrixOptimizer:
         config = self.config
@@ -160,7 +154,7 @@ class Trainer:
         """The weighted loss of a batch, and the restored batch."""
         stage = self.stage
         with self.autocast():
-            residual, latent = self._parallel(resized, bool(stage.latent_weight))
+            residual, latent = self._parallel(resized)
         restored = resized + residual.float()
         parts = pixel_losses(stage, restored, truth)
         if stage.latent_weight:

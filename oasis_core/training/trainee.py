@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,53 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint import load_checkpoint, resolve_model, save_checkpoint
-from ..config import PRESETS
+from ..checkpoint import Checkpoint, load_checkpoint, resolve_model, save_checkpoint
+from ..config import PRESETS, ModelConfig
 from ..model.denoiser import build_model
 from ..model.routing import HeadRouting
-from .config import YARDSTICK, TrainingConfig, TrainingError
+from .config import FROM_INITIAL, YARDSTICK, TrainingConfig, TrainingError
 from .yardstick import Yardstick, YardstickConfig, build_yardstick, save_yardstick
 
 FROZEN_PREFIXES = ("encoder.", "wan_decoder.", "tiny_decoder.")
 
 
-def build_network(config: TrainingConfig) -> nn.Module:
-    """The freshly initialised network of a configuration; a latent model's VAE is frozen."""
+def architecture(config: TrainingConfig, initial: Checkpoint | None) -> ModelConfig | None:
+    """What is trained: a preset, or the checkpoint's architecture; None for a yardstick.
+
+    Of a latent model's decoders the chosen one stays, since the weights are written with it.
+
+    Raises:
+        TrainingError: The checkpoint is of another architecture than the preset.
+    """
     if config.model == YARDSTICK:
-        shape = YardstickConfig(
-            num_convs=config.yardstick_convs, features=config.yardstick_features
-        )
-        return build_yardstick(shape, seed=config.seed)
-    network = build_model(PRESETS[config.model], seed=config.seed)
+        return None
+    if config.model == FROM_INITIAL:
+        shape = initial.model.config
+    else:
+        shape = PRESETS[config.model]
+        if initial is not None and initial.model.config != shape:
+            raise TrainingError(
+                f"initial_model must be an {config.model}, got another architecture named "
+                f'{initial.model.config.name!r}; model = "initial" takes any'
+            )
+    if shape.decoder == "wan":
+        return dataclasses.replace(shape, tiny_width=0)
+    if shape.decoder == "tiny" and shape.stem != "latent":
+        return dataclasses.replace(shape, vae_width=0)
+    return shape
+
+
+def build_network(config: TrainingConfig, shape: ModelConfig | None) -> nn.Module:
+    """The freshly initialised network of a configuration; a latent model's VAE is frozen.
+
+    Args:
+        config: The run.
+        shape: From `architecture`.
+    """
+    if shape is None:
+        size = YardstickConfig(num_convs=config.yardstick_convs, features=config.yardstick_features)
+        return build_yardstick(size, seed=config.seed)
+    network = build_model(shape, seed=config.seed)
     freeze_vae(network)
     return network
 
@@ -67,11 +97,13 @@ class Trainee(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, video: Tensor, with_latent: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Residual `b 3 t h w` and, if asked, the predicted latent `b c t' h' w'`."""
-        if not with_latent:
+    def forward(self, video: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Residual `b 3 t h w` and a latent model's prediction `b c t' h' w'`."""
+        if not self.network.config.is_latent:
             return self.network(video), None
-        latent = self.network.predict_latent(self.network.encode(video))
+        self.network.check(video)
+        # The frozen decoder keeps its float32 weights; autocast alone lowers its arithmetic.
+        latent = self.network.predict_latent(self.network.encode(video)).float()
         frames = torch.cat(list(self.network.decode(latent)), dim=2)
         return frames - video, latent
 
