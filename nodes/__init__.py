@@ -10,6 +10,7 @@ from .apply_routing import OASISApplyRouting
 from .calibrate_routing import OASISCalibrateRouting
 from .compare import OASISCompare
 from .degrade import OASISDegrade
+from .denoise_to_latent import OASISDenoiseToLatent
 from .example_clip import OASISExampleClip
 from .load_model import OASISLoadModel
 from .split_tiles import OASISSplitTiles
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     OASISDegrade,
     OASISCalibrateRouting,
     OASISApplyRouting,
+    OASISDenoiseToLatent,
     OASISExampleClip,
 ]
 

@@ -24,7 +24,7 @@ const CSS = `
 .oasis-numbers { flex: 0 0 auto; font-variant-numeric: tabular-nums; white-space: pre-wrap; }
 .oasis-stage:focus-visible, .oasis-bar button:focus-visible, .oasis-cell:focus-visible {
   outline: 2px solid #4fa3ff; outline-offset: -2px; }
-.oasis-status { position: relative; width: 100%; height: 22px; box-sizing: border-box;
+.oasis-status { position: relative; width: 100%; height: 22px; max-height: 22px; box-sizing: border-box;
   overflow: hidden; border-radius: 4px; background: var(--comfy-input-bg, #222);
   color: var(--input-text, #ddd); font: 12px/22px system-ui, sans-serif; padding: 0 6px;
   font-variant-numeric: tabular-nums; white-space: nowrap; text-overflow: ellipsis; }

@@ -20,6 +20,7 @@ NODES = (
     "OASISDegrade",
     "OASISCalibrateRouting",
     "OASISApplyRouting",
+    "OASISDenoiseToLatent",
     "OASISExampleClip",
 )
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")

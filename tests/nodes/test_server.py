@@ -3,6 +3,7 @@
 One long file: clips and prompts are shared, and test modules cannot import each other here.
 """
 
+import dataclasses
 import itertools
 import json
 import time
@@ -523,6 +524,40 @@ def test_routing_is_applied_and_undone(server):
     assert abs(own - again).max() <= 1  # strengths differ by thousandths
     assert abs(routed - everything).max() <= 1
     assert abs(own - everything).max() > 1
+
+
+def test_latent_has_the_format_of_wan(server):
+    torch = pytest.importorskip("torch")
+    from safetensors import safe_open
+
+    from oasis_core.checkpoint import save_checkpoint
+    from oasis_core.config import OASIS_1_3B
+    from oasis_core.model.denoiser import build_model
+    from oasis_core.model.routing import HeadRouting
+
+    small = {"width": 48, "num_layers": 2, "num_heads": 4, "ffn_width": 64, "vae_width": 4}
+    config = dataclasses.replace(OASIS_1_3B, name="small-1.3b", **small)
+    torch.manual_seed(0)
+    file = server.base / "models" / "oasis" / "small.safetensors"
+    save_checkpoint(file, build_model(config), HeadRouting.all_global(2, 4), {})
+    prompt = image_prompt(empty_images(30, 70, 6))
+    prompt["1"] = {**LOAD, "inputs": {**LOAD["inputs"], "model_name": "small.safetensors"}}
+    values = {"model": ["1", 0], "images": ["2", 0], "scale": 2.0, "tile_px": 64}
+    prompt["3"] = {"class_type": "OASISDenoiseToLatent", "inputs": values}
+    save = {"samples": ["3", 0], "filename_prefix": "latent"}
+    prompt["4"] = {"class_type": "SaveLatent", "inputs": save}
+    prompt["5"] = {"class_type": "PreviewAny", "inputs": {"source": ["3", 1]}}
+    run = server.run(prompt)
+    assert run.is_success, run.history
+    (path,) = (server.base / "output").glob("latent*.latent")
+    with safe_open(path, framework="pt") as saved:
+        latent = saved.get_tensor("latent_tensor")
+    assert latent.shape == (1, 16, 3, 18, 8)
+    assert latent.isfinite().all()
+    assert run.text("5") == "6"
+    prompt["1"] = LOAD
+    assert "got oasis-tiny, whose decoder is 'conv'" in server.run(prompt).error
+    assert_goes_on(server)
 
 
 # Mistakes
