@@ -195,6 +195,7 @@ def _carry_out(
             on_plan(plan)
         journal.start(plan.to_json())
         run = engine(job, plan, journal, on_progress)
+        run.is_done = is_done
         run.upscale()
         with job.clock("mux"):
             muxed = target.finish(job, journal, job.facts(plan, run.num_shots))

@@ -36,7 +36,6 @@ class Counts:
         plan: How it is cut up.
         journal: Where finished segments are noted.
         on_progress: Called with (frames done, frames in all).
-        is_done: Whether an earlier run finished the result, so that there is only to count.
     """
 
     def __init__(
@@ -45,8 +44,6 @@ class Counts:
         plan: Plan,
         journal: Journal,
         on_progress: OnProgress | None,
-        *,
-        is_done: bool = False,
     ) -> None:
         self.job = job
         self.plan = plan
@@ -55,7 +52,8 @@ class Counts:
         self.progress = FrameProgress(on_progress, job.num_frames or 0)
         # Out of memory once is out of memory again: go on with the tile that worked.
         self.tile = journal.records[-1].tile if self.finished else plan.tile
-        self.is_done = is_done
+        self.is_done = False
+        """Whether an earlier run finished the result, so that there is only to count."""
         self.num_frames = 0
         self.num_segments = 0
         self.num_shots = 0
@@ -65,11 +63,11 @@ class Counts:
 
     def is_finished(self, index: int, first_frame: int, num_frames: int) -> bool:
         """Whether an earlier run has done exactly this segment."""
+        if self.is_done:
+            return True
         record = self.finished.get(index)
-        return record is not None and (record.first_frame, record.num_frames) == (
-            first_frame,
-            num_frames,
-        )
+        place = (first_frame, num_frames)
+        return record is not None and (record.first_frame, record.num_frames) == place
 
     def report(self, muxed: MuxReport, total_s: float) -> UpscaleReport:
         """The facts of the run, now that it is over."""
@@ -111,7 +109,6 @@ class Run(Counts):
         plan: How it is cut up.
         journal: Where finished segments are noted.
         on_progress: Called with (frames done, frames in all).
-        is_done: Whether an earlier run finished the result, so that there is only to count.
     """
 
     def __init__(
@@ -120,8 +117,6 @@ class Run(Counts):
         plan: Plan,
         journal: Journal,
         on_progress: OnProgress | None,
-        *,
-        is_done: bool = False,
     ) -> None:
         super().__init__(job, plan, journal, on_progress)
         self.segments = job.upscaler.segment_upscaler(job.look, plan, job.clock)
