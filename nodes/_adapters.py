@@ -35,6 +35,7 @@ PROGRESS_STEPS = 1000
 """ComfyUI shows shares; frames are counted in fractions while a segment is at work."""
 WANTED_PIXELS = 1024 * 1024
 WANTED_FRAMES = 24
+WANTED_LATENT_FRAMES, WANTED_LATENT_SIDE_PX = 25, 512
 """Working memory asked of ComfyUI is for a tile of this size: larger ones gain little."""
 STATUS_EVENT = "oasis.progress"
 STATUS_EVERY_S = 0.25
@@ -182,7 +183,6 @@ def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
 def running(model: LoadedModel) -> Iterator[VideoUpscaler]:
     """Bring a model to its device; while the block runs, cancelling stops it at the next layer."""
     from ..oasis_core.upscale import VideoUpscaler
-    from ..oasis_core.upscale.plan import measure_model_bytes
 
     patcher, load = model.patcher, comfy.model_management.load_models_gpu
     load([patcher], force_full_load=True)
@@ -191,15 +191,27 @@ def running(model: LoadedModel) -> Iterator[VideoUpscaler]:
         patcher.model, patcher.load_device, model.dtype, model_hash=model.identity
     )
     if upscaler.device.type != "cpu":
-        per_pixel = measure_model_bytes(upscaler.model, upscaler.device, upscaler.dtype)
-        wanted = per_pixel * WANTED_PIXELS * WANTED_FRAMES
-        load([patcher], memory_required=wanted, force_full_load=True)
+        load([patcher], memory_required=_wanted_bytes(upscaler), force_full_load=True)
     hooks = [layer.register_forward_pre_hook(_stop_if_cancelled) for layer in _layers(upscaler)]
     try:
         yield upscaler
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _wanted_bytes(upscaler: VideoUpscaler) -> float:
+    """Working memory of a tile of good size, for which other models may have to go."""
+    from ..oasis_core.upscale.plan import measure_model_bytes
+    from ..oasis_core.upscale.precision import is_latent
+
+    if is_latent(upscaler.model):
+        from ..oasis_core.upscale.model_memory import MemoryModel
+
+        memory = MemoryModel(upscaler.model.config, upscaler.dtype.itemsize)
+        return memory(WANTED_LATENT_FRAMES, WANTED_LATENT_SIDE_PX, WANTED_LATENT_SIDE_PX)
+    per_pixel = measure_model_bytes(upscaler.model, upscaler.device, upscaler.dtype)
+    return per_pixel * WANTED_PIXELS * WANTED_FRAMES
 
 
 def _layers(upscaler: VideoUpscaler) -> list[nn.Module]:
