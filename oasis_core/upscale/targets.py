@@ -287,7 +287,9 @@ def _tag_report(job: Job, spec: ImageSpec, tags: ImageTags) -> MuxReport:
     if tags.exif is not None and spec.suffix not in (".tif", ".tiff"):
         kept.append("camera data (EXIF), with its orientation set to upright")
     elif tags.exif is not None:
-        dropped.append("camera data (EXIF): not written into .tif")
+        dropped.append(f"camera data (EXIF): not written into {spec.suffix}")
+    elif tags.has_loose_exif:
+        dropped.append("camera data (EXIF): not taken out of a TIFF")
     if job.info.audio_streams:
         dropped.append(f"{len(job.info.audio_streams)} sound track(s): pictures have none")
     return MuxReport(kept=tuple(kept), dropped=tuple(dropped))

@@ -24,6 +24,7 @@ _EXIF_HEAD = b"Exif\x00\x00"
 _ICC_HEAD = b"ICC_PROFILE\x00"
 _JPEG_PIECE = 65_000
 _ORIENTATION, _ICC_TAG = 0x0112, 0x8773
+_CAMERA_TAGS = (0x010F, 0x0110, 0x8769, 0x8825)  # make, model, and where EXIF and GPS lie
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _WEBP_ICC, _WEBP_ALPHA, _WEBP_EXIF = 0x20, 0x10, 0x08
 
@@ -49,6 +50,8 @@ class ImageTags:
     """ICC colour profile."""
     exif: bytes | None = None
     """EXIF block (a small TIFF), with its orientation reset to upright."""
+    has_loose_exif: bool = False
+    """Whether camera data is spread over the file, as in a TIFF, and cannot be taken out."""
 
 
 def read_image_tags(path: Path) -> ImageTags:
@@ -68,7 +71,11 @@ def read_image_tags(path: Path) -> ImageTags:
         elif data[:4] in (b"II*\x00", b"MM\x00*"):
             entries = _Ifd(data)
             orientation = _ORIENTATIONS.get(entries.number(_ORIENTATION), UPRIGHT)
-            return ImageTags(orientation=orientation, icc=entries.value(_ICC_TAG))
+            return ImageTags(
+                orientation=orientation,
+                icc=entries.value(_ICC_TAG),
+                has_loose_exif=any(tag in entries.entries for tag in _CAMERA_TAGS),
+            )
         else:
             return ImageTags()
     except (struct.error, IndexError, ValueError, zlib.error) as error:

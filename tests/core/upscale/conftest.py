@@ -116,9 +116,11 @@ def write_video(tmp_path):
                     index += 1
             container.mux(video.encode(None))
             tone = (np.sin(np.arange(8000) / 9) * 9000).astype(np.int16)[None]
-            sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
-            sound.sample_rate, sound.pts = 8000, 0
-            container.mux(audio.encode(sound))
+            for start in range(0, 8000, 400):
+                piece = np.ascontiguousarray(tone[:, start : start + 400])
+                sound = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
+                sound.sample_rate, sound.pts = 8000, start
+                container.mux(audio.encode(sound))
             container.mux(audio.encode(None))
         return path
 
