@@ -156,7 +156,7 @@ class SegmentUpscaler:
         self, frames: Sequence[Frame], keep: slice, on_tile: OnTile | None, first: int
     ) -> tuple[Tensor, Tensor | None]:
         """The model's residual of the kept frames, with both retries."""
-        dtype = self.dtype
+        dtype, is_repeated = self.dtype, False
         while True:
             try:
                 residual, cells, bad = self._run_model(frames, keep, dtype, on_tile)
@@ -167,15 +167,17 @@ class SegmentUpscaler:
             else:
                 if not bad:
                     return residual, cells
-                self._refuse_bad_frames(bad, dtype, first)
-                dtype = torch.float32
+                self._refuse_bad_frames(bad, dtype, first, is_repeated=is_repeated)
+                dtype, is_repeated = torch.float32, True
                 continue
             # Outside the handler: the exception's traceback holds the failed run's tensors.
             self._shrink_tile(reason, len(frames))
 
-    def _refuse_bad_frames(self, bad: list[int], dtype: torch.dtype, first: int) -> None:
+    def _refuse_bad_frames(
+        self, bad: list[int], dtype: torch.dtype, first: int, *, is_repeated: bool
+    ) -> None:
         names = ", ".join(str(first + index) for index in bad[:8])
-        if dtype == torch.float32:
+        if is_repeated:
             raise ValueError(
                 f"the model's result must be finite, got NaN or infinity in frame(s) {names}"
                 f"{' ...' if len(bad) > 8 else ''} even in float32; its weights or this input are "
@@ -297,11 +299,13 @@ class TileCanvas:
                 self.sums[index - self.kept.start] += frame.sum()
 
     def result(self) -> tuple[Tensor, Tensor | None, list[int]]:
-        """Residual `3 t h w` of the kept frames, cells to remove, positions of bad frames."""
+        """Residual `3 t h w` of kept frames, cells to remove, bad frames from the first kept."""
         kept = slice(self.kept.start, self.kept.stop)
-        # NaN and infinity survive any sum, so a few numbers per frame tell.
-        sums = self.sums if self.anchor is None else self.cells[kept].sum(dim=(1, 2, 3))
-        bad = (~torch.isfinite(sums)).nonzero().flatten().tolist()
+        # NaN and infinity survive any sum, so a few numbers per frame tell. Those of the halo
+        # count too: smoothing in time would carry them into kept frames.
+        sums = self.sums if self.anchor is None else self.cells.sum(dim=(1, 2, 3))
+        before = 0 if self.anchor is None else self.kept.start
+        bad = [int(i) - before for i in (~torch.isfinite(sums)).nonzero().flatten()]
         cells = None if self.anchor is None else self.anchor.smooth(self.cells, kept)
         return self.residual, cells, bad
 

@@ -204,6 +204,30 @@ def test_nan_in_low_precision_is_repeated_in_float32(clip, conv_model, color_anc
     assert "repeating in float32" in caplog.text
 
 
+class BrokenOnce(torch.nn.Module):
+    """Wraps a model and turns one value of one frame of its n-th result into NaN."""
+
+    def __init__(self, model, number, frame):
+        super().__init__()
+        self.model, self.config, self.left, self.frame = model, model.config, number, frame
+
+    def forward(self, video):
+        self.left -= 1
+        residual = self.model(video)
+        if self.left == 0:
+            residual[0, 1, self.frame, 3, 4] = float("nan")
+        return residual
+
+
+@pytest.mark.parametrize("frame", [0, 2, -1])
+def test_nan_that_comes_once_is_repeated_wherever_it_is(clip, conv_model, frame, caplog):
+    video, options = clip(12, 16, 16), {"scale": 2, "segment_frames": 4}
+    broken = upscaler_of(BrokenOnce(conv_model, 2, frame))
+    out = broken.upscale(video, **options)
+    assert torch.equal(out, upscaler_of(conv_model).upscale(video, **options))
+    assert "repeating in float32" in caplog.text
+
+
 @pytest.mark.parametrize("tile_px", [None, 32])
 def test_nan_that_stays_is_refused_with_the_frame_number(clip, conv_model, tile_px):
     broken = BrokenIn(conv_model, {torch.bfloat16, torch.float32})
