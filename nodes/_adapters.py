@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,8 +41,6 @@ STATUS_EVENT = "oasis.progress"
 STATUS_EVERY_S = 0.25
 SPEED_OVER_S = 30.0
 """Speed is of so many last seconds: a run that goes on from an earlier one jumps at its start."""
-
-OnProgress = Callable[[float, float], None]
 
 
 # Models
@@ -225,44 +223,44 @@ def _stop_if_cancelled(*_: object) -> None:
 # Progress
 
 
-def progress_callback() -> OnProgress:
-    """Callback that moves the node's progress bar and stops when the user cancels."""
-    bar = comfy.utils.ProgressBar(PROGRESS_STEPS)
-    send_status = _status_sender()
+class Progress:
+    """Moves the running node's progress bar, tells the page its speed, and heeds cancelling.
 
-    def report(done: float, total: float) -> None:
+    To be called with (frames done, frames in all).
+    """
+
+    def __init__(self) -> None:
+        from server import PromptServer
+
+        self._bar = comfy.utils.ProgressBar(PROGRESS_STEPS)
+        self._server = getattr(PromptServer, "instance", None)
+        self._node = getattr(self._server, "last_node_id", None)  # None where nobody listens
+        self._start_s = time.monotonic()
+        self._samples = deque([(self._start_s, 0.0)])
+        self._place: dict[str, int] = {}
+
+    def __call__(self, done: float, total: float) -> None:
+        """Report."""
         # The bar's own check is throttled and may never come.
         _stop_if_cancelled()
-        bar.update_absolute(round(PROGRESS_STEPS * done / total), PROGRESS_STEPS)
-        send_status(done, total)
-
-    return report
-
-
-def _status_sender() -> OnProgress:
-    """Tells the page how fast the running node is; does nothing where nobody listens."""
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
-    node = getattr(server, "last_node_id", None)
-    start_s = time.monotonic()
-    samples = deque([(start_s, 0.0)])
-
-    def send(done: float, total: float) -> None:
-        now_s = time.monotonic()
-        if node is None or (now_s - samples[-1][0] < STATUS_EVERY_S and done < total):
+        self._bar.update_absolute(round(PROGRESS_STEPS * done / total), PROGRESS_STEPS)
+        now_s, samples = time.monotonic(), self._samples
+        if self._node is None or (now_s - samples[-1][0] < STATUS_EVERY_S and done < total):
             return
         samples.append((now_s, done))
         while len(samples) > 2 and now_s - samples[0][0] > SPEED_OVER_S:
             samples.popleft()
         seconds, num_frames = now_s - samples[0][0], done - samples[0][1]
-        values = {"node": node, "done": done, "total": total, "seconds": now_s - start_s}
+        values = {"node": self._node, "done": done, "total": total, **self._place}
+        values["seconds"] = now_s - self._start_s
         if seconds > 0 and num_frames > 0:
             fps = num_frames / seconds
             values |= {"fps": fps, "eta_s": max(0.0, total - done) / fps}
-        server.send_sync(STATUS_EVENT, values, server.client_id)
+        self._server.send_sync(STATUS_EVENT, values, self._server.client_id)
 
-    return send
+    def begin_segment(self, shot: int, segment: int) -> None:
+        """Say where the run is, both from 0."""
+        self._place = {"shot": shot + 1, "segment": segment + 1}
 
 
 # Frames

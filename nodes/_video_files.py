@@ -88,13 +88,15 @@ def upscale_on_disk(
     facts = path.with_suffix(".json")
     if path.is_file() and facts.is_file():
         return path, json.loads(facts.read_text(encoding="utf-8"))
+    progress = _adapters.Progress()
     with _adapters.running(model) as upscaler:
         report = upscale_file(
             source.path,
             path,
             model=upscaler,
             overwrite=True,
-            on_progress=_adapters.progress_callback(),
+            on_segment=progress.begin_segment,
+            on_progress=progress,
             **settings,
         )
     for loss in report.dropped:

@@ -126,7 +126,7 @@ class OASISCalibrateRouting(io.ComfyNode):
             "window": _num_heads(own, "WINDOW") if window_heads == KEEP else window_heads,
             "intra": _num_heads(own, "INTRA") if intra_heads == KEEP else intra_heads,
         }
-        report = _adapters.progress_callback()
+        report = _adapters.Progress()
         with _adapters.running(model):
             routing = model.rerouter.calibrate(
                 clips, seed=sample_seed, quotas=quotas, on_progress=lambda n: report(n, len(clips))

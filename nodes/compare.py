@@ -112,7 +112,7 @@ class OASISCompare(io.ComfyNode):
         given = [value for value in (before, after, truth) if value is not None]
         clips, rates = zip(*(read_clip(value, max_frames) for value in given), strict=True)
         clips = compare.match_clips(*clips)
-        report = _adapters.progress_callback()
+        report = _adapters.Progress()
         metrics = compare.compare_clips(*clips, has_motion=flicker, on_progress=report)
         rate = next((rate for rate in rates if rate), Fraction(round(fps * 100), 100))
         view = compare.LAYOUTS[layout](clips[0], clips[1])

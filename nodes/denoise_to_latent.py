@@ -71,6 +71,6 @@ class OASISDenoiseToLatent(io.ComfyNode):
                 video,
                 scale=scale,
                 tile_px=tile_px or None,
-                on_progress=_adapters.progress_callback(),
+                on_progress=_adapters.Progress(),
             )
         return io.NodeOutput({"samples": latent}, len(images))

@@ -85,6 +85,6 @@ class OASISUpscaleImages(io.ComfyNode):
                 tile_px=tile_px or None,
                 segment_frames=segment_frames or None,
                 color_anchor=color_anchor,
-                on_progress=_adapters.progress_callback(),
+                on_progress=_adapters.Progress(),
             )
         return io.NodeOutput(_adapters.to_images(result, _adapters.alpha_of(images)))

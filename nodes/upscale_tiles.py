@@ -87,6 +87,6 @@ class OASISUpscaleTiles(io.ComfyNode):
                 strength=strength[0],
                 color_anchor=color_anchor[0],
                 shots=shots[0],
-                on_progress=_adapters.progress_callback(),
+                on_progress=_adapters.Progress(),
             )
         return io.NodeOutput(result, tile_images(result))

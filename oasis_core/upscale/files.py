@@ -49,6 +49,7 @@ def upscale_file(
     overwrite: bool = False,
     fresh: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
+    on_segment: Callable[[int, int], None] | None = None,
     on_progress: OnProgress | None = None,
     engine: Callable[..., Counts] = Run,
 ) -> UpscaleReport:
@@ -87,6 +88,7 @@ def upscale_file(
         overwrite: Replace an existing destination.
         fresh: Start over instead of continuing an unfinished run.
         on_plan: Called with the plan before the first frame is upscaled.
+        on_segment: Called with (shot, segment), both from 0, when one is begun in this process.
         on_progress: Called with (frames done, frames in all) after each block of the model and each
             encoded frame, never going back; may raise to stop, which leaves a run that can be
             continued.
@@ -152,6 +154,7 @@ def upscale_file(
         window=window,
         deinterlace=deinterlace,
         frame_rate=frame_rate,
+        on_segment=on_segment,
     )
     run, muxed = _carry_out(
         job,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -50,6 +51,8 @@ class Job:
     deinterlace: bool
     frame_rate: Fraction | None
     """Of pictures, if the user chose one."""
+    on_segment: Callable[[int, int], None] | None = None
+    """Called with the numbers of the shot and of the segment that is begun, from 0."""
 
     @property
     def images(self) -> list[Path] | None:

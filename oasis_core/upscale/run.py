@@ -148,6 +148,8 @@ class Run(Counts):
 
     def do(self, segment: SegmentFrames) -> None:
         """Upscale and encode one segment and note it in the journal."""
+        if self.job.on_segment is not None:
+            self.job.on_segment(segment.shot, segment.index)
         self._num_kept = len(segment.kept)
         self._tiles = (0, self._tiles[1])
         model_share = self._model_share()
