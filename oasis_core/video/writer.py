@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -128,8 +129,16 @@ class SegmentWriter:
         self._durations[pts] = max(1, duration)
         frame = self._from_rgb(pixels, alpha)
         frame.pts, frame.time_base = pts, self.spec.time_base
+        self._tag(frame)
         self._encode(frame)
         self.num_frames += 1
+
+    def _tag(self, frame: av.VideoFrame) -> None:
+        """Put the tags on the picture, too: ProRes writes those, and not the encoder's own."""
+        tags = self.spec.written_color
+        frame.colorspace, frame.color_range = tags.matrix, tags.range
+        with suppress(AttributeError):  # PyAV before 16 cannot
+            frame.color_primaries, frame.color_trc = tags.primaries, tags.transfer
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         try:
