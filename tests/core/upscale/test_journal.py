@@ -107,6 +107,46 @@ def test_kill_at_random_moments(write_video, read_video, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "o.mkv", "whole.mkv"]
 
 
+@pytest.mark.slow
+def test_kill_at_twenty_random_moments(write_video, read_video, tmp_path):
+    """Anywhere: while it starts, computes, encodes, joins; often enough to meet each of them."""
+    source = write_video(lengths=(25, 25))
+    begun = time.monotonic()
+    assert launch(source, tmp_path / "whole.mkv", **OPTIONS).wait(60) == 0
+    length_s = time.monotonic() - begun
+    whole = read_video(tmp_path / "whole.mkv")
+    stream, destination, num_kills = random.Random(1), tmp_path / "o.mkv", 0
+    while num_kills < 20:
+        process = launch(source, destination, overwrite=True, fresh=num_kills % 5 == 0, **OPTIONS)
+        try:
+            process.wait(stream.uniform(0, length_s))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            num_kills += 1
+        process.communicate()
+        if process.returncode == 0:
+            assert (read_video(destination)[0] == whole[0]).all()
+            destination.unlink()
+        else:
+            assert not destination.exists() or destination.read_bytes()[:4] == b"\x1a\x45\xdf\xa3"
+    process = launch(source, destination, overwrite=True, **OPTIONS)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    frames, times = read_video(destination)
+    assert times == whole[1]
+    assert (frames == whole[0]).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "o.mkv", "whole.mkv"]
+
+
+def test_a_journal_folder_that_cannot_be_made(write_video, upscaler, tmp_path):
+    source, destination = write_video(lengths=(3,)), tmp_path / "o.mkv"
+    journal_path(destination).write_text("a file of the user")
+    with pytest.raises(VideoError, match=r"o.mkv.oasis' could not be written"):
+        upscale_file(source, destination, upscaler=upscaler, **OPTIONS)
+    assert journal_path(destination).read_text() == "a file of the user"
+    assert not destination.exists()
+
+
 def test_ctrl_c_leaves_a_run_that_goes_on(write_video, upscaler, tmp_path):
     source, destination = write_video(lengths=(30,)), tmp_path / "o.mkv"
     process = launch(source, destination, delay_s=0.05, **OPTIONS)

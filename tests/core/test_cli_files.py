@@ -1,0 +1,201 @@
+"""The shell's file handling: batches, stills, previews, partial files, kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from oasis_core import cli
+from oasis_core.commands._shared import parse_time
+from oasis_core.video import probe
+
+ROOT = Path(__file__).parents[2]
+EXACT = ("--scale", "1", "--dtype", "float32")  # no probe of what is fastest
+QUICK = (*EXACT, "--strength", "0", "--preset", "ultrafast")
+
+
+def write_clip(path, num_frames=5, width=32, height=24, rate=25, codec="libx264"):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(num_frames):
+            pixels = np.full((height, width, 3), 40 + 3 * index, np.uint8)
+            pixels[:, index % width] = 200
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_png(path, value=90):
+    from oasis_core.video.image_writer import ImageEncoder, ImageSpec
+
+    encoder = ImageEncoder(ImageSpec(suffix=".png", width=32, height=24))
+    path.write_bytes(encoder.encode(np.full((24, 32, 3), value, np.uint8)))
+    return path
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "in"
+    path.mkdir()
+    for name in ("b10.mp4", "b2.mkv", "c.avi", "c.mkv"):
+        write_clip(path / name)
+    (path / "broken.mp4").write_bytes((path / "b10.mp4").read_bytes()[:700])
+    (path / "notes.txt").write_text("mine")
+    return path
+
+
+def test_a_folder_of_videos_goes_to_a_folder(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("upscale", folder, out, *QUICK) == 1
+    captured = capsys.readouterr()
+    assert "4 done, 0 there already, 1 failed" in captured.out
+    assert "broken.mp4" in captured.err.splitlines()[-1]
+    names = ["b10.mp4", "b2.mkv", "c.avi.mkv", "c.mkv"]
+    found = sorted(p.name for p in out.iterdir())
+    assert found in (names, sorted(["b10.mp4", "b2.mkv", "c.mkv", "c.mkv.mkv"]))
+    times = {p: p.stat().st_mtime_ns for p in out.iterdir()}
+    (folder / "broken.mp4").unlink()
+    assert run("upscale", folder, out, "--json", *QUICK) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (len(result["done"]), len(result["skipped"]), result["failed"]) == (0, 4, [])
+    assert {p: p.stat().st_mtime_ns for p in out.iterdir()} == times
+
+
+def test_several_files_need_a_folder(folder, tmp_path, capsys):
+    a, b = folder / "b10.mp4", folder / "b2.mkv"
+    assert run("upscale", a, b, tmp_path / "o.mp4", *QUICK) == 1
+    assert "2 sources need a folder as destination" in capsys.readouterr().err
+    assert run("upscale", a, folder / "none.mp4", tmp_path / "out", *QUICK) == 1
+    assert "none.mp4' does not exist" in capsys.readouterr().err
+    assert run("upscale", folder, folder, *QUICK) == 1
+    assert "is the folder of the sources" in capsys.readouterr().err
+    assert run("upscale", a, b, tmp_path / "out", *QUICK) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["b10.mp4", "b2.mkv"]
+
+
+def test_a_batch_continues_what_was_interrupted(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "b10.mp4.oasis").mkdir()
+    (out / "b10.mp4").write_bytes(b"precious")  # beside a journal, but not its result
+    assert run("upscale", folder / "b10.mp4", folder / "b2.mkv", out, *QUICK) == 1
+    assert "exists already; give --overwrite" in capsys.readouterr().err
+    assert (out / "b10.mp4").read_bytes() == b"precious"
+
+
+def test_stills_and_films_of_pictures(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        write_png(folder / f"p{number}.png", 20 * number)
+    plain = QUICK[:6]
+    assert run("upscale", folder, tmp_path / "film.mp4", *QUICK, "--fps", 24) == 0
+    assert probe(tmp_path / "film.mp4").num_frames == 3
+    assert run("upscale", folder, tmp_path / "out", "--stills", "--json", *plain) == 0
+    reports = json.loads(capsys.readouterr().out.partition("{")[2].join(("{", "")))["done"]
+    assert [report["frames"] for report in reports] == [1, 1, 1]
+    write_clip(folder / "film.mp4")
+    assert run("upscale", folder, tmp_path / "both", *plain) == 1
+    assert "use --stills to do each by itself" in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()
+
+
+def test_preview_comes_from_the_middle_with_a_comparison(tmp_path, capsys):
+    source = write_clip(tmp_path / "in.mp4", num_frames=60)
+    assert run("upscale", source, tmp_path / "o.mp4", *QUICK, "--preview", "0.4s") == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "in.mp4", "o.preview.compare.mp4", "o.preview.mp4",
+    ]  # fmt: skip
+    assert probe(tmp_path / "o.preview.mp4").num_frames == 10
+    assert probe(tmp_path / "o.preview.compare.mp4").width == 64
+    with av.open(str(tmp_path / "o.preview.mp4")) as container:
+        first = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert abs(int(np.median(first)) - (40 + 3 * 25)) <= 3
+    assert run("upscale", source, tmp_path / "p.mp4", *QUICK, "--preview", "--preview-at", "2") == 0
+    assert probe(tmp_path / "p.preview.mp4").num_frames == 10
+    capsys.readouterr()
+    assert run("upscale", source, tmp_path / "q.mp4", *QUICK, "--preview-at", "2") == 1
+    assert "--preview-at needs --preview" in capsys.readouterr().err
+    assert run("compare", source, source, tmp_path / "c.mp4", "--mode", "split") == 0
+    assert probe(tmp_path / "c.mp4").num_frames == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3", 3), ("3s", 3), ("500ms", 0.5), ("1:02:03.5", 3723.5), ("2min", 120)]
+)
+def test_times_are_read(text, seconds):
+    assert parse_time(text) == seconds
+
+
+def test_what_cannot_be_a_time_is_bad_usage(tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        run("upscale", "--preview", "in.mp4", "o.mp4", "p.mp4")
+    assert stop.value.code == 2
+
+
+def test_codecs_are_explained(tmp_path, capsys):
+    source = write_clip(tmp_path / "in.mp4")
+    cases = [
+        (("--codec", "prores"), "o.mp4", "cannot hold prores, which needs MOV or Matroska"),
+        (("--codec", "av1"), "o.mov", "cannot hold av1, which needs MP4 or Matroska"),
+        (("--codec", "ffv1", "--crf", "3"), "o.mkv", "crf means nothing to ffv1"),
+        (("--codec", "prores", "--preset", "fast"), "o.mov", "one of proxy, lt, standard, hq"),
+        (("--pix-fmt", "yuv999"), "o.mp4", "pix_fmt must be a pixel format of FFmpeg"),
+        (("--pix-fmt", "gbrp12le"), "o.mp4", "libx264 cannot write gbrp12le"),
+        (("--quality", "80"), "o.mp4", "quality is for pictures"),
+        (("--start", "99"), "o.mp4", "must begin before the last frame"),
+    ]
+    for options, name, text in cases:
+        assert run("upscale", source, tmp_path / name, *EXACT, *options) == 1
+        error = capsys.readouterr().err
+        assert text in error
+        assert len([line for line in error.splitlines() if line.startswith("oasis: ")]) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_hardware_codec_without_its_hardware_is_one_sentence(tmp_path, capsys):
+    source = write_clip(tmp_path / "in.mp4")
+    code = run("upscale", source, tmp_path / "o.mp4", *EXACT, "--codec", "h264_qsv")
+    if code == 0:
+        pytest.skip("this machine has the hardware")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "it needs an Intel GPU" in error or "has no h264_qsv encoder" in error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_a_run_that_goes_on(tmp_path, number):
+    source = write_clip(tmp_path / "in.mp4", num_frames=40)
+    target = tmp_path / "o.mkv"
+    arguments = ["upscale", str(source), str(target), *EXACT, "--segment", "1", "--codec", "ffv1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oasis_core", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    records = tmp_path / "o.mkv.oasis" / "segments.jsonl"
+    deadline = time.monotonic() + 90
+    while not records.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert f"the same command continues: oasis upscale {source} {target}" in errors
+    assert run("export-partial", target, tmp_path / "part.mkv") == 0
+    assert probe(tmp_path / "part.mkv").width == 32
+    assert run(*arguments) == 0
+    assert not records.parent.exists()
