@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .disk import full_disk, journals, places
+from .inputs import zoo
 from .kill import held_twice, kill
 from .tally import Campaign
 
 PARTS: dict[str, Callable[[Campaign], None]] = {
     "kill": kill,
     "two-processes": held_twice,
+    "journal": journals,
+    "disk": full_disk,
+    "places": places,
+    "zoo": zoo,
 }

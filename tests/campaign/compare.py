@@ -1,0 +1,124 @@
+"""What a film has before and after, read by FFmpeg alone and compared piece by piece."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+ATTACHED = 0x400
+_LEAST_PSNR_DB = 24.0
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """Frames, times, tags and all else of a file."""
+    with av.open(str(path.absolute()), metadata_errors="replace") as container:
+        films = [s for s in container.streams.video if not s.disposition.value & ATTACHED]
+        film = films[0]
+        film.codec_context.thread_count = 1
+        times, pictures, packets = [], [], {}
+        for packet in container.demux():
+            stream = packet.stream
+            if stream.index == film.index:
+                for frame in packet.decode():
+                    times.append(frame.pts if frame.pts is not None else frame.dts)
+                    pictures.append(frame)
+                    del pictures[1:-1]
+            elif packet.size:
+                time = Fraction(packet.pts or 0) * (packet.time_base or 0)
+                digest = hashlib.sha256(bytes(packet)).hexdigest()
+                packets.setdefault(stream.index, []).append((time, digest))
+        first = pictures[0]
+        return {
+            "num_frames": len(times),
+            "times": [None if t is None else t * film.time_base for t in times],
+            "size": (first.width, first.height),
+            "aspect": Fraction(film.sample_aspect_ratio or 1),
+            "is_rgb": first.format.is_rgb or first.format.name.startswith(("gray", "mono", "pal")),
+            "has_alpha": any(c.is_alpha for c in first.format.components),
+            "bits": max(c.bits for c in first.format.components),
+            "tags": (
+                int(film.codec_context.color_primaries),
+                int(film.codec_context.color_trc),
+                int(film.codec_context.colorspace),
+            ),
+            "ends": [_rgb(pictures[0]), _rgb(pictures[-1])],
+            "sounds": [packets.get(s.index, []) for s in container.streams.audio],
+            "num_subtitles": len(container.streams.subtitles),
+            "num_covers": len(container.streams.video) - len(films),
+            "chapters": [c["metadata"] for c in container.chapters()],
+            "metadata": {k.lower(): v for k, v in container.metadata.items()},
+        }
+
+
+def _rgb(frame: av.VideoFrame) -> np.ndarray:
+    return frame.to_ndarray(format="rgb24").astype(np.int16)
+
+
+def differences(
+    before: dict[str, Any], after: dict[str, Any], report: dict[str, Any], *, is_turned: bool
+) -> list[str]:
+    """What the output lacks without the report saying so."""
+    said, moved = " ".join(report["dropped"]), " ".join(report["kept"])
+    found = []
+    if after["num_frames"] != before["num_frames"]:
+        found.append(f"{before['num_frames']} frames became {after['num_frames']}")
+    elif None not in before["times"] and (text := _times(before, after, moved)):
+        found.append(text)
+    size = before["size"][::-1] if is_turned else before["size"]
+    if after["size"] != size:
+        found.append(f"size {size} became {after['size']}")
+    aspect = 1 / before["aspect"] if is_turned else before["aspect"]
+    if after["aspect"] != aspect:
+        found.append(f"sample aspect {aspect} became {after['aspect']}")
+    if not before["is_rgb"]:
+        for name, old, new in zip(
+            ("primaries", "transfer", "matrix"), before["tags"], after["tags"], strict=True
+        ):
+            if old not in (0, 2, new):
+                found.append(f"colour {name} {old} became {new}")
+    if not is_turned and not before["has_alpha"] and before["num_frames"] == after["num_frames"]:
+        found += _pictures(before["ends"], after["ends"])
+    for index, sound in enumerate(before["sounds"]):
+        if "sound" not in said and "audio" not in said and not _is_among(sound, after["sounds"]):
+            found.append(f"sound {index} is lost or changed")
+    for name in ("subtitle", "cover"):
+        if after[f"num_{name}s"] < before[f"num_{name}s"] and name not in said:
+            found.append(f"{name} lost")
+    if after["chapters"] != before["chapters"] and "chapter" not in said:
+        found.append(f"chapters {before['chapters']} became {after['chapters']}")
+    for key in ("title", "workflow"):
+        old = before["metadata"].get(key)
+        if old is not None and after["metadata"].get(key) != old and key not in said:
+            found.append(f"metadata {key} {old!r} became {after['metadata'].get(key)!r}")
+    return found
+
+
+def _times(before: dict[str, Any], after: dict[str, Any], said: str) -> str | None:
+    moved = [new - old for old, new in zip(before["times"], after["times"], strict=True)]
+    if max(moved) - min(moved) > Fraction(2, 1000):
+        return f"times moved by {float(min(moved)):.4f} to {float(max(moved)):.4f} s"
+    if abs(moved[0]) > Fraction(2, 1000) and "times" not in said:
+        return f"all times moved by {float(moved[0]):.4f} s without a word"
+    return None
+
+
+def _pictures(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> list[str]:
+    found = []
+    for name, old, new in zip(("first", "last"), before, after, strict=True):
+        error = (
+            float(np.square(old - new, dtype=np.float64).mean()) if old.shape == new.shape else 1e9
+        )
+        psnr_db = 10 * np.log10(255**2 / max(error, 1e-9))
+        if psnr_db < _LEAST_PSNR_DB:
+            found.append(f"the {name} picture differs: {psnr_db:.1f} dB")
+    return found
+
+
+def _is_among(sound: list, others: list[list]) -> bool:
+    return any([d for _, d in sound] == [d for _, d in other] for other in others)
