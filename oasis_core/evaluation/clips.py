@@ -12,10 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..video import VideoReader
-
-VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader
 
 
 class EvaluationError(ValueError):
@@ -104,9 +101,9 @@ def pair_folders(
     first, *others = found
     names = sorted(found[first])
     for role in others:
-        # One clip against one clip needs no common name.
-        if len(names) == len(found[role]) == 1:
-            found[role] = {names[0]: next(iter(found[role].values()))}
+        if folders[role] in found[role].values() and folders[first] in found[first].values():
+            # Folders of pictures, one clip each: their names say what they are, not which clip.
+            found[role] = {names[0]: folders[role]}
         if odd := sorted(set(found[role]) ^ set(names)):
             raise EvaluationError(
                 f"clips must have the same names in {folders[first]} and {folders[role]}; "

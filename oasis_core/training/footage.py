@@ -11,12 +11,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .config import TrainingError
 
 logger = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
-STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 MAX_BAD_SHARE = 0.01
 
 
@@ -92,7 +91,7 @@ def _find_footage(data_dirs: tuple[str, ...]) -> list[Path]:
     folders = [Path(folder).expanduser() for folder in data_dirs]
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise TrainingError(f"data_dirs must be folders, {missing[0]} is none")
-    suffixes = VIDEO_SUFFIXES | STILL_SUFFIXES
+    suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
     return sorted(
         path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in suffixes
     )

@@ -175,9 +175,9 @@ def test_a_hardware_codec_without_its_hardware_is_one_sentence(tmp_path, capsys)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_leaves_a_run_that_goes_on(tmp_path, number):
-    source = write_clip(tmp_path / "in.mp4", num_frames=40)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_a_run_that_goes_on(tmp_path, name):
+    source = write_clip(tmp_path / "in.mp4", num_frames=24)
     target = tmp_path / "o.mkv"
     arguments = ["upscale", str(source), str(target), *EXACT, "--segment", "1", "--codec", "ffv1"]
     process = subprocess.Popen(
@@ -191,7 +191,7 @@ def test_a_signal_leaves_a_run_that_goes_on(tmp_path, number):
     deadline = time.monotonic() + 90
     while not records.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert f"the same command continues: oasis upscale {source} {target}" in errors
