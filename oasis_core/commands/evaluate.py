@@ -93,6 +93,10 @@ def _sources(arguments: argparse.Namespace) -> list[ClipSource]:
     from ..evaluation.clips import EvaluationError, find_sources, pair_folders
     from ..evaluation.datasets import find_set
 
+    if not 1 <= arguments.scale <= 16:
+        raise EvaluationError(f"--scale must be in [1, 16], got {arguments.scale:g}")
+    if arguments.frames < 0:
+        raise EvaluationError(f"--frames must be at least 0 (all), got {arguments.frames}")
     given = arguments.truth or arguments.low or arguments.restored
     if bool(arguments.sources) == bool(given):
         raise EvaluationError(

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -62,6 +64,17 @@ def test_mismatched_names_are_named(tmp_path):
         pair_folders(truth=tmp_path / "gt", low=tmp_path / "lq", restored={})
 
 
+def test_two_picture_folders_are_a_pair_and_two_single_clips_need_one_name(tmp_path):
+    clip_folder(tmp_path / "sharp")
+    clip_folder(tmp_path / "blurred")
+    (pair,) = pair_folders(truth=tmp_path / "sharp", low=tmp_path / "blurred", restored={})
+    assert (pair.name, pair.low) == ("sharp", tmp_path / "blurred")
+    clip_folder(tmp_path / "gt" / "one")
+    clip_folder(tmp_path / "lq" / "other")
+    with pytest.raises(EvaluationError, match="must have the same names"):
+        pair_folders(truth=tmp_path / "gt", low=tmp_path / "lq", restored={})
+
+
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir()])
 def test_missing_and_empty_folders_are_one_sentence(tmp_path, make):
     make(tmp_path / "gt")
@@ -111,3 +124,21 @@ def test_unknown_layouts_say_what_was_looked_for(tmp_path):
     with pytest.raises(EvaluationError, match="set must be one of"):
         find_set("kodak", tmp_path)
     assert tuple(LAYOUTS) == SETS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["clip.mp4", "--scale", "0"], r"--scale must be in \[1, 16\], got 0"),
+        (["clip.mp4", "--frames", "-3"], "--frames must be at least 0"),
+        ([], "name either sharp clips"),
+        (["clip.mp4", "--low", "x"], "name either sharp clips"),
+        (["none.mp4"], "none.mp4 does not exist"),
+        (["a", "b", "--set", "vid4"], "needs one folder"),
+    ],
+)
+def test_bad_command_lines_are_one_sentence(options, message, capsys):
+    from oasis_core.cli import main
+
+    assert main(["evaluate", *options]) == 1
+    assert re.search(message, capsys.readouterr().err)
