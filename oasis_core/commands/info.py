@@ -1,4 +1,4 @@
-"""`oasis info`: facts about a model or a video file."""
+"""`oasis info`: facts about a model, a video or picture, or what this FFmpeg build can write."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from ._shared import print_json
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
-    info = commands.add_parser("info", help="describe a model or a video file")
-    info.add_argument("subject", metavar="MODEL|VIDEO")
+    info = commands.add_parser(
+        "info", help="describe a model or a file; `codecs`: what can be written"
+    )
+    info.add_argument("subject", metavar="MODEL|FILE|codecs")
     info.add_argument("--json", action="store_true")
     info.set_defaults(run=run)
 
@@ -29,11 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(subject: str) -> dict[str, Any]:
-    """Facts about a model (bundled name or .safetensors file) or a video file.
+    """Facts about a model (bundled name or .safetensors file), a file, or the codecs.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is none of these.
     """
+    if subject == "codecs":
+        return _describe_codecs()
     from ..checkpoint import BUNDLED, resolve_model
     from ..config import PRESETS
 
@@ -59,6 +63,23 @@ def describe(subject: str) -> dict[str, Any]:
     facts |= {name: str(value) for name, value in values.items() if name not in facts}
     tags = ("primaries", "transfer", "matrix", "range", "chroma_location")
     return {"file": subject, **facts, "color": {tag: getattr(info.color, tag) for tag in tags}}
+
+
+def _describe_codecs() -> dict[str, Any]:
+    import av
+
+    from ..video import CODECS, available_codecs
+
+    have = available_codecs()
+    facts: dict[str, Any] = {"pyav": av.__version__}
+    for name, codec in CODECS.items():
+        if name not in have:
+            facts[name] = f"this FFmpeg build has no {codec.encoder}"
+        else:
+            containers = " or ".join(codec.containers)
+            facts[name] = f"{codec.encoder} in {containers}"
+            facts[name] += f"; needs {codec.needs}" if codec.needs else ""
+    return facts
 
 
 def _describe_model(path: Path) -> dict[str, Any]:
