@@ -26,7 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(facts)
     else:
         for key, value in facts.items():
-            print(f"{key.replace('_', ' ')}: {value}")
+            label = key if arguments.subject == "codecs" else key.replace("_", " ")
+            print(f"{label}: {value}")
     return 0
 
 
