@@ -112,7 +112,6 @@ def test_output_has_not_drifted(case):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_cuda_agrees_with_the_reference(case, dtype):
     decoder, expected = case

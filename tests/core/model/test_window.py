@@ -193,7 +193,6 @@ def test_compiled_flex_equals_dense_on_a_cpu():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("grid", [(3, 9, 13), (5, 17, 31)])
 def test_backends_equal_dense_on_cuda(grid):
     heads = [x.cuda().requires_grad_() for x in random_heads(grid, size=64)]
