@@ -61,7 +61,8 @@ class ModelConfig:
     num_stem_blocks: int
     """Residual convolution blocks before the transformer."""
     num_decoder_blocks: int
-    """Residual convolution blocks after the transformer."""
+    """Residual convolution blocks after the transformer; the first also sees the neighbouring
+    frames. At least one in a model with a convolutional decoder."""
     patch_size: tuple[int, int, int]
     """Token size (t, h, w) in stem cells."""
     width: int
@@ -191,8 +192,8 @@ OASIS_TINY = ModelConfig(
     name="oasis-tiny",
     stem_stride=(1, 4, 4),
     stem_channels=48,
-    num_stem_blocks=3,
-    num_decoder_blocks=3,
+    num_stem_blocks=5,
+    num_decoder_blocks=5,
     patch_size=(1, 4, 4),
     width=192,
     num_layers=3,

@@ -154,6 +154,8 @@ def _block_costs(
 def _conv_decoder_cost(config: ModelConfig, cells: Grid, sample_bytes: int) -> StageCost:
     stage = StageCost(name="decoder")
     positions, width = cells[0] * cells[1] * cells[2], config.stem_channels
+    if cells[0] > 1:
+        stage.add_layer(2 * width, width, positions, sample_bytes, taps=9)
     for _ in range(2 * config.num_decoder_blocks):
         stage.add_layer(width, width, positions, sample_bytes, taps=9)
     stage.add_layer(width, 3 * config.stem_stride[1] ** 2, positions, sample_bytes, taps=9)

@@ -18,6 +18,8 @@ from .tiny_decoder import TinyDecoder
 from .transformer import OasisTransformer
 from .wan_vae import WanDecoder, WanEncoder, stream_decode, stream_encode
 
+ZERO_CONVS = ("decoder.conv", "conv_neighbors")
+"""Convolutions that start at zero: the output, and what neighbouring frames contribute."""
 RESIDUAL_SCALE = 0.3
 """Residual branches start this much smaller than their input."""
 
@@ -181,7 +183,7 @@ def build_model(config: ModelConfig, seed: int = 0) -> OasisModel:
     generator = torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():
         is_public = name.startswith(("encoder.", "wan_decoder.", "tiny_decoder."))
-        if isinstance(module, nn.Conv2d) and name != "decoder.conv" and not is_public:
+        if isinstance(module, nn.Conv2d) and not name.endswith(ZERO_CONVS) and not is_public:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(module.bias)
             if name.endswith("conv2"):

@@ -11,8 +11,6 @@ from ..config import ModelConfig
 
 EPSILON = 1e-6
 TIMESTEP_PERIOD = 10_000.0
-SHIFTED_SHARE = 8
-"""One channel in `SHIFTED_SHARE` looks one frame back, one looks one frame ahead."""
 
 
 class FullWidthRMSNorm(nn.Module):
@@ -133,42 +131,59 @@ class FeedForward(nn.Module):
         return self.contract(F.gelu(self.expand(x), approximate="tanh"))
 
 
-def shift_in_time(x: Tensor, num_frames: int) -> Tensor:
-    """Give a share of the channels the previous and the next frame's values.
-
-    At the ends of the clip the frame's own values stay, as if the clip stood still there.
-
-    Args:
-        x: `(b t) c h w`.
-        num_frames: t.
-
-    Returns:
-        `(b t) c h w`, same memory format.
-
-    Source: Temporal Shift Module, arXiv 1811.08383.
-    """
-    if num_frames == 1:
-        return x
-    share = x.shape[1] // SHIFTED_SHARE
-    shifted = x.clone()
-    clips = rearrange(x, "(b t) c h w -> b t c h w", t=num_frames)
-    target = rearrange(shifted, "(b t) c h w -> b t c h w", t=num_frames)
-    target[:, 1:, :share] = clips[:, :-1, :share]
-    target[:, :-1, share : 2 * share] = clips[:, 1:, share : 2 * share]
-    return shifted
-
-
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a ReLU, on features that see one frame back and ahead."""
+    """Two 3x3 convolutions around a ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to `(b t) c h w`."""
+        return x + self.conv2(F.relu_(self.conv1(x)))
+
+
+def neighbor_differences(x: Tensor, num_frames: int) -> Tensor:
+    """How the frame before and the frame after differ from a frame; zero beyond the ends.
+
+    Args:
+        x: `(b t) c h w`.
+        num_frames: t.
+
+    Returns:
+        `(b t) (2 c) h w`, channels last in memory.
+    """
+    channels = x.shape[1]
+    clips = rearrange(x, "(b t) c h w -> b t c h w", t=num_frames)
+    change = clips.diff(dim=1)
+    out = x.new_zeros(len(x), 2 * channels, *x.shape[2:]).contiguous(
+        memory_format=torch.channels_last
+    )
+    target = rearrange(out, "(b t) c h w -> b t c h w", t=num_frames)
+    target[:, 1:, :channels] = -change
+    target[:, :-1, channels:] = change
+    return out
+
+
+class TemporalBlock(ResidualBlock):
+    """A residual block that also sees how the neighbouring frames differ from this one.
+
+    Differences and not the frames themselves: a single frame, or a clip that stands still, is
+    treated exactly as without neighbours, so the convolutions can be trained on stills first.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.conv_neighbors = nn.Conv2d(2 * channels, channels, 3, padding=1, bias=False)
+        nn.init.zeros_(self.conv_neighbors.weight)
+
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """Apply to `(b t) c h w`."""
-        return x + self.conv2(F.relu_(self.conv1(shift_in_time(x, num_frames))))
+        y = self.conv1(x)
+        if num_frames > 1:
+            y = y + self.conv_neighbors(neighbor_differences(x, num_frames))
+        return x + self.conv2(F.relu_(y))
 
 
 class UnshuffleStem(nn.Module):
@@ -209,5 +224,5 @@ class UnshuffleStem(nn.Module):
             return cells
         cells = self.conv(cells.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
-            cells = block(cells, video.shape[2] // st)
+            cells = block(cells)
         return cells
