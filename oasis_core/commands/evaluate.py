@@ -162,6 +162,9 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     from ..upscale.precision import choose_device
 
     sources = _sources(arguments)
+    if arguments.out:
+        # A folder that cannot be written shows before the work, not after it.
+        arguments.out.mkdir(parents=True, exist_ok=True)
     scores = read_scores(arguments.scores) if arguments.scores else {}
     suite = MetricSuite(_chosen_metrics(arguments), str(choose_device(arguments.device)))
     needs_model = any(source.low or not source.restored for source in sources)
