@@ -23,6 +23,7 @@ from .commands import (
     evaluate,
     export_partial,
     info,
+    status,
     train,
     upscale,
 )
@@ -31,6 +32,7 @@ COMMANDS = (
     upscale,
     compare,
     export_partial,
+    status,
     degrade,
     calibrate,
     convert,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ._manifest import Row, is_list, read_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,22 +34,56 @@ def find_tasks(
     Raises:
         ValueError: A source is missing or means nothing, or the destination must be a folder.
     """
+    if any(is_list(source) for source in sources):
+        return _listed(read_rows(sources), destination, codec)
     if len(sources) == 1 and not stills:
         source = sources[0]
         if not (_is_batch_folder(source) or (destination.is_dir() and source.is_file())):
             return Tasks(pairs=((source, destination),), is_batch=False)
     items = [item for source in sources for item in _items(source, stills=stills)]
     _check_folder(destination, sources)
+    destination.mkdir(exist_ok=True)
+    return Tasks(pairs=tuple(_named(items, destination, codec)), is_batch=True)
+
+
+def _listed(rows: Sequence[Row], destination: Path, codec: str | None) -> Tasks:
+    """The films of lists and patterns; one that is missing fails alone, later."""
+    _check_folder(destination, [row.source for row in rows if row.source.is_dir()])
+    free = [row.source for row in rows if row.destination is None]
+    names = iter(_named(free, destination, codec))
+    pairs = []
+    for row in rows:
+        if row.destination is None:
+            pairs.append(next(names))
+            continue
+        (destination / row.destination).parent.mkdir(parents=True, exist_ok=True)
+        pairs.append((row.source, destination / row.destination))
+    twice = [target for target, n in Counter(target for _, target in pairs).items() if n > 1]
+    if twice:
+        raise ValueError(f"each film needs a destination of its own, {str(twice[0])!r} has two")
+    for source, target in pairs:
+        if target.exists() and source.exists() and target.samefile(source):
+            raise ValueError(
+                f"the destination of {str(source)!r} is the source itself; name another folder"
+            )
+    destination.mkdir(exist_ok=True)
+    return Tasks(pairs=tuple(pairs), is_batch=True)
+
+
+def _named(items: Sequence[Path], destination: Path, codec: str | None) -> list[tuple[Path, Path]]:
     names: set[str] = set()
     pairs = []
     for item in items:
         name = item.stem + _suffix_for(item, codec)
         if name.lower() in names:  # film.avi beside film.mkv
             name = item.name + _suffix_for(item, codec)
+        number = 2
+        while name.lower() in names:  # a/film.mkv and b/film.mkv
+            name = f"{item.stem}_{number}{_suffix_for(item, codec)}"
+            number += 1
         names.add(name.lower())
         pairs.append((item, destination / name))
-    destination.mkdir(exist_ok=True)
-    return Tasks(pairs=tuple(pairs), is_batch=True)
+    return pairs
 
 
 def _is_batch_folder(source: Path) -> bool:

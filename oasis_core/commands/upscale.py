@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ._batch import find_tasks
+from ._engine import Engine, add_engine_options, open_engine
+from ._many import run_many
 from ._shared import (
     CODECS,
     Progress,
     add_model_options,
-    load_model,
     parse_size,
     parse_time,
     print_json,
@@ -24,6 +25,8 @@ from ._shared import (
 DEFAULT_SCALE = 4.0
 PREVIEW_S = 3.0
 COMPARE = ("side", "split")
+
+OnProgress = Callable[[float, float], None]
 
 
 def add_parser(commands: Any) -> None:
@@ -34,7 +37,8 @@ def add_parser(commands: Any) -> None:
         metavar="SRC",
         type=Path,
         nargs="+",
-        help="video, picture, in_%%05d.png, folder of pictures (a film) or of videos; or several",
+        help="video, picture, in_%%05d.png, folder of pictures (a film) or of videos; or several; "
+        "or lists.csv, lists.jsonl, 'in/**/*.mp4'",
     )
     parser.add_argument(
         "destination",
@@ -52,6 +56,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="forget an interrupted run instead of continuing it"
     )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="of several: only those that failed before"
+    )
+    add_engine_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.set_defaults(run=run)
 
@@ -120,49 +128,28 @@ def run(arguments: argparse.Namespace) -> int:
         stills=arguments.stills,
         codec=arguments.codec,
     )
-    with _stopped_like_ctrl_c():
-        upscaler = load_model(arguments)
-        if not tasks.is_batch:
-            report = _upscale(arguments, upscaler, *tasks.pairs[0])
-            if arguments.json:
-                print_json(report.to_json())
-            else:
-                print(_summary(report))
-            return 0
-        return _run_batch(arguments, upscaler, tasks.pairs)
+    with open_engine(arguments) as engine, _stopped_like_ctrl_c():
 
+        def do(source: Path, destination: Path, on_progress: OnProgress | None = None) -> Any:
+            return _upscale(arguments, engine, source, destination, on_progress)
 
-def _run_batch(
-    arguments: argparse.Namespace, upscaler: Any, pairs: tuple[tuple[Path, Path], ...]
-) -> int:
-    from ..upscale import journal_path
-
-    done, skipped, failed = [], [], []
-    for number, (source, destination) in enumerate(pairs, start=1):
-        target = _target(arguments, destination)
-        if target.exists() and not journal_path(target).exists() and not arguments.overwrite:
-            skipped.append(str(target))
-            continue
-        if not arguments.json:
-            print(f"[{number}/{len(pairs)}] {source} -> {target}", file=sys.stderr)
-        try:
-            report = _upscale(arguments, upscaler, source, destination)
-        except (ValueError, OSError, RuntimeError) as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            failed.append({"source": str(source), "error": text})
-            if not arguments.json:
-                print(f"failed: {text}", file=sys.stderr)
-            continue
-        done.append(report.to_json())
-        if not arguments.json:
-            print(_summary(report))
+        if tasks.is_batch:
+            pairs = [(source, _target(arguments, target)) for source, target in tasks.pairs]
+            return run_many(
+                arguments,
+                do,
+                pairs,
+                num_at_once=min(engine.num_at_once, len(pairs)),
+                stop=engine.close,
+                summary=_summary,
+            )
+        source, destination = tasks.pairs[0]
+        report = do(source, _target(arguments, destination))
     if arguments.json:
-        print_json({"done": done, "skipped": skipped, "failed": failed})
+        print_json(report.to_json())
     else:
-        print(f"{len(done)} done, {len(skipped)} there already, {len(failed)} failed")
-        for failure in failed:
-            print(f"failed: {failure['source']}: {failure['error']}", file=sys.stderr)
-    return 1 if failed else 0
+        print(_summary(report))
+    return 0
 
 
 def _target(arguments: argparse.Namespace, destination: Path) -> Path:
@@ -172,20 +159,24 @@ def _target(arguments: argparse.Namespace, destination: Path) -> Path:
     return destination.with_name(f"{destination.stem}.preview{destination.suffix}")
 
 
-def _upscale(arguments: argparse.Namespace, upscaler: Any, source: Path, destination: Path) -> Any:
-    from .. import upscale_file
-
+def _upscale(
+    arguments: argparse.Namespace,
+    engine: Engine,
+    source: Path,
+    destination: Path,
+    on_progress: OnProgress | None,
+) -> Any:
     scale = arguments.scale
     if scale is None and arguments.size is None:
         scale = DEFAULT_SCALE
     start_s, duration_s = _piece(arguments, source)
     compare = arguments.compare or ("side" if arguments.preview is not None else None)
     progress = Progress("frame", is_quiet=arguments.json)
+    is_quiet = arguments.json or on_progress is not None
     try:
-        return upscale_file(
+        return engine.upscale_file(
             source,
-            _target(arguments, destination),
-            model=upscaler,
+            destination,
             scale=scale,
             size=arguments.size,
             strength=arguments.strength,
@@ -206,8 +197,8 @@ def _upscale(arguments: argparse.Namespace, upscaler: Any, source: Path, destina
             metadata=not arguments.no_metadata,
             overwrite=arguments.overwrite,
             fresh=arguments.fresh,
-            on_progress=progress,
-            on_plan=None if arguments.json else lambda plan: print(plan, file=sys.stderr),
+            on_progress=on_progress or progress,
+            on_plan=None if is_quiet else lambda plan: print(plan, file=sys.stderr),
         )
     finally:
         progress.close()

@@ -62,6 +62,22 @@ class FileLock:
             self._descriptor = None
 
 
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock, as far as the file system shares locks.
+
+    Args:
+        path: A `FileLock`'s file; a missing one is not held.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _try_lock(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":

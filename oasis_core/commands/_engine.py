@@ -1,0 +1,92 @@
+"""Where the segments are done: in this process, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ._shared import load_model
+
+ENGINES = ("local", "ray")
+FILMS_PER_WORKER = 2
+"""In work at once: one is planned, read or joined while another is upscaled."""
+MOST_FILMS = 64
+
+
+class Engine(Protocol):
+    """Upscales films."""
+
+    num_at_once: int
+    """Films that may be in work at the same time."""
+
+    def upscale_file(self, source: Any, destination: Any, **options: Any) -> Any:
+        """As `oasis_core.upscale_file`."""
+
+    def close(self) -> None:
+        """Make films in work end soon."""
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add --engine and what belongs to it."""
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="local", help="ray: on several workers or machines"
+    )
+    parser.add_argument(
+        "--address", metavar="auto|HOST", help="of a Ray cluster; without it one is started here"
+    )
+    parser.add_argument("--workers", type=int, help="each holds the model once")
+    parser.add_argument("--gpus-per-worker", type=float, metavar="N", help="0.5: two share a GPU")
+
+
+@contextmanager
+def open_engine(arguments: argparse.Namespace) -> Iterator[Engine]:
+    """Make ready what the options ask for.
+
+    Raises:
+        ValueError: An option is for the other engine, or the engine cannot be had.
+    """
+    if arguments.engine == "local":
+        names = ("address", "workers", "gpus_per_worker")
+        given = [name for name in names if getattr(arguments, name) is not None]
+        if given:
+            raise ValueError(f"--{given[0].replace('_', '-')} is for --engine ray; add that")
+        yield _Local(load_model(arguments))
+        return
+    from ..cluster import Cluster
+
+    if arguments.compile:
+        raise ValueError("--compile is for the local engine; leave it out with --engine ray")
+    with Cluster(
+        arguments.model,
+        arguments.device,
+        arguments.dtype,
+        arguments.decoder,
+        address=arguments.address,
+        num_workers=arguments.workers,
+        gpus_per_worker=arguments.gpus_per_worker,
+    ) as cluster:
+        yield _Ray(cluster)
+
+
+class _Local:
+    num_at_once = 1
+
+    def __init__(self, upscaler: Any) -> None:
+        self._upscaler = upscaler
+
+    def upscale_file(self, source: Any, destination: Any, **options: Any) -> Any:
+        from .. import upscale_file
+
+        return upscale_file(source, destination, model=self._upscaler, **options)
+
+    def close(self) -> None:
+        pass
+
+
+class _Ray:
+    def __init__(self, cluster: Any) -> None:
+        self.num_at_once = max(2, min(MOST_FILMS, FILMS_PER_WORKER * cluster.share.num_workers))
+        self.upscale_file = cluster.upscale_file
+        self.close = cluster.pool.close

@@ -1,0 +1,108 @@
+"""Spans read by anyone are the frames that the plain run sees; no cluster needed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oasis_core.cluster.spans import ScanEnd, read_span, scan
+from oasis_core.cluster.worker import ClusterError, check_paths, check_versions, versions_here
+from oasis_core.upscale.assemble import SegmentAssembler
+from oasis_core.upscale.job import Job
+from oasis_core.upscale.plan import Plan
+from oasis_core.upscale.segment import Look, StageClock
+from oasis_core.video import EncodeSpec, TimeWindow, VideoError, probe
+
+
+def job_of(source, window=None):
+    info = probe(source)
+    return Job(
+        source=source,
+        destination=source.with_suffix(".out.mkv"),
+        info=info,
+        look=Look(width=info.width, height=info.height),
+        spec=EncodeSpec.from_source(info, codec="h264", width=info.width, height=info.height),
+        upscaler=None,
+        shots=True,
+        requested={},
+        overwrite=False,
+        has_metadata=True,
+        clock=StageClock({}),
+        window=window,
+        deinterlace=False,
+        frame_rate=None,
+    )
+
+
+PLAN = Plan(
+    tile=(64, 64),
+    overlap_px=0,
+    segment_frames=7,
+    halo_frames=2,
+    dtype="float32",
+    num_tiles=1,
+    estimated_bytes=0,
+    free_bytes=0,
+)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+@pytest.mark.parametrize(
+    "window", [None, TimeWindow(start_s=0.5, duration_s=1.7, context_frames=2)]
+)
+def test_a_span_holds_the_frames_of_the_plain_run(tmp_path, make_film, name, window):
+    job = job_of(make_film(tmp_path / name), window)
+    assembler = SegmentAssembler(PLAN.segment_frames, PLAN.halo_frames, has_shots=True)
+    with job.open() as reader:
+        expected = list(assembler.segments(iter(reader)))
+    *spans, end = scan(job, PLAN)
+    assert isinstance(end, ScanEnd)
+    assert len(spans) == len(expected) > 5
+    for span, plain in list(zip(spans, expected, strict=True))[::-1]:
+        segment = read_span(job, span)
+        assert (segment.index, segment.shot, segment.first_frame, segment.keep) == (
+            plain.index,
+            plain.shot,
+            plain.first_frame,
+            plain.keep,
+        )
+        for frame, other in zip(segment.frames, plain.frames, strict=True):
+            assert (frame.pts, frame.duration) == (other.pts, other.duration)
+            assert np.array_equal(frame.pixels, other.pixels)
+
+
+def test_where_seeking_gives_other_frames_the_film_is_read_from_the_beginning(tmp_path, make_film):
+    job = job_of(make_film(tmp_path / "film.mkv"))
+    spans = list(scan(job, PLAN))[:-1]
+    span = replace(spans[4], start_s=spans[3].start_s)  # as if the index pointed elsewhere
+    frames = read_span(job, span).frames
+    assert [frame.pts for frame in frames] == [mark[0] for mark in spans[4].marks]
+
+
+def test_a_film_that_changed_meanwhile_is_refused(tmp_path, make_film):
+    job = job_of(make_film(tmp_path / "film.mkv"))
+    span = list(scan(job, PLAN))[2]
+    make_film(tmp_path / "film.mkv", seed=1)
+    with pytest.raises(VideoError, match="must read the same on every worker"):
+        read_span(job, span)
+
+
+def test_other_versions_are_refused():
+    check_versions(versions_here())
+    with pytest.raises(ClusterError, match=r"has torch .* \(driver: 1\.0\)"):
+        check_versions(versions_here() | {"torch": "1.0"})
+
+
+def test_a_folder_that_is_not_shared_is_refused(tmp_path):
+    from oasis_core.cluster.worker import Ticket
+
+    folder = tmp_path / "out.mkv.oasis"
+    folder.mkdir()
+    ticket = Ticket(
+        film="f", job=None, plan=PLAN, folder=folder, source={}, manifest_sha256="0" * 64
+    )
+    with pytest.raises(ClusterError, match="must be shared by all machines"):
+        check_paths(ticket)
+    (folder / "manifest.json").write_text("{}")  # a folder of that name, but another machine's
+    with pytest.raises(ClusterError, match="must be shared by all machines"):
+        check_paths(ticket)
