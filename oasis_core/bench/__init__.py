@@ -33,6 +33,8 @@ def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> 
     if arguments.short:
         arguments.size, arguments.frames, arguments.runs = SHORT_SIZE, SHORT_FRAMES, 1
     report = report or _ignore
+    if arguments.hours_of_video is not None:
+        return {"fleet": _fleet(arguments, report)}
     if arguments.plan:
         return {"plan": _plan(arguments, report)}
     if arguments.random_weights or arguments.only == "stages":
@@ -45,6 +47,27 @@ def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> 
         raise ValueError("the boundary bench needs a video; give one with --clip")
     chosen = [arguments.only] if arguments.only else list(benches)
     return {name: benches[name](upscaler, arguments, report) for name in chosen}
+
+
+def _fleet(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
+    from ..cluster.fleet import fleet_lines, fleet_plan, read_stage_times
+
+    if not arguments.plan or arguments.report is None:
+        raise ValueError(
+            "--hours-of-video needs --plan and --report FILE, what 'oasis upscale SRC DST --json' "
+            "printed on a worker like those to be used"
+        )
+    plan = fleet_plan(
+        read_stage_times(arguments.report),
+        hours_of_video=arguments.hours_of_video,
+        num_workers=arguments.workers,
+        frame_rate=arguments.frame_rate,
+        efficiency=arguments.efficiency,
+        dollars_per_hour=arguments.price,
+    )
+    for line in fleet_lines(plan):
+        report(line)
+    return plan
 
 
 def _plan(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:

@@ -30,9 +30,26 @@ def add_parser(commands: Any) -> None:
         "--random-weights", action="store_true", help="time a preset without its weights"
     )
     bench.add_argument("--clip", type=Path, help="video for the boundary bench")
+    _add_fleet(bench)
     bench.add_argument("--short", action="store_true", help="a small, quick form of every bench")
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(run=run)
+
+
+def _add_fleet(bench: argparse.ArgumentParser) -> None:
+    fleet = bench.add_argument_group(
+        "an archive", "with --plan: worker-hours and dollars, from the measured times of --report"
+    )
+    fleet.add_argument("--hours-of-video", type=float, metavar="N")
+    fleet.add_argument("--workers", type=int, default=1, metavar="M")
+    fleet.add_argument(
+        "--report", type=Path, help="what 'oasis upscale SRC DST --json' printed on such a worker"
+    )
+    fleet.add_argument("--frame-rate", type=float, default=25.0, help="of the archive (25)")
+    fleet.add_argument("--price", type=float, metavar="DOLLARS", help="of one worker for an hour")
+    fleet.add_argument(
+        "--efficiency", type=float, default=1.0, help="share of the time that is work (1)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
