@@ -284,7 +284,7 @@ def load_training_config(path: Path) -> TrainingConfig:
             ) from error
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, or too deep
         raise TrainingError(f"training config {path} cannot be read: {error}") from error
     stages = values.pop("stages", [])
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):

@@ -174,16 +174,8 @@ class Journal:
         if not manifest.exists():
             self._remove_files()  # a crash before the manifest leaves nothing of value
             return
-        try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-            identity, self.plan = found["identity"], found["plan"]
-            if not all(isinstance(part, dict) for part in (self.plan, *identity.values())):
-                raise TypeError("parts must be objects")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise JournalError(
-                f"the journal {str(self.folder)!r} cannot be read ({error}); start over with "
-                "--fresh"
-            ) from error
+        found = read_manifest(self.folder)
+        identity, self.plan = found["identity"], found["plan"]
         if changes := _changes(identity, self._identity):
             raise JournalError(
                 f"the unfinished run in {str(self.folder)!r} cannot be continued because "
@@ -236,12 +228,12 @@ class Journal:
 
     def _write_manifest(self) -> None:
         content = {"identity": self._identity, "about": self._about, "plan": self.plan}
-        self._write_atomically(MANIFEST, json.dumps(content, indent=1) + "\n")
+        self._write_atomically(MANIFEST, json.dumps(_checked(content), indent=1) + "\n")
 
     def _rewrite_records(self) -> None:
         entries = [{"segment": asdict(record)} for record in self.records]
         entries += [{"result": self.result}] if self.result else []
-        self._write_atomically(RECORDS, "".join(json.dumps(e) + "\n" for e in entries))
+        self._write_atomically(RECORDS, "".join(json.dumps(_checked(e)) + "\n" for e in entries))
 
     def _write_atomically(self, name: str, text: str) -> None:
         path, part = self.folder / name, self.folder / (name + ".part")
@@ -260,7 +252,7 @@ class Journal:
             with path.open("ab") as file:
                 start = file.tell()
                 try:
-                    file.write(json.dumps(entry).encode() + b"\n")
+                    file.write(json.dumps(_checked(entry)).encode() + b"\n")
                     file.flush()
                     os.fsync(file.fileno())
                 except OSError:
@@ -317,20 +309,46 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a journal: objects "identity", "about" and "plan".
+
+    Raises:
+        JournalError: It is missing or damaged.
+    """
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        # Another format has another checksum, if any; it is refused by its number.
+        if found["identity"]["format"] == {"number": FORMAT} and not _is_sound(found):
+            raise ValueError("its checksum is wrong")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise JournalError(
+            f"the journal {str(folder)!r} cannot be read ({error}); start over with --fresh"
+        ) from error
+    return found
+
+
 def _parse(line: bytes) -> SegmentRecord | dict[str, Any] | None:
     """A finished segment, the result, or None for a line that is neither."""
     try:
         entry = json.loads(line)
+        if not _is_sound(entry):
+            return None
         if "result" in entry:
-            return entry["result"] if isinstance(entry["result"], dict) else None
+            return entry["result"]
         values = entry["segment"]
-        height, width = values["tile"]
-        record = SegmentRecord(**values | {"tile": (height, width)})
+        return SegmentRecord(**values | {"tile": tuple(values["tile"])})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    numbers = (record.index, record.first_frame, record.num_frames, record.shot, *record.tile)
-    is_sound = all(type(n) is int and n >= 0 for n in numbers) and isinstance(record.sha256, str)
-    return record if is_sound else None
+
+
+def _checked(content: dict[str, Any]) -> dict[str, Any]:
+    """JSON values with a checksum, so that one flipped bit on the disk is noticed."""
+    text = json.dumps(content, sort_keys=True)
+    return content | {"check": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def _is_sound(content: dict[str, Any]) -> bool:
+    return content == _checked({name: content[name] for name in content if name != "check"})
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

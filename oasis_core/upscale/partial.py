@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..video import EncodeSpec, MuxReport, VideoError, check_destination, list_images, mux
 from .job import exists_error
-from .journal import FOLDER_SUFFIX, MANIFEST, Journal, JournalError, journal_path
+from .journal import (
+    FOLDER_SUFFIX,
+    MANIFEST,
+    Journal,
+    JournalError,
+    journal_path,
+    read_manifest,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +89,10 @@ def _folder_of(path: Path) -> Path:
 
 
 def _read_manifest(folder: Path) -> dict:
+    manifest = read_manifest(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         manifest["identity"]["encoding"]["hdr"], manifest["about"]["source"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise JournalError(
             f"the journal {str(folder)!r} cannot be read ({error}), or another version wrote it; "
             "continue the run with that version"

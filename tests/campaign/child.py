@@ -130,7 +130,7 @@ def _outcome_of(work: Callable[[], Any]) -> dict[str, Any]:
     except (ValueError, OSError) as error:  # what the shell command turns into one sentence
         return {"kind": "refused", "text": str(error)}
     except BaseException:
-        return {"kind": "crashed", "text": traceback.format_exc()}
+        return {"kind": "crashed", "text": traceback.format_exc()[-700:]}
 
 
 def _send(write_end: int, outcome: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import av
+
 import oasis_core
 
 from .child import run_in_child
@@ -83,5 +85,5 @@ def _before(path: Path) -> dict[str, Any] | None:
     """The film's facts; None where FFmpeg alone cannot read it either."""
     try:
         return facts(path)
-    except (OSError, ValueError, LookupError, RuntimeError, AttributeError):
+    except (av.error.FFmpegError, OSError, ValueError, LookupError, AttributeError):
         return None

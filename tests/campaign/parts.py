@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .damage import mutation, truncation
 from .disk import full_disk, journals, places
 from .inputs import zoo
 from .kill import held_twice, kill
+from .memory import flat, huge, not_finite, out_of_memory
+from .security import isolated
 from .tally import Campaign
 
 PARTS: dict[str, Callable[[Campaign], None]] = {
@@ -16,4 +19,11 @@ PARTS: dict[str, Callable[[Campaign], None]] = {
     "disk": full_disk,
     "places": places,
     "zoo": zoo,
+    "truncation": truncation,
+    "mutation": mutation,
+    "memory": flat,
+    "out-of-memory": out_of_memory,
+    "not-finite": not_finite,
+    "huge": huge,
+    "security": isolated,
 }

@@ -1,0 +1,285 @@
+"""Truncated and mutated files of every kind the program reads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import av
+
+import oasis_core
+from oasis_core.checkpoint import BUNDLED, load_checkpoint
+from oasis_core.commands.info import describe
+from oasis_core.model.routing import HeadRouting
+from oasis_core.training.config import load_training_config
+from oasis_core.upscale import journal_path
+from oasis_core.upscale.partial import export_partial
+
+from .batch import run_batch
+from .child import run_in_child
+from .clips import write_clip
+from .kill import Task, prepare, tasks
+from .marks import Marks, Trigger, install
+from .tally import Campaign
+from .zoo import Film, _write, picture
+
+TIMEOUT_S = 60.0
+MEMORY_BYTES = 1 << 30
+_NUMBERS = (0, 1, 127, 128, 255, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+_WORDS = (
+    b"-1", b"0", b"1e999", b"NaN", b"null", b"true", b'""', b"[]", b"{}", b"99999999999999999999",
+    b"1.5", b'"\\ud800"', b"[" * 5000, b"\x00", b"\xff", b'{"a":' * 2000,
+)  # fmt: skip
+VIDEOS = (
+    (".mp4", "libx264", "yuv420p", "aac"),
+    (".mkv", "libx264", "yuv420p10le", "libopus"),
+    (".mov", "prores_ks", "yuv422p10le", "pcm_s16le"),
+    (".webm", "libvpx-vp9", "yuv420p", "libopus"),
+    (".avi", "mpeg4", "yuv420p", "mp2"),
+    (".ts", "mpeg2video", "yuv420p", "mp2"),
+    (".mkv", "ffv1", "bgra", "flac"),
+    (".mp4", "libx265", "yuv420p", "aac"),
+    (".gif", "gif", "pal8", None),
+)
+PICTURES = (".png", ".jpg", ".webp", ".tif", ".bmp")
+
+
+def samples(folder: Path) -> list[Path]:
+    """Small whole files to damage."""
+    paths = []
+    for number, (suffix, codec, pixel_format, sound) in enumerate(VIDEOS):
+        film = Film(
+            suffix=suffix,
+            codec=codec,
+            pixel_format=pixel_format,
+            size=(32, 24),
+            rate=Fraction(25),
+            times=(0, 2, 4, 7, 8),
+            options=(("x265-params", "log-level=none"),) if codec == "libx265" else (),
+            tags=(1, 1, 1, 1),
+            aspect=Fraction(16, 15),
+            turn=None,
+            sounds=((sound, 48000, "stereo", 1.0),) if sound else (),
+            has_subtitles=suffix == ".mkv",
+            has_chapters=suffix == ".mkv",
+            has_cover=False,
+            metadata=(("title", "A film"),),
+        )
+        path = folder / f"sample{number}{suffix}"
+        outcome = run_in_child(partial(_write, film, path))
+        if outcome.kind == "done":
+            paths.append(path)
+    for suffix in PICTURES:
+        path = folder / f"picture{suffix}"
+        frame = av.VideoFrame.from_ndarray(picture(0, 32, 24), "rgb24")
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        codec = {".jpg": "mjpeg", ".tif": "tiff", ".webp": "libwebp"}.get(suffix, suffix[1:])
+        encoder = av.codec.CodecContext.create(codec, "w")
+        encoder.width, encoder.height, encoder.time_base = 32, 24, Fraction(1, 25)
+        encoder.pix_fmt = encoder.codec.video_formats[0].name
+        frame = frame.reformat(format=encoder.pix_fmt)
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        packets = [*encoder.encode(frame), *encoder.encode(None)]
+        path.write_bytes(b"".join(bytes(packet) for packet in packets))
+        paths.append(path)
+    return paths
+
+
+def truncation(campaign: Campaign) -> None:
+    """Cut each sample at every kilobyte (short form: at some)."""
+    with campaign.fault("files cut off at every kilobyte") as (fault, folder):
+        random, cases, names = campaign.random("cut"), [], []
+        for path in samples(folder):
+            data = path.read_bytes()
+            lengths = sorted({*range(0, len(data), 1024), 1, 12, 40, len(data) - 1})
+            if not campaign.is_long:
+                lengths = random.sample(lengths, min(len(lengths), campaign.cases(3, 3)))
+            for length in lengths:
+                cut = folder / f"cut{len(cases)}{path.suffix}"
+                cases.append(partial(_read, campaign, cut, data[:length]))
+                names.append(f"{path.name} cut at {length}")
+        _count(fault, names, cases)
+
+
+def mutation(campaign: Campaign) -> None:
+    """Change bytes of every kind of file."""
+    with campaign.fault("videos and pictures with changed bytes") as (fault, folder):
+        random, paths, cases, names = campaign.random("bytes"), samples(folder), [], []
+        for number in range(campaign.cases(60, 60_000)):
+            path = random.choice(paths)
+            data, what = mutate(path.read_bytes(), random)
+            changed = folder / f"changed{path.suffix}"
+            cases.append(partial(_read, campaign, changed, data))
+            names.append(f"{path.name} #{number}: {what}")
+        _count(fault, names, cases)
+    for name, (sample, read, short, long) in _readers(campaign).items():
+        with campaign.fault(f"{name} with changed bytes") as (fault, folder):
+            random, cases, names = campaign.random(name), [], []
+            whole = sample(folder)
+            for number in range(campaign.cases(short, long)):
+                data, what = mutate(whole, random, is_text=name != "model files")
+                cases.append(partial(read, folder, data))
+                names.append(f"#{number}: {what}")
+            _count(fault, names, cases)
+
+
+def _count(fault: Any, names: list[str], cases: list[Callable[[], Any]]) -> None:
+    kinds = Counter()
+    outcomes = run_batch(cases, timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES)
+    for name, outcome in zip(names, outcomes, strict=True):
+        kinds[outcome.kind] += 1
+        fault.count(None if outcome.is_clean else f"{name}: {outcome.kind} {outcome.text[-900:]}")
+    fault.note = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+
+
+def _read(campaign: Campaign, path: Path, data: bytes) -> None:
+    """Upscale a file as a user would; whatever it becomes must be whole."""
+    path.write_bytes(data)
+    is_picture = path.suffix in PICTURES
+    out = path.with_name(path.stem + (".out.png" if is_picture else ".out.mkv"))
+    options = {} if is_picture else {"preset": "ultrafast"}
+    try:
+        oasis_core.upscale_file(
+            path, out, model=campaign.upscaler, scale=1, strength=0.0, **options
+        )
+    finally:
+        path.unlink(missing_ok=True)
+        out.unlink(missing_ok=True)
+        shutil.rmtree(journal_path(out), ignore_errors=True)
+
+
+Reader = tuple[Callable[[Path], bytes], Callable[[Path, bytes], Any], int, int]
+
+
+def _readers(campaign: Campaign) -> dict[str, Reader]:
+    """Per kind of file: a whole one, what reads it, and numbers of cases."""
+    bundled = BUNDLED["oasis-tiny"]
+    routing = load_checkpoint(bundled).routing
+
+    def read_model(folder: Path, data: bytes) -> None:
+        path = folder / "model.safetensors"
+        path.write_bytes(data)
+        describe(str(path))
+        load_checkpoint(path)
+
+    def read_routing(folder: Path, data: bytes) -> None:
+        del folder
+        # The way of checkpoint metadata, where routing comes from.
+        try:
+            values = json.loads(data.decode())
+        except RecursionError as error:
+            raise ValueError("too deep") from error
+        HeadRouting.from_json(values)
+
+    def read_recipe(folder: Path, data: bytes) -> None:
+        path = folder / "recipe.toml"
+        path.write_bytes(data)
+        load_training_config(path)
+
+    def read_journal(folder: Path, data: bytes, name: str) -> None:
+        place = folder / "changed"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(folder / "stopped", place)
+        task = tasks_of[0]
+        (journal_path(place / task.name) / name).write_bytes(data)
+        problems = []
+        for act in (
+            lambda: export_partial(place / task.name, place / "partial.mkv"),
+            lambda: task.run(campaign, place),
+        ):
+            try:
+                act()
+            except (ValueError, OSError) as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
+
+    tasks_of: list[Task] = []
+
+    def stopped(folder: Path, name: str) -> bytes:
+        clip = write_clip(folder / "in.mkv", num_frames=6)
+        tasks_of[:] = [Task(source=clip, name="out.mkv", options=tasks(folder)[0].options)]
+        prepare(tasks_of[0], folder / "stopped")
+
+        def stop() -> None:
+            install(Marks(), Trigger(stage="mux", entry=1, delay_s=0))
+            tasks_of[0].run(campaign, folder / "stopped")
+
+        run_in_child(stop)
+        return (journal_path(folder / "stopped" / "out.mkv") / name).read_bytes()
+
+    readers: dict[str, Reader] = {
+        "model files": (lambda _: bundled.read_bytes(), read_model, 30, 20_000),
+        "routing files": (
+            lambda _: json.dumps(routing.to_json()).encode(),
+            read_routing,
+            300,
+            10_000,
+        ),
+        "training recipes (TOML)": (
+            lambda _: bundled.with_suffix(".toml").read_bytes(),
+            read_recipe,
+            200,
+            10_000,
+        ),
+    }
+    for name in ("manifest.json", "segments.jsonl"):
+        readers[f"the journal's {name}"] = (
+            partial(stopped, name=name),
+            partial(read_journal, name=name),
+            20,
+            3_000,
+        )
+    return readers
+
+
+def mutate(data: bytes, random: Random, *, is_text: bool = False) -> tuple[bytes, str]:
+    """Change a few bytes, more often near the beginning, where headers are."""
+    changed, done = bytearray(data), []
+    for _ in range(random.choice((1, 1, 1, 2, 4, 12))):
+        if not changed:
+            break
+        place = random.randrange(len(changed))
+        if not is_text and random.random() < 0.5:
+            place = min(place, random.randrange(min(len(changed), 4096)))
+        ways = ("bit", "byte", "number", "cut", "copy", "noise")
+        way = random.choice(ways + ("word",) * 4 * is_text)
+        length = min(len(changed) - place, random.choice((1, 2, 4, 8, 50)))
+        if way == "bit":
+            changed[place] ^= 1 << random.randrange(8)
+        elif way == "byte":
+            changed[place] = random.randrange(256)
+        elif way == "number":
+            size = random.choice((1, 2, 4, 8))
+            order = random.choice(("little", "big"))
+            value = random.choice(_NUMBERS) & ((1 << (8 * size)) - 1)
+            changed[place : place + size] = value.to_bytes(size, order)
+        elif way == "cut":
+            del changed[place : place + length]
+        elif way == "copy":
+            changed[place:place] = changed[place : place + length]
+        elif way == "noise":
+            changed[place : place + length] = random.randbytes(length)
+        else:
+            _replace_value(changed, place, random)
+        done.append(f"{way} at {place}")
+    return bytes(changed), ", ".join(done)
+
+
+def _replace_value(changed: bytearray, place: int, random: Random) -> None:
+    """Put another value in the place of the one that follows."""
+    start = changed.find(b":", place)
+    start = start if start >= 0 else changed.find(b"=", place)
+    if start < 0:
+        return
+    end = start + 1
+    while end < len(changed) and changed[end] not in b",]}\n":
+        end += 1
+    changed[start + 1 : end] = random.choice(_WORDS)
