@@ -46,7 +46,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", choices=sorted(PARTS), action="append", help="this part alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
+    parser.add_argument("--write-golden", action="store_true", help="store the outputs and stop")
     arguments = parser.parse_args()
+    if arguments.write_golden:
+        from .golden import write_golden
+
+        try:
+            sys.stdout.write(write_golden() + "\n")
+        except ValueError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        return 0
     logging.disable(logging.CRITICAL)  # warnings about the damage done here
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="oasis-campaign-") as scratch:

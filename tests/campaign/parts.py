@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from .damage import mutation, truncation
 from .disk import full_disk, journals, places
+from .golden import golden
 from .inputs import zoo
 from .kill import held_twice, kill
 from .memory import flat, huge, not_finite, out_of_memory
@@ -26,4 +27,5 @@ PARTS: dict[str, Callable[[Campaign], None]] = {
     "not-finite": not_finite,
     "huge": huge,
     "security": isolated,
+    "golden": golden,
 }
