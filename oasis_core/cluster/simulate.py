@@ -32,7 +32,7 @@ class Fleet:
     """Moved by the driver for one segment when its film is joined; 0: as the segment."""
     storage_bytes_per_s: float = 10e9
     driver_bytes_per_s: float = 1e9
-    open_films: int = 64
+    open_films: int = 256
     """Films in work at once."""
     speed_spread: float = 0.1
     """Standard deviation of the workers' speeds, relative."""
@@ -53,7 +53,7 @@ class Outcome:
     seconds: float
     """Until the last film was joined."""
     efficiency: float
-    """Useful work over workers times seconds."""
+    """Useful work over what the workers, at their speeds, could have done meanwhile."""
     driver_busy: float
     """Share of the time that the driver handed out segments."""
     storage_busy: float
@@ -121,7 +121,7 @@ class _Simulation:
         work = fleet.num_films * fleet.segments_per_film * fleet.segment_s
         return Outcome(
             seconds=self.now,
-            efficiency=work / (self.now * fleet.num_workers),
+            efficiency=work / (self.now * sum(self.speeds)),
             driver_busy=self.driver.busy_s / self.now,
             storage_busy=self.storage.busy_s / self.now,
             join_busy=self.join.busy_s / self.now,

@@ -12,7 +12,7 @@ from ._shared import load_model
 ENGINES = ("local", "ray")
 FILMS_PER_WORKER = 2
 """In work at once: one is planned, read or joined while another is upscaled."""
-MOST_FILMS = 64
+MOST_FILMS = 256
 
 
 class Engine(Protocol):

@@ -159,7 +159,12 @@ def test_a_worker_without_the_model_file_is_named(address, tmp_path):
 def test_more_than_the_cluster_has_is_refused(address, model_file):
     with pytest.raises(ValueError, match=r"asks for 1 GPU and the cluster has 0"):
         Cluster(str(model_file), num_workers=1, gpus_per_worker=1)
-    hog = ray.remote(num_cpus=2)(time.sleep).remote(60)
+
+    @ray.remote(num_cpus=2)
+    def take_all() -> None:
+        time.sleep(60)
+
+    hog = take_all.remote()
     time.sleep(1)
     with pytest.raises(ValueError, match=r"must be ready within 2 s .* or is busy"):
         Cluster(str(model_file), "cpu", "float32", num_workers=1, start_s=2)
