@@ -92,6 +92,8 @@ def out_of_memory(campaign: Campaign) -> None:
             problem = None
             if outcome.kind != "done":
                 problem = f"{outcome.kind} {outcome.text}"
+            elif not outcome.value["raised"]:
+                problem = "nothing was raised"
             elif outcome.value["frames"] != 14 or max(outcome.value["calls"].values()) > 5:
                 problem = f"too much repeated: {outcome.value}"
             elif sum(n > 1 for n in outcome.value["raised"].values()) > 0:
@@ -119,6 +121,8 @@ def not_finite(campaign: Campaign) -> None:
             problem = None
             if outcome.kind != "done":
                 problem = f"{outcome.kind} {outcome.text}"
+            elif not outcome.value["raised"]:
+                problem = "nothing was changed"
             elif contents(out)["frames"] != expected["frames"]:
                 problem = "other frames"
             fault.count(problem and f"{value} in block {block}, segment {segment}: {problem}")

@@ -311,3 +311,47 @@ def test_a_journal_of_another_format_is_refused(tmp_path):
         Journal(folder, {"setting": {"a": 1}})
     with Journal(folder, {"setting": {"a": 1}}, is_fresh=True) as journal:
         assert journal.records == []
+
+
+def test_a_kill_while_the_journal_is_removed_costs_nothing(
+    write_video, upscaler, tmp_path, monkeypatch
+):
+    source, destination = write_video(), tmp_path / "o.mkv"
+
+    def die(self):
+        for path in self.folder.glob("segment_*"):
+            path.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Journal, "remove", die)
+        upscale_file(source, destination, upscaler=upscaler, scale=2, segment_frames=3)
+    before = destination.read_bytes()
+    report = upscale_file(source, destination, upscaler=upscaler, scale=2, segment_frames=3)
+    assert report.num_resumed_segments == report.num_segments == 3
+    assert destination.read_bytes() == before
+    assert not journal_path(destination).exists()
+
+
+def test_one_flipped_digit_in_the_journal_is_noticed(write_video, upscaler, tmp_path):
+    source, destination = write_video(lengths=(10,)), tmp_path / "o.mkv"
+    interrupt(source, destination, upscaler, 8)
+    records = journal_path(destination) / "segments.jsonl"
+    first = records.read_text().splitlines()[0]
+    records.write_text(first.replace('"shot": 0', '"shot": 1') + "\n")
+    report = upscale_file(source, destination, upscaler=upscaler, **OPTIONS)
+    assert report.num_resumed_segments == 0
+    interrupt(source, destination.with_name("p.mkv"), upscaler, 8)
+    manifest = journal_path(tmp_path / "p.mkv") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"overlap_px": 32', '"overlap_px": 36'))
+    with pytest.raises(VideoError, match="cannot be read .its checksum is wrong.; start over"):
+        upscale_file(source, tmp_path / "p.mkv", upscaler=upscaler, **OPTIONS)
+
+
+def test_a_journal_fits_beside_the_longest_name(tmp_path):
+    names = ["a" * 251 + ".mp4", "a" * 250 + "b.mp4", "\N{CLAPPER BOARD}" * 62 + ".mp4"]
+    folders = [journal_path(tmp_path / name) for name in names]
+    assert len(set(folders)) == 3
+    for folder in folders:
+        folder.mkdir()
+        assert folder.name.endswith(".oasis")
