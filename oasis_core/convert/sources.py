@@ -111,7 +111,7 @@ def _shards(path: Path) -> list[Path]:
 def _index(path: Path) -> dict[str, str]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} is no index of shards: no readable weight_map") from error
     if not isinstance(table, dict):
         raise CheckpointError(f"{path} is no index of shards: weight_map must be an object")
