@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -242,6 +243,7 @@ class VideoReader:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield decoded frames, each with a PTS, strictly increasing."""
         end_pts = self._claimed_end()
+        times = CodedTimes(is_needed=self._container.format.name == "avi")
         packets = self._container.demux(self._stream)
         while True:
             is_last = False
@@ -257,7 +259,9 @@ class VideoReader:
                 frames = packet.decode()
             except AV_ERRORS as error:
                 frames, is_last = self._give_up(error), True
+            times.note(packet if not is_last else None)
             for frame in frames:
+                frame.pts = times.of(frame)
                 self._stamp(frame)
                 self._note_damage(frame)
                 self._num_decoded += 1
@@ -341,6 +345,40 @@ class VideoReader:
     def _time(self, pts: int | None) -> str:
         seconds = 0.0 if pts is None else float(pts * self._stream.time_base)
         return f"{seconds:.3f} s"
+
+
+class CodedTimes:
+    """Times of pictures from a container that stores none: AVI counts packets and nothing else.
+
+    FFmpeg's guesses go back and forth where pictures are coded in another order than shown. The
+    n-th shown picture gets the time of the n-th packet.
+
+    Args:
+        is_needed: Whether the container is one of these.
+    """
+
+    def __init__(self, *, is_needed: bool) -> None:
+        self._is_needed = is_needed
+        self._is_reordered: bool | None = None
+        self._times: deque[int | None] = deque()
+
+    def note(self, packet: av.packet.Packet | None) -> None:
+        """Take the time of a packet that was decoded."""
+        is_wanted = self._is_needed and self._is_reordered is not False
+        if is_wanted and packet is not None and packet.size:
+            self._times.append(packet.dts)
+
+    def of(self, frame: av.VideoFrame) -> int | None:
+        """Return the PTS of the next picture; its own where the container has such."""
+        if not self._is_needed:
+            return frame.pts
+        if self._is_reordered is None:
+            # The decoder held pictures back, so that it could put them in order.
+            self._is_reordered = len(self._times) > 1
+        time = frame.dts
+        if self._is_reordered:
+            time = self._times.popleft() if self._times else None
+        return frame.pts if time is None else time
 
 
 def _orientation_of(frame: av.VideoFrame) -> Orientation:

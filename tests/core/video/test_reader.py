@@ -77,6 +77,13 @@ def test_edit_list_hides_what_players_hide(clips, make_clip):
     assert np.abs(frames[0].pixels.astype(int) - clips.picture(4, 64, 48)).mean() < 12
 
 
+@pytest.mark.parametrize("num_b_frames", [0, 1, 3])
+def test_avi_with_pictures_out_of_order_has_even_times(make_clip, num_b_frames, caplog):
+    path = make_clip("a.avi", pts=9, options={"bf": str(num_b_frames), "g": "5"})
+    assert [frame.pts for frame in read(path)[1]] == list(range(9))
+    assert "back in time" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("matrix", "degrees", "mirrored"),
     [
