@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -142,9 +143,10 @@ class Journal:
     def record(self, record: SegmentRecord) -> None:
         """Add a finished segment whose file is complete and synced."""
         self._append({"segment": asdict(record)})
-        self.records = [r for r in self.records if r.index != record.index]
-        self.records.append(record)
-        self.records.sort(key=lambda r: r.index)  # a damaged one is done again later
+        # In order, though a damaged one is done again later and a cluster ends them as it likes.
+        place = bisect_left(self.records, record.index, key=lambda r: r.index)
+        is_there = place < len(self.records) and self.records[place].index == record.index
+        self.records[place : place + is_there] = [record]
 
     def record_result(self, path: Path) -> None:
         """Note the finished file before it gets its final name."""
