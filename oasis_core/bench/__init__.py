@@ -11,6 +11,7 @@ Report = Callable[[str], None]
 
 SHORT_SIZE, SHORT_FRAMES = (640, 352), 4
 SHORT_GRID = (3, 22, 40)
+LEAST_SIDE_PX = 32
 
 
 def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> 
     """
     import torch
 
+    _check(arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.short:
@@ -47,6 +49,23 @@ def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> 
         raise ValueError("the boundary bench needs a video; give one with --clip")
     chosen = [arguments.only] if arguments.only else list(benches)
     return {name: benches[name](upscaler, arguments, report) for name in chosen}
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    least = {"frames": 1, "runs": 1, "threads": 1}
+    for name, bound in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < bound:
+            raise ValueError(f"--{name} must be at least {bound}, got {value}")
+    if min(arguments.size) < LEAST_SIDE_PX:
+        width, height = arguments.size
+        raise ValueError(
+            f"--size must be at least {LEAST_SIDE_PX}x{LEAST_SIDE_PX}, got {width}x{height}"
+        )
+    if arguments.routing and not (arguments.plan or arguments.random_weights):
+        raise ValueError("--routing is for --plan and --random-weights; a file has its own")
+    if arguments.hours_of_video is None and (arguments.report or arguments.price is not None):
+        raise ValueError("--report and --price need --hours-of-video")
 
 
 def _fleet(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:

@@ -86,6 +86,10 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
 
     if arguments.write and arguments.write.exists():
         raise ValueError(f"{arguments.write} exists; choose another name for --write")
+    for name in ("out", "plot", "write"):
+        path = getattr(arguments, name)
+        if path and not path.parent.is_dir():
+            raise ValueError(f"the folder of --{name} must exist, got {path.parent}")
     path = resolve_model(arguments.model)
     checkpoint = load_checkpoint(path)
     own = checkpoint.routing

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             scale=arguments.scale,
             seed=arguments.seed,
             overwrite=arguments.overwrite,
-            codecs=arguments.codecs.split(","),
+            codecs=[name.strip() for name in arguments.codecs.split(",")],
             on_progress=progress,
         )
     finally:

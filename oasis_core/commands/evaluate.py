@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
 SETS = ("udm10", "spmcs", "youhq40", "realvsr", "mvsr4x", "videolq", "reds4", "vid4")
+RESERVED = ("bicubic", "model", "original", "truth")
 _EPILOG = """ways to use it:
   oasis evaluate CLIPS --out REPORT            degrade sharp clips, restore, compare
   oasis evaluate --low LQ --truth GT           restore low-quality clips, compare
@@ -76,12 +77,43 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _restored_folders(texts: list[str]) -> dict[str, Path]:
-    folders = {}
+    from ..evaluation.clips import EvaluationError
+
+    folders: dict[str, Path] = {}
     for text in texts:
         name, separator, folder = text.partition("=")
         path = Path(folder if separator else text)
-        folders[name if separator else path.name] = path
+        name = name if separator else path.name
+        if not name or name in folders or name in RESERVED:
+            raise EvaluationError(
+                f"--restored needs a name of its own for each folder, none of "
+                f"{', '.join(RESERVED)}, got {name!r}; write NAME=FOLDER"
+            )
+        folders[name] = path
     return folders
+
+
+def _check_record(arguments: argparse.Namespace, sources: list[ClipSource]) -> None:
+    """Refuse to store what was not measured, or to change the installed model.
+
+    Raises:
+        EvaluationError: The model is bundled or not used, or a clip has no original.
+    """
+    from ..checkpoint import BUNDLED, read_header, resolve_model
+    from ..evaluation.clips import EvaluationError
+
+    path = resolve_model(arguments.model)
+    if path.resolve() in {bundled.resolve() for bundled in BUNDLED.values()}:
+        raise EvaluationError(
+            f"--record changes the model file, which the bundled {arguments.model} must not be; "
+            "name a copy with --model"
+        )
+    if not all(s.truth and (s.low or not s.restored) for s in sources):
+        raise EvaluationError(
+            "--record needs clips that the model restores and their originals; leave it out or "
+            "name such clips"
+        )
+    read_header(path)
 
 
 def _sources(arguments: argparse.Namespace) -> list[ClipSource]:
@@ -120,11 +152,10 @@ def _line(result: ClipResult) -> str:
 
     text = f"{result.degradation:12} {result.name:28}"
     if result.gain_db is not None:
-        ssim = result.model.get("ssim", 0) - result.bicubic.get("ssim", 0)
-        return (
-            f"{text} bicubic {result.bicubic['psnr_db']:.2f} dB, model {result.gain_db:+.2f} dB, "
-            f"SSIM {ssim:+.4f}"
-        )
+        text += f" bicubic {result.bicubic['psnr_db']:.2f} dB, model {result.gain_db:+.2f} dB"
+        if "ssim" in result.model:
+            text += f", SSIM {result.model['ssim'] - result.bicubic['ssim']:+.4f}"
+        return text
     methods = "; ".join(
         f"{method} "
         + " ".join(f"{METRICS[n].title} {v:.{METRICS[n].digits}f}" for n, v in values.items())
@@ -162,6 +193,8 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     from ..upscale.precision import choose_device
 
     sources = _sources(arguments)
+    if arguments.record:
+        _check_record(arguments, sources)
     if arguments.out:
         # A folder that cannot be written shows before the work, not after it.
         arguments.out.mkdir(parents=True, exist_ok=True)

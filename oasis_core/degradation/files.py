@@ -78,8 +78,8 @@ def _check_request(source: Path, destination: Path, seed: int, overwrite: bool) 
         )
     if destination.exists() and not overwrite:
         raise DegradationError(f"{destination} exists; add --overwrite to replace it")
-    if seed < 0:
-        raise DegradationError(f"seed must be at least 0, got {seed}")
+    if not 0 <= seed < 2**63:
+        raise DegradationError(f"seed must be in [0, 2**63), got {seed}")
 
 
 def degrade_file(
@@ -101,7 +101,7 @@ def degrade_file(
         preset: "light", "consistent" or "inconsistent".
         scale: Factor by which the picture gets smaller, in [1, 16]; sizes are rounded to even
             numbers.
-        seed: Any integer >= 0.
+        seed: In [0, 2**63).
         overwrite: Replace an existing destination.
         codecs: Encoders to draw the damage of video compression from.
         on_progress: Called with (frames done, frames in all).

@@ -152,6 +152,57 @@ def test_evaluate_and_bench_print_json(tmp_path, capsys):
     assert speed["speedup_over_yardstick"] > 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--plan", "--size", "0x0"), "--size must be at least"),
+        (("--plan", "--frames", "0"), "--frames must be at least 1"),
+        (("--only", "speed", "--runs", "0"), "--runs must be at least 1"),
+        (("--only", "speed", "--threads", "-1"), "--threads must be at least 1"),
+        (("--only", "speed", "--routing", "global"), "--routing is for"),
+        (("--plan", "--price", "3"), "need --hours-of-video"),
+    ],
+)
+def test_bench_refuses_in_one_sentence_what_cannot_be_timed(arguments, message, capsys):
+    assert run("bench", *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_evaluate_keeps_results_of_the_same_name_apart(tmp_path, capsys):
+    for folder in ("truth", "a/out", "b/out"):
+        (tmp_path / folder).mkdir(parents=True)
+        write_clip(tmp_path / folder / "clip.mkv", num_frames=1)
+    given = ("evaluate", "--truth", tmp_path / "truth", "--metrics", "psnr_db")
+    restored = ("--restored", tmp_path / "a/out", "--restored")
+    assert run(*given, *restored, tmp_path / "b/out") == 1
+    assert "NAME=FOLDER" in capsys.readouterr().err
+    assert run(*given, "--restored", f"model={tmp_path / 'a/out'}") == 1
+    assert "got 'model'" in capsys.readouterr().err
+    assert run(*given, *restored, f"other={tmp_path / 'b/out'}") == 0
+
+
+def test_record_changes_a_copy_only_and_only_with_figures(tmp_path, capsys):
+    folder = tmp_path / "given"
+    folder.mkdir()
+    clip = write_clip(folder / "clip.mkv", num_frames=1, width=64, height=64)
+    bundled = checkpoint.BUNDLED[checkpoint.DEFAULT_MODEL]
+    before = checkpoint.file_sha256(bundled)
+    options = ("--metrics", "psnr_db", "--frames", "1", "--degradation", "light", "--record")
+    assert run("evaluate", clip, *options) == 1
+    assert "name a copy" in capsys.readouterr().err
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(bundled.read_bytes())
+    given = ("--truth", folder, "--restored", f"mine={folder}")
+    assert run("evaluate", *given, *options, "--model", copy) == 1
+    assert "that the model restores" in capsys.readouterr().err
+    assert checkpoint.file_sha256(copy) == before == checkpoint.file_sha256(bundled)
+    assert run("evaluate", folder, *options, "--model", copy) == 0
+    assert "SSIM" not in capsys.readouterr().out
+    metrics = checkpoint.read_header(copy)[2]["metrics"]
+    assert metrics["light"]["num_clips"] == 1
+    assert "mean_gain_db" in metrics["light"]
+
+
 def bad_files(folder):
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("this is no film\n" * 50)
