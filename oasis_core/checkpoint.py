@@ -156,7 +156,8 @@ def write_safetensors(
     """Write a safetensors file that appears complete or not at all, replacing an older one."""
     temporary = path.with_name(path.name + ".part")
     save_file(tensors, temporary, metadata=metadata)
-    with temporary.open("rb") as file:
+    # Open for writing: Windows flushes no file that is open for reading.
+    with temporary.open("r+b") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
 

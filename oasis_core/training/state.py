@@ -65,7 +65,9 @@ def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Any], dict[str, 
                 raise TrainingError(
                     f"{path} was made with another model, data or seed; use another output_dir"
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: Windows replaces no file while a tensor still maps it.
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise TrainingError(
             f"the saved state {path} is damaged ({error}); remove it to start afresh"
