@@ -135,7 +135,8 @@ def build_network(metric: str, wanted_by: str = "") -> nn.Module:
         # CLIP's file is a TorchScript archive, which the library opens in its own way.
         with contextlib.nullcontext() if metric == "clipiqa" else _weights_only():
             network = _BUILDERS[metric]()
-    except (RuntimeError, OSError, KeyError, ValueError) as error:
+    # A torchvision that does not fit this torch fails in any of these ways at its import.
+    except (ImportError, AttributeError, RuntimeError, OSError, KeyError, ValueError) as error:
         raise MetricUnavailableError(f"{metric} could not be loaded: {error}") from error
     return network.eval().requires_grad_(False)
 
