@@ -47,8 +47,6 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     ),
     "vid4": (*_DOVE, *_MMAGIC, Layout("*/truth", "*/blur4"), Layout("GT/*", "")),
 }
-SAME_SIZE_SETS = ("realvsr", "mvsr4x")
-"""Sets whose published protocol has low-quality clips of the size of the truth."""
 
 
 def _is_clip(path: Path) -> bool:
