@@ -224,7 +224,10 @@ class Trainer:
         stage = self.stage
         if stage.calibrate_window_heads < 0 or self.is_calibrated or not self.is_routed:
             return
+        num_threads = torch.get_num_threads()
         shard = ShardStream(self.config, self.stage_index, sources)[0]
+        # A stream takes one thread for its process, which here is the trainer's own.
+        torch.set_num_threads(num_threads)
         drawn = batches(shard, self.config, self.stage_index, 0)
         singles = (clip for batch, _ in drawn for clip in batch)
         clips = [clip[None].to(self.device) for clip in islice(singles, NUM_CALIBRATION_CLIPS)]
