@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from ..commands._shared import load_model
+
 Report = Callable[[str], None]
 
 SHORT_SIZE, SHORT_FRAMES = (640, 352), 4
@@ -41,7 +43,7 @@ def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> 
         return {"plan": _plan(arguments, report)}
     if arguments.random_weights or arguments.only == "stages":
         return {"stages": _stages(arguments, report)}
-    upscaler = _load(arguments)
+    upscaler = load_model(arguments)
     benches = {"speed": _speed, "routing": _routing, "attention": _attention}
     if arguments.clip:
         benches["boundaries"] = _boundaries
@@ -118,7 +120,7 @@ def _stages(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
 
             compile_model(model)
     else:
-        upscaler = _load(arguments)
+        upscaler = load_model(arguments)
         model, dtype = upscaler.model, upscaler.dtype
         counts = [block.attention.counts for block in model.transformer.blocks]
         words = "the file's routing"
@@ -133,18 +135,6 @@ def _stages(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     for line in stage_lines(result):
         report(line)
     return result | {"routing": words}
-
-
-def _load(arguments: argparse.Namespace) -> Any:
-    from .. import load
-
-    return load(
-        arguments.model,
-        arguments.device,
-        arguments.dtype,
-        arguments.decoder,
-        compiled=arguments.compile,
-    )
 
 
 def _ignore(line: str) -> None:
