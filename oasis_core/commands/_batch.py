@@ -36,7 +36,7 @@ def find_tasks(
     """
     if any(is_list(source) for source in sources):
         return _listed(read_rows(sources), destination, codec)
-    if len(sources) == 1 and not stills:
+    if len(sources) == 1 and (not stills or sources[0].is_file()):
         source = sources[0]
         if not (_is_batch_folder(source) or (destination.is_dir() and source.is_file())):
             return Tasks(pairs=((source, destination),), is_batch=False)
@@ -119,7 +119,9 @@ def _items(source: Path, *, stills: bool) -> list[Path]:
 
     if source.is_dir():
         videos, images = _contents(source)
-        if not _can_be_split(videos, images, stills=stills):
+        if not videos and not images:
+            raise ValueError(f"the folder {str(source)!r} holds no video and no picture")
+        if images and not stills:
             raise ValueError(
                 f"the folder {str(source)!r} holds pictures; give it alone for a film, or use "
                 "--stills to do each by itself"
@@ -131,15 +133,10 @@ def _items(source: Path, *, stills: bool) -> list[Path]:
     return images or [source]
 
 
-def _can_be_split(videos: list[Path], images: list[Path], *, stills: bool) -> bool:
-    """Whether the files of a folder can be done one by one."""
-    return bool(videos or images) and (stills or not images)
-
-
 def _check_folder(destination: Path, sources: Sequence[Path]) -> None:
     if destination.is_file() or (destination.suffix and not destination.is_dir()):
-        what = "a folder of sources" if len(sources) == 1 else f"{len(sources)} sources"
-        raise ValueError(f"{what} need a folder as destination, got {str(destination)!r}")
+        what = "several results need" if len(sources) == 1 else f"{len(sources)} sources need"
+        raise ValueError(f"{what} a folder as destination, got {str(destination)!r}")
     if not destination.absolute().parent.is_dir():
         raise ValueError(f"the folder {str(destination.parent)!r} does not exist; create it first")
     for source in sources:

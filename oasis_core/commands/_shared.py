@@ -95,20 +95,28 @@ class Progress:
         self.bar: Any = None
         self.start = time.monotonic()
         self.next_share = 0.1
+        self.num_said = 0
 
     def __call__(self, done: float, total: float) -> None:
         """Show that `done` of `total` units are finished."""
         if sys.stderr.isatty() and not self.is_quiet:
             self._draw(done, total)
-        elif not self.is_quiet and total and done / total >= self.next_share - 1e-9:
+        elif not self.is_quiet and total and self._is_news(int(done + 1e-6), total):
             seconds = max(time.monotonic() - self.start, 1e-9)
             left = seconds * (total - done) / max(done, 1e-9)
             print(
-                f"{done:.0f}/{total:.0f} {self.unit}s, {done / seconds:.2f} {self.unit}s/s, "
+                f"{self.num_said}/{total:.0f} {self.unit}s, {done / seconds:.2f} {self.unit}s/s, "
                 f"{left:.0f} s left",
                 file=sys.stderr,
             )
-            self.next_share = int(10 * done / total) / 10 + 0.1
+
+    def _is_news(self, num_done: int, total: float) -> bool:
+        """Whether another tenth is full of units that are finished whole, none said twice."""
+        share = num_done / total
+        if num_done <= self.num_said or share < self.next_share - 1e-9:
+            return False
+        self.num_said, self.next_share = num_done, int(10 * share + 1e-9) / 10 + 0.1
+        return True
 
     def _draw(self, done: float, total: float) -> None:
         from tqdm import tqdm

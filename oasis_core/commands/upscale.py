@@ -143,6 +143,8 @@ def run(arguments: argparse.Namespace) -> int:
                 stop=engine.close,
                 summary=_summary,
             )
+        if arguments.retry_failed:
+            raise ValueError("--retry-failed is for several sources; leave it out")
         source, destination = tasks.pairs[0]
         report = do(source, _target(arguments, destination))
     if arguments.json:
@@ -156,6 +158,8 @@ def _target(arguments: argparse.Namespace, destination: Path) -> Path:
     """A preview has a name of its own, so that it is never taken for the whole."""
     if arguments.preview is None:
         return destination
+    if not destination.suffix or destination.is_dir():  # no ending: that would name a file
+        return destination.with_name(f"{destination.name}_preview")
     return destination.with_name(f"{destination.stem}.preview{destination.suffix}")
 
 
@@ -166,11 +170,15 @@ def _upscale(
     destination: Path,
     on_progress: OnProgress | None,
 ) -> Any:
+    from ..upscale.compare import is_comparable
+
     scale = arguments.scale
     if scale is None and arguments.size is None:
         scale = DEFAULT_SCALE
     start_s, duration_s = _piece(arguments, source)
-    compare = arguments.compare or ("side" if arguments.preview is not None else None)
+    compare = arguments.compare
+    if compare is None and arguments.preview is not None and is_comparable(destination):
+        compare = "side"
     progress = Progress("frame", is_quiet=arguments.json)
     is_quiet = arguments.json or on_progress is not None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..video import (
     open_source,
 )
 from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec, write_atomically
-from .job import exists_error
+from .job import exists_error, refuse_own_input
 from .segment import resize, to_pixels, to_video
 
 MODES = ("side", "split")
@@ -49,6 +50,7 @@ def compare_files(
     crf: float | None = None,
     window: TimeWindow | None = None,
     deinterlace: bool = False,
+    frame_rate: Fraction | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a file that shows a source, resized plainly, beside what was made of it.
@@ -65,19 +67,23 @@ def compare_files(
         crf: Its quality; None is the codec's default.
         window: The piece of the source that the result shows.
         deinterlace: As it was done for the result.
+        frame_rate: Of the source, if it is pictures: the window counts in it.
         overwrite: Replace an existing destination.
 
     Raises:
         VideoError: A file cannot be read or written, or the two do not belong together.
     """
     target = Path(destination)
+    refuse_own_input(target, Path(source), Path(result))
     if target.exists() and not overwrite:
         raise exists_error(target)
     if window is not None:
         window = replace(window, context_frames=0)
     with (
         open_source(result) as after,
-        open_source(source, window=window, deinterlace=deinterlace) as before,
+        open_source(
+            source, window=window, deinterlace=deinterlace, frame_rate=frame_rate
+        ) as before,
     ):
         info = after.info
         pairs = _pairs(iter(before), iter(after), info, mode)

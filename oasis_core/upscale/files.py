@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..geometry import target_size
-from ..video import MuxReport, TimeWindow, probe
+from ..video import MuxReport, TimeWindow, VideoError, list_images, probe
 from .compare import check_comparison, compare_files, comparison_path
 from .job import Job, check_paths, exists_error
 from .journal import Journal, journal_path
@@ -130,6 +130,11 @@ def upscale_file(
             start_s=start_s or 0.0, duration_s=duration_s, context_frames=halo_frames
         )
     frame_rate = rate_of(fps)
+    if frame_rate is not None and list_images(paths[0]) is None:
+        raise VideoError(
+            f"fps is for pictures that become a video, got {fps} for the video "
+            f"{str(paths[0])!r}, which has its own; leave it out"
+        )
     info = probe(paths[0], frame_rate=frame_rate)
     width, height = target_size(info.width, info.height, scale=scale, size=size)
     if compare is not None:
@@ -212,6 +217,7 @@ def _carry_out(
                     codec=target.codec,
                     window=job.window,
                     deinterlace=job.deinterlace,
+                    frame_rate=job.frame_rate,
                     overwrite=True,
                 )
         journal.remove()

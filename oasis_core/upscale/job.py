@@ -121,15 +121,25 @@ def check_paths(source: Path, destination: Path) -> None:
     """
     if not source.exists() and not list_images(source):
         raise VideoError(f"{str(source)!r} does not exist; check the name")
-    if destination.exists() and source.exists() and destination.samefile(source):
-        raise VideoError(
-            f"output {str(destination)!r} is the input itself; name another file, the input is "
-            "never replaced"
-        )
+    refuse_own_input(destination, source)
     if not os.access(destination.absolute().parent, os.W_OK | os.X_OK):
         raise VideoError(
             f"the folder {str(destination.parent)!r} must be writable and is not; choose another"
         )
+
+
+def refuse_own_input(destination: Path, *inputs: Path) -> None:
+    """Refuse an output that is one of the inputs, even where replacing is allowed.
+
+    Raises:
+        VideoError: It is.
+    """
+    for path in inputs:
+        if destination.exists() and path.exists() and destination.samefile(path):
+            raise VideoError(
+                f"output {str(destination)!r} is the input itself; name another file, the input is "
+                "never replaced"
+            )
 
 
 def exists_error(destination: Path) -> VideoError:

@@ -65,6 +65,8 @@ class SegmentRecord:
 
 def journal_path(destination: Path) -> Path:
     """The folder that holds the journal of an output."""
+    if not destination.name:  # the current folder, "."
+        destination = destination.absolute()
     name = destination.name
     if len(os.fsencode(name + FOLDER_SUFFIX)) > MAX_NAME_BYTES:
         # File systems refuse longer names; the hash keeps outputs with one beginning apart.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..video import EncodeSpec, MuxReport, VideoError, check_destination, list_images, mux
-from .job import exists_error
+from .job import exists_error, refuse_own_input
 from .journal import (
     FOLDER_SUFFIX,
     MANIFEST,
@@ -51,6 +51,7 @@ def export_partial(
     identity, about = manifest["identity"], manifest["about"]
     spec = EncodeSpec.from_json(identity["encoding"])
     check_destination(target, spec.codec)
+    refuse_own_input(target, Path(about["source"]))
     if target.exists() and not overwrite:
         raise exists_error(target)
     records = Journal.read_records(folder)

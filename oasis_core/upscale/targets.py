@@ -322,7 +322,12 @@ def rate_of(text: float | str | Fraction | None) -> Fraction | None:
     """A frame rate as a fraction: 23.976 is 24000/1001, as broadcasters mean it."""
     if text is None:
         return None
-    rate = Fraction(text)
+    try:
+        rate = Fraction(text)
+    except (ValueError, ArithmeticError) as error:
+        raise VideoError(
+            f"fps must be a number like 24, 23.976 or 24000/1001, got {text}"
+        ) from error
     for whole in (24, 30, 48, 60, 120):
         if abs(float(rate) - whole / 1.001) < 0.005:
             return Fraction(whole * 1000, 1001)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from oasis_core import cli
-from oasis_core.commands._shared import parse_time
+from oasis_core.commands._shared import Progress, parse_time
 from oasis_core.video import probe
 
 ROOT = Path(__file__).parents[2]
@@ -199,3 +199,80 @@ def test_a_signal_leaves_a_run_that_goes_on(tmp_path, name):
     assert probe(tmp_path / "part.mkv").width == 32
     assert run(*arguments) == 0
     assert not records.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        ([(0.1 * i, 1) for i in range(11)], ["1/1"]),
+        ([(0.25 * i, 7) for i in range(29)], [f"{i}/7" for i in range(1, 8)]),
+        ([(i, 100) for i in range(101)], [f"{i}/100" for i in range(10, 101, 10)]),
+    ],
+)
+def test_progress_lines_count_finished_frames_and_none_twice(capsys, reports, expected):
+    progress = Progress("frame")
+    for done, total in reports:
+        progress(done, total)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" frames,")[0] for line in lines] == expected
+
+
+def test_a_rate_is_for_pictures_and_must_be_a_number(tmp_path, capsys):
+    clip, picture, out = write_clip(tmp_path / "a.mp4"), write_png(tmp_path / "p.png"), tmp_path
+    for source, rate, said in (
+        (clip, "24", "fps is for pictures"),
+        (picture, "1/0", "fps must be a number"),
+        (picture, "fast", "fps must be a number"),
+    ):
+        assert run("upscale", source, out / "o.mp4", *QUICK, "--fps", rate) == 1
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "o.mp4").exists()
+
+
+def test_a_comparison_of_a_piece_counts_in_the_pictures_rate(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(4):
+        write_png(folder / f"{index}.png", value=40 * index)
+    piece = ("--fps", 2, "--start", 1, "--duration", 1, "--compare")
+    assert run("upscale", folder, tmp_path / "o.mp4", *QUICK, *piece) == 0
+    with av.open(str(tmp_path / "o.compare.mp4")) as container:
+        means = [frame.to_ndarray(format="gray")[:, :32].mean() for frame in container.decode()]
+    assert len(means) == 2
+    assert means == pytest.approx([80, 120], abs=20)
+
+
+def test_a_preview_of_pictures_into_pictures_has_no_comparison(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(3):
+        write_png(folder / f"{index}.png")
+    plain = (*EXACT, "--strength", "0", "--preview")
+    assert run("upscale", folder, tmp_path / "o_%d.png", *plain) == 0
+    assert run("upscale", folder, tmp_path / "out", *plain) == 0
+    assert sorted(p.name for p in (tmp_path / "out_preview").iterdir()) == [
+        "0.png", "1.png", "2.png",
+    ]  # fmt: skip
+    assert len(list(tmp_path.glob("o_*.preview.png"))) == 3
+
+
+def test_comparisons_and_partial_files_never_replace_what_they_show(tmp_path, capsys):
+    source, result = write_clip(tmp_path / "a.mp4"), write_clip(tmp_path / "b.mp4")
+    before = [path.read_bytes() for path in (source, result)]
+    for target in (source, result):
+        assert run("compare", source, result, target, "--overwrite") == 1
+        assert "input itself" in capsys.readouterr().err
+    assert [path.read_bytes() for path in (source, result)] == before
+
+
+def test_stills_of_one_picture_name_the_result(tmp_path):
+    picture = write_png(tmp_path / "p.png")
+    plain = (*EXACT, "--strength", "0", "--stills")
+    assert run("upscale", picture, tmp_path / "q.png", *plain) == 0
+    assert (tmp_path / "q.png").is_file()
+
+
+def test_the_current_folder_is_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("status", ".") == 0
+    assert "no unfinished run" in capsys.readouterr().out
