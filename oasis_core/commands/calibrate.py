@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COST_SIZES = ((1280, 720), (1920, 1080), (3840, 2160))
 COST_FRAMES = 33
+LEAST_CROP_PX = 32
 
 
 def add_parser(commands: Any) -> None:
@@ -84,12 +85,7 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
     from ..model.routing_plot import plot_routing
     from ..model.routing_stability import mean_distances, measure_stability
 
-    if arguments.write and arguments.write.exists():
-        raise ValueError(f"{arguments.write} exists; choose another name for --write")
-    for name in ("out", "plot", "write"):
-        path = getattr(arguments, name)
-        if path and not path.parent.is_dir():
-            raise ValueError(f"the folder of --{name} must exist, got {path.parent}")
+    _check(arguments)
     path = resolve_model(arguments.model)
     checkpoint = load_checkpoint(path)
     own = checkpoint.routing
@@ -117,6 +113,22 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
         for line in _lines(routing, results):
             report(line)
     return results
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what can be refused before the clips are read."""
+    for name, least in (("frames", 1), ("crop", LEAST_CROP_PX), ("queries", 1)):
+        value = getattr(arguments, name)
+        if value < least:
+            raise ValueError(f"--{name} must be at least {least}, got {value}")
+    for name in ("out", "plot", "write"):
+        path = getattr(arguments, name)
+        if path and not path.parent.is_dir():
+            raise ValueError(f"the folder of --{name} must exist, got {path.parent}")
+    if arguments.write and arguments.write.suffix != ".safetensors":
+        raise ValueError(f"--write must end in .safetensors, got {arguments.write}")
+    if arguments.write and arguments.write.exists():
+        raise ValueError(f"{arguments.write} exists; choose another name for --write")
 
 
 def _measure(checkpoint: Checkpoint, arguments: argparse.Namespace) -> list[HeadDistances]:

@@ -168,6 +168,21 @@ def test_bench_refuses_in_one_sentence_what_cannot_be_timed(arguments, message, 
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--frames", "0"), "--frames must be at least 1"),
+        (("--crop", "0"), "--crop must be at least 32"),
+        (("--queries", "0"), "--queries must be at least 1"),
+        (("--write", "routed.bin"), "--write must end in .safetensors"),
+        (("--out", "no/such/folder.json"), "the folder of --out must exist"),
+    ],
+)
+def test_calibrate_refuses_before_it_reads_clips(arguments, message, capsys):
+    assert run("calibrate", "no_clip.mkv", *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_evaluate_keeps_results_of_the_same_name_apart(tmp_path, capsys):
     for folder in ("truth", "a/out", "b/out"):
         (tmp_path / folder).mkdir(parents=True)
