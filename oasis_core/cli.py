@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with suppress(OSError):  # the terminal may be what went away
             print(f"interrupted; the same command continues: {words}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (ValueError, OSError) as error:
+    # Torch and FFmpeg say with these, too, what a device or a file will not do.
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if arguments.verbose:
             logging.getLogger(__name__).exception("details")
         print(f"oasis: {_failure_of(error)}", file=sys.stderr)

@@ -120,7 +120,7 @@ def comparison_spec(
     try:
         check_encoder(spec)
     except VideoError as error:
-        remedy = "use --compare split" if mode == "side" else "use a smaller size"
+        remedy = "show it split, not side by side" if mode == "side" else "use a smaller size"
         raise VideoError(f"the comparison cannot be written ({error}); {remedy}") from error
     return spec
 
