@@ -46,7 +46,7 @@ def choose_device(device: str | torch.device) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        torch.zeros(1, device=chosen).item()  # also what holds no values, like meta, is refused
     except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
         raise ValueError(
             f"device must be auto or one this torch can use, got {str(device)!r}; try cpu"

@@ -165,6 +165,8 @@ def test_partial_file_of_nothing_is_a_sentence(write_video, upscaler, tmp_path):
         export_partial(journal_path(destination), tmp_path / "part.mkv")
     with pytest.raises(VideoError, match="must end in one of"):
         export_partial(destination, tmp_path / "part.avi")
+    with pytest.raises(VideoError, match="is the input itself"):
+        export_partial(destination, source, overwrite=True)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])

@@ -70,7 +70,7 @@ def test_unknown_dtypes_are_refused(conv_model, dtype):
         VideoUpscaler(conv_model, device="cpu", dtype=dtype)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu0"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu0", "meta"])
 def test_unknown_devices_are_refused(device):
     with pytest.raises(ValueError, match=r"device must be .*try cpu"):
         choose_device(device)
