@@ -111,11 +111,15 @@ def run_many(
         print_json({"done": done, "skipped": [str(p[1]) for p in skipped], "failed": failed})
     else:
         print(f"{len(done)} done, {len(skipped)} there already, {len(failed)} failed")
-        if failed:
-            print("the same command with --retry-failed does only these again:", file=sys.stderr)
-        for failure in failed:
-            print(f"failed: {failure['source']}: {failure['error']}", file=sys.stderr)
+        _print_failures(failed)
     return 1 if failed else 0
+
+
+def _print_failures(failed: Sequence[dict[str, Any]]) -> None:
+    if failed:
+        print("the same command with --retry-failed does only these again:", file=sys.stderr)
+    for failure in failed:
+        print(f"failed: {failure['source']}: {failure['error']}", file=sys.stderr)
 
 
 def _each(
