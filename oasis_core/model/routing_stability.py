@@ -101,7 +101,8 @@ def measure_stability(
     return RoutingStability(
         num_clips=len(clips),
         num_splits=num_splits,
-        mean=sum(agreements) / num_splits,
+        # fmean: rounding must not put the mean of equal values below the least.
+        mean=fmean(agreements),
         least=min(agreements),
         by_chance=_chance(route(mean_distances(clips))),
         unstable_heads=sum(2 * count >= num_splits for count in disagreements.values()),
