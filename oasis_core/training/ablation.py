@@ -1,8 +1,9 @@
 """Ablations: the same recipe with one thing changed, over several seeds, into one table.
 
-Routing: all heads global, all heads window, or routed as the recipe says. Curriculum: temporally
-consistent degradations only, inconsistent only, or first the one and then the other. Yardstick: a
-plain single-frame conv net of equal cost. Every variant trains for the time of the recipe.
+Routing: all heads global, all heads window, routed as the recipe says, or no transformer at all.
+Curriculum: temporally consistent degradations only, inconsistent only, or first the one and then
+the other. Yardstick: a plain single-frame conv net of equal cost. Every variant trains for the time
+of the recipe.
 """
 
 from __future__ import annotations
@@ -54,6 +55,15 @@ def _all_window(config: TrainingConfig) -> TrainingConfig:
     return _with_stages(config, change)
 
 
+def _without_transformer(config: TrainingConfig) -> TrainingConfig:
+    return _with_stages(
+        config,
+        lambda _, stage: dataclasses.replace(
+            stage, skip_transformer=True, calibrate_window_heads=-1
+        ),
+    )
+
+
 def _real_world_as(stage: StageConfig, preset: str) -> StageConfig:
     """The same shares, all real-world ones given to one preset."""
     shares = {key: share for key, share in stage.degradations.items() if key not in REAL_WORLD}
@@ -94,13 +104,16 @@ VARIANTS: dict[str, Callable[[TrainingConfig], TrainingConfig]] = {
     "recipe": lambda config: config,
     "all global": _all_global,
     "all window": _all_window,
+    "no transformer": _without_transformer,
     "consistent only": _consistent_only,
     "inconsistent only": _inconsistent_only,
     "consistent, then inconsistent": _consistent_then_inconsistent,
     "single-frame conv net": _yardstick,
 }
+FASTER = ("no transformer", "single-frame conv net")
+"""Variants with cheaper steps, which get as many more as fit the recipe's time."""
 GROUPS = {
-    "routing": ("recipe", "all global", "all window"),
+    "routing": ("recipe", "all global", "all window", "no transformer"),
     "curriculum": (
         *("consistent only", "inconsistent only"),
         "consistent, then inconsistent",
@@ -206,10 +219,13 @@ def plan_variant(name: str, recipe: TrainingConfig, seed: int, folder: Path) -> 
     if recipe.model == YARDSTICK:
         raise TrainingError("an ablation varies an oasis model, the configured one is a yardstick")
     config = VARIANTS[name](recipe)
-    if config.model == YARDSTICK:
-        kept = folder / "yardstick.json"
+    slug = name.replace(", ", "-").replace(" ", "-")
+    if name in FASTER:
+        kept = folder / f"{slug}.json"
         if not kept.exists():
-            convs = equal_cost_convs(routed_reference(recipe), recipe.yardstick_features)
+            convs = config.yardstick_convs
+            if config.model == YARDSTICK:
+                convs = equal_cost_convs(routed_reference(recipe), recipe.yardstick_features)
             sized = dataclasses.replace(config, yardstick_convs=convs)
             steps = [stage.num_steps for stage in same_time(sized, recipe).stages]
             kept.write_text(json.dumps({"convs": convs, "steps": steps}), encoding="utf-8")
@@ -219,7 +235,6 @@ def plan_variant(name: str, recipe: TrainingConfig, seed: int, folder: Path) -> 
             config,
             lambda index, stage: dataclasses.replace(stage, num_steps=sizes["steps"][index]),
         )
-    slug = name.replace(", ", "-").replace(" ", "-")
     output = folder / slug / f"seed_{seed}"
     return dataclasses.replace(config, seed=seed, output_dir=str(output))
 
@@ -266,6 +281,8 @@ def measure(
 
     is_yardstick = config.model == YARDSTICK
     network = load_yardstick(path) if is_yardstick else load_checkpoint(path).model
+    if not is_yardstick:
+        network.skips_transformer = all(stage.skip_transformer for stage in config.stages)
     cost = seconds_per_frame(network)
     names = ("psnr_db", "ssim", "warping_error")
     results = evaluate(

@@ -56,17 +56,24 @@ def recipe(tmp_path):
 
 def test_routing_variants_change_the_calibration_only(tmp_path):
     base = recipe(tmp_path)
-    routed, everything, window = (
+    (tmp_path / "no-transformer.json").write_text(json.dumps({"convs": 20, "steps": [5, 9]}))
+    routed, everything, window, convolutions = (
         ablation.plan_variant(name, base, 3, tmp_path) for name in ablation.GROUPS["routing"]
     )
     assert [stage.calibrate_window_heads for stage in routed.stages] == [-1, 4]
     assert [stage.calibrate_window_heads for stage in everything.stages] == [-1, -1]
     assert [stage.calibrate_window_heads for stage in window.stages] == [-1, 6]
     assert window.stages[1].calibrate_intra_heads == 0
-    for config in (routed, everything, window):
+    assert all(s.skip_transformer for s in convolutions.stages)
+    assert [(s.num_steps, s.calibrate_window_heads) for s in convolutions.stages] == [
+        (5, -1),
+        (9, -1),
+    ]
+    configs = (routed, everything, window, convolutions)
+    for config in configs:
         assert config.seed == 3
         assert [s.degradations for s in config.stages] == [s.degradations for s in base.stages]
-    assert len({config.output_dir for config in (routed, everything, window)}) == 3
+    assert len({config.output_dir for config in configs}) == 4
 
 
 def test_curriculum_variants_move_the_real_world_share_only(tmp_path):
@@ -101,10 +108,10 @@ def test_deeper_yardsticks_cost_more_and_the_planned_one_is_kept(tmp_path):
         (1, 1, 1),
     ]
     config = ablation.plan_variant("single-frame conv net", recipe(tmp_path), 1, tmp_path)
-    kept = json.loads((tmp_path / "yardstick.json").read_text())
+    kept = json.loads((tmp_path / "single-frame-conv-net.json").read_text())
     assert config.yardstick_convs == kept["convs"] >= 1
     assert [stage.num_steps for stage in config.stages] == kept["steps"]
-    (tmp_path / "yardstick.json").write_text(json.dumps({"convs": 7, "steps": [2, 3]}))
+    (tmp_path / "single-frame-conv-net.json").write_text(json.dumps({"convs": 7, "steps": [2, 3]}))
     again = ablation.plan_variant("single-frame conv net", recipe(tmp_path), 2, tmp_path)
     assert again.yardstick_convs == 7
     assert [stage.num_steps for stage in again.stages] == [2, 3]
@@ -137,7 +144,7 @@ def test_an_ablation_trains_measures_and_goes_on(tmp_path):
         texture = torch.rand(1, 3, 24, 24, generator=generator)
         image = torch.nn.functional.interpolate(texture, size=(96, 96), mode="bicubic")[0]
         (folder / f"{index}.png").write_bytes(encode_picture(image))
-    (tmp_path / "yardstick.json").write_text(json.dumps({"convs": 1, "steps": [2, 2]}))
+    (tmp_path / "single-frame-conv-net.json").write_text(json.dumps({"convs": 1, "steps": [2, 2]}))
     options = {
         "variants": ("recipe", "single-frame conv net"),
         "seeds": (1,),
