@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..remote import RemoteFile, is_url
 from ._manifest import Row, is_list, read_rows
 
 
@@ -14,14 +15,14 @@ from ._manifest import Row, is_list, read_rows
 class Tasks:
     """What to do, one file at a time."""
 
-    pairs: tuple[tuple[Path, Path], ...]
+    pairs: tuple[tuple[Path | RemoteFile, Path], ...]
     """Source and destination of each."""
     is_batch: bool
     """Whether failures are collected and finished files skipped."""
 
 
 def find_tasks(
-    sources: Sequence[Path], destination: Path, *, stills: bool, codec: str | None
+    sources: Sequence[Path | RemoteFile], destination: Path, *, stills: bool, codec: str | None
 ) -> Tasks:
     """Decide what the named files and folders mean.
 
@@ -62,7 +63,8 @@ def _listed(rows: Sequence[Row], destination: Path, codec: str | None) -> Tasks:
     if twice:
         raise ValueError(f"each film needs a destination of its own, {str(twice[0])!r} has two")
     for source, target in pairs:
-        if target.exists() and source.exists() and target.samefile(source):
+        is_here = not is_url(source)
+        if is_here and target.exists() and source.exists() and target.samefile(source):
             raise ValueError(
                 f"the destination of {str(source)!r} is the source itself; name another folder"
             )
@@ -139,7 +141,7 @@ def _check_folder(destination: Path, sources: Sequence[Path]) -> None:
         raise ValueError(f"{what} a folder as destination, got {str(destination)!r}")
     if not destination.absolute().parent.is_dir():
         raise ValueError(f"the folder {str(destination.parent)!r} does not exist; create it first")
-    for source in sources:
+    for source in (source for source in sources if not is_url(source)):
         folder = source if source.is_dir() else source.parent
         if destination.is_dir() and folder.is_dir() and destination.samefile(folder):
             raise ValueError(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..remote import RemoteFile, as_source, is_url
+
 SUFFIXES = (".csv", ".jsonl")
 
 
@@ -17,19 +19,21 @@ SUFFIXES = (".csv", ".jsonl")
 class Row:
     """One film of a list."""
 
-    source: Path
+    source: Path | RemoteFile
     destination: Path | None = None
     """Where its result goes, inside the destination's folder; None leaves the name to us."""
 
 
-def is_list(source: Path) -> bool:
+def is_list(source: Path | RemoteFile) -> bool:
     """Whether a source is a list of films or a pattern that stands for several."""
     if source.suffix.lower() in SUFFIXES:
         return True
+    if isinstance(source, RemoteFile):
+        return "*" in str(source)
     return glob.has_magic(str(source)) and not source.exists()
 
 
-def read_rows(sources: Sequence[Path]) -> list[Row]:
+def read_rows(sources: Sequence[Path | RemoteFile]) -> list[Row]:
     """The films that lists, patterns and plain names stand for, in order.
 
     A list's relative paths start at the list. CSV has a column `source` and may have one
@@ -49,7 +53,12 @@ def read_rows(sources: Sequence[Path]) -> list[Row]:
     return rows
 
 
-def _matches(pattern: Path) -> list[Row]:
+def _matches(pattern: Path | RemoteFile) -> list[Row]:
+    if isinstance(pattern, RemoteFile):
+        found = [Row(source=file) for file in pattern.matches()]
+        if not found:
+            raise ValueError(f"the pattern {str(pattern)!r} matches no file; check it")
+        return found
     paths = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 - Path.glob knows no absolute patterns
     found = [Row(source=path) for path in paths if path.is_file()]
     if not found:
@@ -57,7 +66,9 @@ def _matches(pattern: Path) -> list[Row]:
     return found
 
 
-def _read_list(path: Path) -> list[Row]:
+def _read_list(path: Path | RemoteFile) -> list[Row]:
+    if isinstance(path, RemoteFile):
+        raise ValueError(f"lists must be files on a disk, got {str(path)!r}; download it first")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -72,13 +83,17 @@ def _read_list(path: Path) -> list[Row]:
             raise ValueError(f"{str(path)!r} line {number}: destination must be a path")
         rows.append(
             Row(
-                source=path.parent / source.strip(),
+                source=_listed_source(source.strip(), path.parent),
                 destination=None if destination is None else Path(destination.strip()),
             )
         )
     if not rows:
         raise ValueError(f"the list {str(path)!r} names no film")
     return rows
+
+
+def _listed_source(name: str, folder: Path) -> Path | RemoteFile:
+    return as_source(name) if is_url(name) else folder / name
 
 
 def _csv(text: str) -> Iterator[tuple[int, dict[str, Any]]]:

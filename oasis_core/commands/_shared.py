@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ..remote import is_url
+
 # Spelled out here and not imported: `oasis --help` must answer without loading torch.
 # tests/core/test_cli.py holds them against the definitions.
 DEGRADATIONS = ("light", "consistent", "inconsistent")
@@ -23,6 +25,16 @@ DECODERS = ("wan", "tiny")
 DEFAULT_MODEL = "oasis-tiny"
 
 Report = Callable[[str], None]
+
+
+def parse_output(text: str) -> Path:
+    """Read the name of a result, which cannot be a URL."""
+    if is_url(text):
+        raise argparse.ArgumentTypeError(
+            f"results are written to a folder, got {text!r}; write to a disk or a mounted bucket "
+            "and copy the finished file"
+        )
+    return Path(text)
 
 
 def parse_size(text: str) -> tuple[int, int]:

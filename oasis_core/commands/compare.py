@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..remote import as_source
 from ._shared import CODECS, parse_time
 
 
@@ -14,7 +15,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "compare", help="a source, plainly resized, and its result side by side or split"
     )
-    parser.add_argument("source", metavar="SRC", type=Path)
+    parser.add_argument("source", metavar="SRC", type=as_source)
     parser.add_argument("result", metavar="RESULT", type=Path)
     parser.add_argument("destination", metavar="DST", type=Path)
     parser.add_argument("--mode", choices=("side", "split"), default="side")

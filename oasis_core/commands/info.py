@@ -48,7 +48,7 @@ def describe(subject: str) -> dict[str, Any]:
         return _describe_model(resolve_model(subject))
     from ..video import probe
 
-    info = probe(Path(subject))
+    info = probe(subject)
     names = (
         "container codec width height rotation_deg sample_aspect_ratio frame_rate time_base "
         "num_frames duration_s pixel_format bit_depth has_alpha is_interlaced audio_streams "

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..remote import RemoteFile, as_source
 from ..video import (
     EncodeSpec,
     SegmentWriter,
@@ -41,7 +42,7 @@ def comparison_path(destination: Path) -> Path:
 
 
 def compare_files(
-    source: str | Path,
+    source: str | Path | RemoteFile,
     result: str | Path,
     destination: str | Path,
     *,
@@ -74,7 +75,7 @@ def compare_files(
         VideoError: A file cannot be read or written, or the two do not belong together.
     """
     target = Path(destination)
-    refuse_own_input(target, Path(source), Path(result))
+    refuse_own_input(target, as_source(source), Path(result))
     if target.exists() and not overwrite:
         raise exists_error(target)
     if window is not None:

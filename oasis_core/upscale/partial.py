@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..remote import as_source
 from ..video import EncodeSpec, MuxReport, VideoError, check_destination, list_images, mux
 from .job import exists_error, refuse_own_input
 from .journal import (
@@ -51,7 +52,7 @@ def export_partial(
     identity, about = manifest["identity"], manifest["about"]
     spec = EncodeSpec.from_json(identity["encoding"])
     check_destination(target, spec.codec)
-    refuse_own_input(target, Path(about["source"]))
+    refuse_own_input(target, as_source(about["source"]))
     if target.exists() and not overwrite:
         raise exists_error(target)
     records = Journal.read_records(folder)
@@ -61,7 +62,7 @@ def export_partial(
             f"no segment of {str(folder)!r} is finished yet; wait for the first one or continue "
             "the run"
         )
-    source = Path(about["source"])
+    source = as_source(about["source"])
     is_piece = identity["setting"].get("start_s") is not None
     has_sound = source.is_file() and list_images(source) is None
     muxed = mux(

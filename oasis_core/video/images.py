@@ -12,6 +12,7 @@ from types import TracebackType
 import av
 import numpy as np
 
+from ..remote import RemoteFile
 from .alpha import alpha_of
 from .color import BT601, FULL, LIMITED, RGB_MATRIX, ToRgb, dither_to_8_bit
 from .errors import AV_ERRORS, VideoError, reason
@@ -61,7 +62,7 @@ def natural_key(path: Path) -> tuple:
     return tuple((int(p), "") if p.isdigit() else (-1, p) for p in parts), path.name
 
 
-def list_images(path: Path) -> list[Path] | None:
+def list_images(path: Path | RemoteFile) -> list[Path] | None:
     """Return the pictures that a source stands for, in order; None if it is no picture source.
 
     Args:
@@ -70,6 +71,12 @@ def list_images(path: Path) -> list[Path] | None:
     Raises:
         VideoError: the folder or pattern holds no picture.
     """
+    if isinstance(path, RemoteFile):
+        if is_image(path):
+            raise VideoError(
+                f"pictures must be files on a disk, got {str(path)!r}; download them first"
+            )
+        return None
     if path.is_dir():
         found = sorted((p for p in path.iterdir() if p.is_file() and is_image(p)), key=natural_key)
         if not found:

@@ -8,11 +8,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from math import lcm
 from pathlib import Path
 
 import av
 
+from ..remote import RemoteFile, as_source, is_url
 from .codecs import CODECS
 from .errors import AV_ERRORS, VideoError, discard, write_error
 from .passthrough import (
@@ -50,12 +52,13 @@ class MuxReport:
     """What is not, and why."""
 
 
-def check_destination(destination: str | Path, codec: str) -> str:
+def check_destination(destination: str | Path, codec: str, *, makes_folder: bool = False) -> str:
     """Return the muxer for an output file, or say why it cannot be written; nothing is touched.
 
     Args:
         destination: the wanted file.
         codec: one of `CODECS`.
+        makes_folder: whether its folder may be missing, since it will be made.
 
     Raises:
         VideoError: unknown extension, a codec the container cannot hold, or no such folder.
@@ -81,6 +84,8 @@ def check_destination(destination: str | Path, codec: str) -> str:
         )
     if path.is_dir():
         raise VideoError(f"{str(path)!r} is a folder; name a file in it")
+    if makes_folder and not path.parent.exists():
+        return muxer
     if not path.parent.is_dir():
         raise VideoError(f"the folder {str(path.parent)!r} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
@@ -92,13 +97,14 @@ def check_destination(destination: str | Path, codec: str) -> str:
 
 def mux(
     segments: Sequence[str | Path],
-    source: str | Path | None,
+    source: str | Path | RemoteFile | None,
     destination: str | Path,
     spec: EncodeSpec,
     *,
     metadata: Mapping[str, str] | None = None,
     comment: str | None = None,
     cut: str = "none",
+    most_packets: int | None = None,
 ) -> MuxReport:
     """Write the final file: the segments' pictures, the source's sound and all else it can hold.
 
@@ -116,13 +122,15 @@ def mux(
         comment: a line for the file's comment, below what the source says there.
         cut: "none" copies all of the sound; "end" what begins before the picture ends; "both" what
             begins within the picture, which then starts at 0.
+        most_packets: copy no more than so many of what lies beside the picture; None is all.
 
     Raises:
         VideoError: a file cannot be read or written; the destination is as it was.
     """
     target = Path(destination)
     muxer = check_destination(target, spec.codec)
-    if source is not None and target.exists() and target.samefile(source):
+    is_here = source is not None and not is_url(source)
+    if is_here and target.exists() and target.samefile(source):
         raise VideoError(
             f"output {str(target)!r} is the input itself; name another file, the input is never "
             "replaced"
@@ -132,7 +140,8 @@ def mux(
     part = target.with_name(target.name + ".part")
     try:
         job = _Job(paths, timeline, spec, part, muxer, dict(metadata or {}), comment, cut)
-        report = job.run(None if source is None else Path(source))
+        job.most_packets = most_packets
+        report = job.run(None if source is None else as_source(source))
         sync(part)
         part.replace(target)
     except BaseException as error:
@@ -166,6 +175,7 @@ class _Job:
         self._comment = comment
         self._cut = cut
         self._moved_s = Fraction(0)
+        self.most_packets: int | None = None
 
     def run(self, source_path: Path | None) -> MuxReport:
         if source_path is None:
@@ -196,7 +206,7 @@ class _Job:
                 if opened is not None:
                     source, film = opened
                     shift = self._moved_s = self._shift(source)
-                    beside = add_streams(source, film.index, output)
+                    beside = add_streams(source, source_path, film.index, output)
                     copy_metadata(source, film, output, picture)
                     copy_chapters(source, output, shift, beside, span)
                     extra = beside.packets(source_path, source, shift, span)
@@ -211,7 +221,8 @@ class _Job:
                 output.start_encoding()
             ticks = int(shift / self._timeline.time_base)
             coded = self._bound(coded_packets(self._segments, self._timeline, ticks), picture)
-            for packet in heapq.merge(coded, extra, key=_decoding_time):
+            beside_packets = islice(extra, self.most_packets)
+            for packet in heapq.merge(coded, beside_packets, key=_decoding_time):
                 output.mux(packet)
         return beside
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import av
 
+from ..remote import RemoteFile
 from .errors import AV_ERRORS, VideoError, reason
 from .info import describe_stream, is_picture
+from .source import open_video
 from .subtitles import TEXT_CODECS, MovText
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class Passthrough:
 
     def packets(
         self,
-        path: Path,
+        path: Path | RemoteFile,
         source: av.container.InputContainer,
         shift: Fraction,
         span: Span | None = None,
@@ -134,6 +136,7 @@ class Span:
 
 def add_streams(
     source: av.container.InputContainer,
+    path: Path | RemoteFile,
     film_index: int,
     output: av.container.OutputContainer,
 ) -> Passthrough:
@@ -141,6 +144,7 @@ def add_streams(
 
     Args:
         source: the opened source.
+        path: where it is.
         film_index: index of the stream that was replaced by our picture.
         output: opened for writing, its picture stream added, nothing written yet.
     """
@@ -154,7 +158,7 @@ def add_streams(
             continue
         name = describe_stream(stream)
         try:
-            why = _add_stream(stream, output, result)
+            why = _add_stream(stream, path, output, result)
         except (*AV_ERRORS, AttributeError, TypeError, NotImplementedError) as error:
             log.debug("%s: %s", name, error)
             why = f"{_container_name(output)} cannot hold it; write to .mkv to keep it"
@@ -169,7 +173,10 @@ def add_streams(
 
 
 def _add_stream(
-    stream: av.stream.Stream, output: av.container.OutputContainer, result: Passthrough
+    stream: av.stream.Stream,
+    path: Path | RemoteFile,
+    output: av.container.OutputContainer,
+    result: Passthrough,
 ) -> str | None:
     """Add one stream; return why it cannot be, if so."""
     is_matroska = "matroska" in output.format.name
@@ -185,7 +192,7 @@ def _add_stream(
         if kind is None:
             return "Matroska holds PNG and JPEG covers only"
         name = {"filename": f"cover.{kind[0]}", "mimetype": kind[1]}
-        return _add_attachment(output, name, _picture_bytes(stream), is_matroska=True)
+        return _add_attachment(output, name, _picture_bytes(path, stream.index), is_matroska=True)
     if stream.type == "data" and is_matroska:
         return "Matroska has no data tracks"
     if stream.codec_context is None and stream.type != "data":
@@ -221,10 +228,11 @@ def _add_attachment(
     return None
 
 
-def _picture_bytes(stream: av.stream.Stream) -> bytes:
+def _picture_bytes(path: Path | RemoteFile, index: int) -> bytes:
     """Return a cover picture's file; the source is opened again, its own reading has not begun."""
-    with av.open(stream.container.name) as source:
-        packets = source.demux(source.streams[stream.index])
+    source, _ = open_video(path, allow_truncated=True)
+    with source:
+        packets = source.demux(source.streams[index])
         return next((bytes(packet) for packet in packets if packet.size), b"")
 
 

@@ -15,6 +15,7 @@ from types import TracebackType
 import av
 import numpy as np
 
+from ..remote import RemoteFile, as_source
 from .alpha import alpha_of
 from .color import ToRgb
 from .deinterlace import deinterlaced
@@ -59,7 +60,7 @@ class VideoReader:
     frame.
 
     Args:
-        path: the file.
+        path: the file, or its URL.
         allow_truncated: read what is there of a file that ends before its headers say.
         window: the piece to read; None is everything.
         deinterlace: make whole frames of fields.
@@ -70,13 +71,13 @@ class VideoReader:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | RemoteFile,
         *,
         allow_truncated: bool = False,
         window: TimeWindow | None = None,
         deinterlace: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_source(path)
         self.num_corrupt_frames = 0
         """Frames so far that the decoder flagged as damaged."""
         self.num_frames_read = 0

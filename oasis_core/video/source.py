@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
 import av
 
+from ..remote import RemoteError, RemoteFile, RemoteReader
 from .errors import AV_ERRORS, VideoError, reason
 from .info import is_picture
 
@@ -20,7 +22,7 @@ _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
 def open_video(
-    path: Path, *, allow_truncated: bool = False
+    path: Path | RemoteFile, *, allow_truncated: bool = False
 ) -> tuple[av.container.InputContainer, av.VideoStream]:
     """Open a file and find its film: the first video stream that is no cover picture.
 
@@ -31,17 +33,24 @@ def open_video(
     Raises:
         VideoError: the file cannot be used.
     """
-    size = check_file(path)
-    if not allow_truncated:
-        _check_complete(path, size)
+    file = _open_remote(path) if isinstance(path, RemoteFile) else None
+    size = check_file(path) if file is None else file.size
     try:
+        if not allow_truncated:
+            _check_complete(path, size, file)
+        if file is not None:
+            file.seek(0)
         # The absolute path keeps a name such as `concat:a.mp4` from being taken for a protocol, and
         # the whitelist keeps a playlist in disguise from reaching the network.
         container = av.open(
-            str(path.absolute()),
+            str(path.absolute()) if file is None else file,
             options={"protocol_whitelist": "file,crypto,data"},
             metadata_errors="replace",
         )
+    except VideoError:
+        raise
+    except RemoteError as error:
+        raise VideoError(str(error)) from error
     except AV_ERRORS as error:
         raise _unreadable(path, error) from error
     try:
@@ -49,6 +58,20 @@ def open_video(
     except BaseException:
         container.close()
         raise
+
+
+def _open_remote(path: RemoteFile) -> RemoteReader:
+    try:
+        file = path.open()
+    except FileNotFoundError as error:
+        raise VideoError(
+            f"{str(path)!r} does not exist or needs other rights; check the address"
+        ) from error
+    except RemoteError as error:
+        raise VideoError(str(error)) from error
+    if file.size == 0:
+        raise VideoError(f"{str(path)!r} is empty (0 bytes); copy it there again")
+    return file
 
 
 def check_file(path: Path) -> int:
@@ -77,7 +100,7 @@ def check_file(path: Path) -> int:
     return size
 
 
-def _unreadable(path: Path, error: BaseException) -> VideoError:
+def _unreadable(path: Path | RemoteFile, error: BaseException) -> VideoError:
     with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] in _MP4_BOXES:
@@ -92,7 +115,7 @@ def _unreadable(path: Path, error: BaseException) -> VideoError:
     )
 
 
-def _film(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+def _film(path: Path | RemoteFile, container: av.container.InputContainer) -> av.VideoStream:
     films = [s for s in container.streams.video if not is_picture(s)]
     if container.format.name == "tty":  # FFmpeg plays any .txt file as ANSI art
         raise VideoError(f"{str(path)!r} is a text file; give a video file")
@@ -123,9 +146,10 @@ def _film(path: Path, container: av.container.InputContainer) -> av.VideoStream:
     return stream
 
 
-def _check_complete(path: Path, size: int) -> None:
+def _check_complete(path: Path | RemoteFile, size: int, opened: BinaryIO | None) -> None:
     """Refuse a file shorter than its headers promise, before hours are spent on it."""
-    with path.open("rb") as file:
+    with path.open("rb") if opened is None else nullcontext(opened) as file:
+        file.seek(0)
         head = file.read(12)
         if head[:4] == _EBML:
             declared = _matroska_size(file)

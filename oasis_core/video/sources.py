@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from ..remote import RemoteFile, as_source
 from .images import DEFAULT_RATE, ImageReader, list_images
 from .info import VideoInfo
 from .reader import VideoReader
@@ -12,7 +13,7 @@ from .window import TimeWindow
 
 
 def open_source(
-    path: str | Path,
+    path: str | Path | RemoteFile,
     *,
     allow_truncated: bool = False,
     window: TimeWindow | None = None,
@@ -22,7 +23,8 @@ def open_source(
     """Open a source for reading.
 
     Args:
-        path: a video file, a picture, a pattern such as `in_%05d.png`, or a folder of pictures.
+        path: a video file or its URL, a picture, a pattern such as `in_%05d.png`, or a folder of
+            pictures.
         allow_truncated: read what is there of a video that ends before its headers say.
         window: the piece to read; None is everything.
         deinterlace: make whole frames of fields; pictures have none.
@@ -31,7 +33,8 @@ def open_source(
     Raises:
         VideoError: it cannot be used.
     """
-    images = list_images(Path(path))
+    path = as_source(path)
+    images = list_images(path)
     if images is not None:
         return ImageReader(images, frame_rate=frame_rate or DEFAULT_RATE, window=window)
     return VideoReader(
@@ -40,7 +43,10 @@ def open_source(
 
 
 def probe(
-    path: str | Path, *, allow_truncated: bool = False, frame_rate: Fraction | None = None
+    path: str | Path | RemoteFile,
+    *,
+    allow_truncated: bool = False,
+    frame_rate: Fraction | None = None,
 ) -> VideoInfo:
     """Return what is known about a source; its first frame is decoded for it.
 

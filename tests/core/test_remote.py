@@ -1,0 +1,201 @@
+"""Sources behind URLs: real servers on loopback, and what is said when they cannot be read."""
+
+import importlib.util
+import pickle
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from oasis_core import remote
+from oasis_core.cli import main
+from oasis_core.remote import RemoteFile, as_source, is_url
+from oasis_core.upscale.journal import file_fingerprint
+from oasis_core.video import TimeWindow, VideoError, list_images, open_source, probe
+
+pytest.importorskip("fsspec", reason="needs the extra `cluster`")
+needs_http = pytest.mark.skipif(
+    importlib.util.find_spec("aiohttp") is None, reason="needs fsspec[http]"
+)
+
+
+def load_server():
+    spec = importlib.util.spec_from_file_location(
+        "file_server", Path(__file__).with_name("file_server.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FileServer
+
+
+FileServer = load_server()
+
+
+def write_film(path, num_frames=60, size=(64, 48)):
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=Fraction(25))
+        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        video.options = {"g": "12", "crf": "10"}
+        for _ in range(num_frames):
+            pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(video.encode(None))
+    return path
+
+
+@pytest.fixture
+def film(tmp_path):
+    (tmp_path / "served").mkdir()
+    return write_film(tmp_path / "served" / "film.mp4")
+
+
+@pytest.fixture
+def server(film):
+    with FileServer(film.parent) as server:
+        yield server
+
+
+def frames_of(source, window=None):
+    with open_source(source, window=window) as reader:
+        return [(frame.pts, frame.duration, frame.pixels) for frame in reader]
+
+
+def assert_same_frames(found, expected):
+    assert [frame[:2] for frame in found] == [frame[:2] for frame in expected]
+    assert all(np.array_equal(a[2], b[2]) for a, b in zip(found, expected, strict=True))
+
+
+def test_urls_are_told_from_paths_and_keep_their_secrets(tmp_path):
+    assert not any(map(is_url, ["film.mkv", "/a/b.mp4", r"C:\films\a.mp4", "s3:/b", tmp_path]))
+    assert as_source("file:///a/b.mp4") == Path("/a/b.mp4")
+    assert as_source("a/b.mp4") == Path("a/b.mp4")
+    file = as_source("https://me:secret@host/in/a%20film.mkv?X-Signature=secret")
+    assert (file.name, file.stem, file.suffix) == ("a film.mkv", "a film", ".mkv")
+    assert "secret" not in f"{file} {file!r}"
+    assert pickle.loads(pickle.dumps(file)) == file
+    assert list_images(file) is None
+
+
+@needs_http
+def test_a_film_behind_http_has_the_frames_of_the_file(server, film):
+    url = as_source(f"{server.url}/film.mp4")
+    assert_same_frames(frames_of(url), frames_of(film))
+    window = TimeWindow(start_s=1.8, duration_s=0.2, context_frames=2)
+    assert_same_frames(frames_of(url, window), frames_of(film, window))
+    assert probe(url).duration_s == probe(film).duration_s
+    assert file_fingerprint(url)["size"] == film.stat().st_size
+
+
+@needs_http
+def test_a_piece_is_read_without_the_rest(server, film, monkeypatch):
+    monkeypatch.setattr(remote, "BLOCK_BYTES", 1 << 14)
+    long = write_film(film.parent / "long.mp4", num_frames=250)
+    frames_of(as_source(f"{server.url}/long.mp4"), TimeWindow(start_s=6.0, duration_s=0.2))
+    fetched = sum(last + 1 - first for first, last in server.requests)
+    assert 0 < fetched < 0.5 * long.stat().st_size
+
+
+@needs_http
+def test_a_server_that_stumbles_is_asked_again(server, film, monkeypatch):
+    monkeypatch.setattr(remote, "BLOCK_BYTES", 1 << 15)
+    monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.01)
+    server.failing = {2, 3, 6}
+    assert_same_frames(frames_of(as_source(f"{server.url}/film.mp4")), frames_of(film))
+    assert len(server.requests) > 6
+    server.failing = set(range(1, 1000))
+    with pytest.raises(VideoError, match="cannot be read"):
+        frames_of(as_source(f"{server.url}/film.mp4"))
+
+
+@needs_http
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("{url}/other.mp4", "does not exist or needs other rights"),
+        ("{url}/empty.mp4", r"is empty \(0 bytes\)"),
+        ("{url}/cut.mp4", "is truncated"),
+        ("{url}/text.mp4", "is not a video that FFmpeg can read"),
+        ("{url}/picture.png", "pictures must be files on a disk"),
+        ("http://127.0.0.1:9/film.mp4", "does not exist or needs other rights"),
+        ("nonsense://bucket/film.mp4", "Protocol not known: nonsense"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_sentence(server, film, address, message):
+    (film.parent / "empty.mp4").write_bytes(b"")
+    (film.parent / "cut.mp4").write_bytes(film.read_bytes()[:-2000])
+    (film.parent / "text.mp4").write_text("no film" * 100)
+    with pytest.raises(VideoError, match=message):
+        frames_of(as_source(address.format(url=server.url)))
+
+
+@needs_http
+def test_a_server_without_ranges_is_refused(film):
+    with (
+        FileServer(film.parent, has_ranges=False) as server,
+        pytest.raises(VideoError, match=r"cannot begin in the middle .* download it first"),
+    ):
+        frames_of(as_source(f"{server.url}/film.mp4"))
+
+
+def test_a_film_in_the_memory_file_system_is_read(film):
+    import fsspec
+
+    fsspec.filesystem("memory").pipe("/films/film.mp4", film.read_bytes())
+    assert_same_frames(frames_of(as_source("memory://films/film.mp4")), frames_of(film))
+    (found,) = as_source("memory://films/*.mp4").matches()
+    assert found.name == "film.mp4"
+
+
+def test_without_fsspec_or_the_protocols_package_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(OSError, match="s3fs"):
+        RemoteFile("s3://bucket/film.mp4").open()
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(OSError, match=r"pip install 'oasis-video-upscaler\[cluster\]'"):
+        RemoteFile("https://host/film.mp4").open()
+
+
+def test_results_are_not_written_to_urls(film, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["upscale", str(film), "s3://bucket/out.mkv"])
+    assert stopped.value.code == 2
+    assert "results are written to a folder, got 's3://bucket/out.mkv'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An S3 bucket of a real server on loopback."""
+    server = pytest.importorskip("moto.server", reason="needs the extra `test-cloud`")
+    pytest.importorskip("s3fs", reason="needs the extra `test-cloud`")
+    import fsspec
+
+    service = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    service.start()
+    host, port = service.get_host_and_port()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir("films")
+    yield "s3://films"
+    service.stop()
+    type(fsspec.filesystem("s3")).clear_instance_cache()
+
+
+def test_films_in_a_bucket_are_found_and_read(bucket, film, tmp_path, capsys):
+    import fsspec
+
+    store = fsspec.filesystem("s3")
+    for name in ("b.mp4", "a.mp4"):
+        store.put(str(film), f"films/in/{name}")
+    assert_same_frames(frames_of(as_source(f"{bucket}/in/a.mp4")), frames_of(film))
+    assert file_fingerprint(as_source(f"{bucket}/in/a.mp4"))["version"]
+    found = as_source(f"{bucket}/in/*.mp4").matches()
+    assert [str(file) for file in found] == [f"{bucket}/in/a.mp4", f"{bucket}/in/b.mp4"]
+    with pytest.raises(VideoError, match="does not exist"):
+        probe(as_source(f"{bucket}/in/c.mp4"))
+    assert main(["info", f"{bucket}/in/a.mp4"]) == 0
+    assert "h264" in capsys.readouterr().out
