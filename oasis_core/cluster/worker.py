@@ -19,8 +19,9 @@ import torch
 
 from .. import __version__, load
 from ..checkpoint import file_sha256
+from ..upscale.fingerprint import file_fingerprint, listing_fingerprint
 from ..upscale.job import Job
-from ..upscale.journal import MANIFEST, SegmentRecord, file_fingerprint, listing_fingerprint
+from ..upscale.journal import MANIFEST, SegmentRecord
 from ..upscale.memory import keep_freed_memory
 from ..upscale.plan import Plan
 from ..upscale.run import STAGES, Run

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..remote import as_source
 from ._batch import find_tasks
 from ._engine import Engine, add_engine_options, open_engine
 from ._many import run_many
@@ -17,6 +18,7 @@ from ._shared import (
     CODECS,
     Progress,
     add_model_options,
+    parse_output,
     parse_size,
     parse_time,
     print_json,
@@ -35,15 +37,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "sources",
         metavar="SRC",
-        type=Path,
+        type=as_source,
         nargs="+",
-        help="video, picture, in_%%05d.png, folder of pictures (a film) or of videos; or several; "
-        "or lists.csv, lists.jsonl, 'in/**/*.mp4'",
+        help="video or its URL, picture, in_%%05d.png, folder of pictures (a film) or of videos; "
+        "or several; or lists.csv, lists.jsonl, 'in/**/*.mp4'",
     )
     parser.add_argument(
         "destination",
         metavar="DST",
-        type=Path,
+        type=parse_output,
         help=".mp4, .mkv, .mov, a picture, out_%%05d.png, or a folder",
     )
     size = parser.add_mutually_exclusive_group()
@@ -222,7 +224,7 @@ def _piece(arguments: argparse.Namespace, source: Path) -> tuple[float | None, f
         raise ValueError("--preview chooses its own piece; leave --start and --duration out")
     if arguments.preview_at is not None:
         return arguments.preview_at, arguments.preview
-    from ..upscale.targets import rate_of
+    from ..upscale.options import rate_of
     from ..video import probe
 
     length_s = probe(source, frame_rate=rate_of(arguments.fps)).duration_s or 0.0

@@ -13,6 +13,7 @@ import av
 import torch
 
 from .. import __version__
+from ..remote import RemoteFile, is_url
 from ..video import (
     EncodeSpec,
     ImageReader,
@@ -23,7 +24,7 @@ from ..video import (
     list_images,
     open_source,
 )
-from .journal import file_fingerprint, listing_fingerprint
+from .fingerprint import file_fingerprint, listing_fingerprint
 from .plan import Plan
 from .segment import Look, StageClock
 from .upscaler import VideoUpscaler
@@ -33,7 +34,7 @@ from .upscaler import VideoUpscaler
 class Job:
     """What is to be done, and how."""
 
-    source: Path
+    source: Path | RemoteFile
     destination: Path
     info: VideoInfo
     look: Look
@@ -51,6 +52,8 @@ class Job:
     deinterlace: bool
     frame_rate: Fraction | None
     """Of pictures, if the user chose one."""
+    num_frames: int | None
+    """Frames that will be done, if that can be told beforehand."""
     on_segment: Callable[[int, int], None] | None = None
     """Called with the numbers of the shot and of the segment that is begun, from 0."""
 
@@ -60,12 +63,9 @@ class Job:
         return list_images(self.source)
 
     @property
-    def num_frames(self) -> int | None:
-        """About how many frames will be done."""
-        if self.window is None:
-            return self.info.num_frames
-        info = self.info
-        return self.window.num_frames(info.num_frames, info.duration_s, info.frame_rate)
+    def has_streams(self) -> bool:
+        """Whether the source is a file that may hold sound and other streams."""
+        return self.images is None and self.info.frame_times is None
 
     def open(self) -> VideoReader | ImageReader:
         """Open the source for reading what is to be done."""
@@ -113,28 +113,52 @@ class Job:
         }
 
 
-def check_paths(source: Path, destination: Path) -> None:
+def output_path(name: str | Path) -> Path:
+    """The path of a result.
+
+    Raises:
+        VideoError: It is a URL.
+    """
+    if is_url(name):
+        raise VideoError(
+            f"results are written to a folder, got {str(name)!r}; write to a disk or a mounted "
+            "bucket and copy the finished file"
+        )
+    return Path(name)
+
+
+def check_paths(
+    source: Path | RemoteFile, destination: Path, *, makes_folder: bool = False
+) -> None:
     """Refuse what cannot work before anything is read.
+
+    Args:
+        source: What the user named.
+        destination: Likewise.
+        makes_folder: Whether the destination's folder may be missing, since it will be made.
 
     Raises:
         VideoError: The source is missing or is the destination, or the folder is not writable.
     """
-    if not source.exists() and not list_images(source):
+    if isinstance(source, RemoteFile):
+        pass  # opening it says the same without asking twice
+    elif not source.exists() and not list_images(source):
         raise VideoError(f"{str(source)!r} does not exist; check the name")
     refuse_own_input(destination, source)
-    if not os.access(destination.absolute().parent, os.W_OK | os.X_OK):
+    folder = destination.absolute().parent
+    if not (makes_folder and not folder.exists()) and not os.access(folder, os.W_OK | os.X_OK):
         raise VideoError(
             f"the folder {str(destination.parent)!r} must be writable and is not; choose another"
         )
 
 
-def refuse_own_input(destination: Path, *inputs: Path) -> None:
+def refuse_own_input(destination: Path, *inputs: Path | RemoteFile) -> None:
     """Refuse an output that is one of the inputs, even where replacing is allowed.
 
     Raises:
         VideoError: It is.
     """
-    for path in inputs:
+    for path in (path for path in inputs if not isinstance(path, RemoteFile)):
         if destination.exists() and path.exists() and destination.samefile(path):
             raise VideoError(
                 f"output {str(destination)!r} is the input itself; name another file, the input is "

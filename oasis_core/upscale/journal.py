@@ -18,7 +18,7 @@ import logging
 import os
 import shutil
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 from ..checkpoint import file_sha256
 from ..video import SEGMENT_SUFFIX, VideoError
 from ..video.errors import write_error
+from .fingerprint import file_fingerprint
 from .lock import FileLock
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ MANIFEST = "manifest.json"
 RECORDS = "segments.jsonl"
 LOCK = "lock"
 IMAGES = "images"
-PIECE_BYTES = 1 << 20
 MAX_NAME_BYTES = 255
 
 
@@ -107,7 +107,7 @@ class Journal:
         self.result: dict[str, Any] | None = None
         """Fingerprint of the result, once it is complete."""
         self._about = about or {}
-        self._identity = {"format": {"number": FORMAT}, **identity}
+        self._identity = _with_format(identity)
         with _writing(folder):
             folder.mkdir(exist_ok=True)
             self._lock = FileLock(folder / LOCK)
@@ -178,13 +178,7 @@ class Journal:
         if not manifest.exists():
             self._remove_files()  # a crash before the manifest leaves nothing of value
             return
-        found = read_manifest(self.folder)
-        identity, self.plan = found["identity"], found["plan"]
-        if changes := _changes(identity, self._identity):
-            raise JournalError(
-                f"the unfinished run in {str(self.folder)!r} cannot be continued because "
-                f"{'; '.join(changes)}: use the same as before or start over with --fresh"
-            )
+        self.plan = _plan_of(self.folder, self._identity)
         self._read_records()
 
     @staticmethod
@@ -276,30 +270,6 @@ class Journal:
         self.records, self.plan, self.result = [], None, None
 
 
-def file_fingerprint(path: Path) -> dict[str, Any]:
-    """What identifies a file without reading all of it: size, time, and a hash of both ends."""
-    status = path.stat()
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(PIECE_BYTES))
-        file.seek(max(0, status.st_size - PIECE_BYTES))
-        digest.update(file.read(PIECE_BYTES))
-    return {
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "sha256_of_ends": digest.hexdigest(),
-    }
-
-
-def listing_fingerprint(paths: Sequence[Path]) -> dict[str, Any]:
-    """What identifies a sequence of files: names, sizes and times."""
-    digest = hashlib.sha256()
-    for path in paths:
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return {"files": len(paths), "sha256_of_listing": digest.hexdigest()}
-
-
 def sync_folder(folder: Path) -> None:
     """Make renames inside a folder survive a power cut, where the system can."""
     if os.name != "posix":
@@ -329,6 +299,35 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"the journal {str(folder)!r} cannot be read ({error}); start over with --fresh"
         ) from error
     return found
+
+
+def unfinished_plan(folder: Path, identity: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The plan that an unfinished run would go on with; None where there is no such run.
+
+    Args:
+        folder: From `journal_path`.
+        identity: As for `Journal`.
+
+    Raises:
+        JournalError: The run was made with something else.
+    """
+    if not (folder / MANIFEST).exists():
+        return None
+    return _plan_of(folder, _with_format(identity))
+
+
+def _with_format(identity: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {"format": {"number": FORMAT}, **identity}
+
+
+def _plan_of(folder: Path, identity: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    found = read_manifest(folder)
+    if changes := _changes(found["identity"], identity):
+        raise JournalError(
+            f"the unfinished run in {str(folder)!r} cannot be continued because "
+            f"{'; '.join(changes)}: use the same as before or start over with --fresh"
+        )
+    return found["plan"]
 
 
 def _parse(line: bytes) -> SegmentRecord | dict[str, Any] | None:

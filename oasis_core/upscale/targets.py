@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from ..remote import RemoteFile
 from ..video import (
     HDR_CODECS,
     EncodeSpec,
@@ -23,6 +22,7 @@ from ..video import (
     check_encoder,
     list_images,
     mux,
+    trial_mux,
 )
 from ..video.errors import write_error
 from ..video.image_tags import ImageTags, read_image_tags
@@ -36,20 +36,9 @@ from ..video.image_writer import (
 from ..video.images import first_number, is_pattern, numbered
 from .job import Job, exists_error
 from .journal import IMAGES, Journal, file_fingerprint, sync_folder
+from .options import Encoding
 
 DEFAULT_CODEC = "h264"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
-    """How the user wants the result to be encoded; None leaves the choice."""
-
-    codec: str | None = None
-    crf: float | None = None
-    preset: str | None = None
-    bit_depth: int | None = None
-    pix_fmt: str | None = None
-    quality: int | None = None
 
 
 class FilmTarget:
@@ -58,16 +47,19 @@ class FilmTarget:
     Args:
         destination: The file.
         encoding: How.
+        makes_folder: Whether its folder may be missing, since it will be made.
 
     Raises:
         VideoError: It cannot be written there.
     """
 
-    def __init__(self, destination: Path, encoding: Encoding) -> None:
+    def __init__(
+        self, destination: Path, encoding: Encoding, *, makes_folder: bool = False
+    ) -> None:
         self.destination = destination
         self._encoding = encoding
-        self.codec = encoding.codec or DEFAULT_CODEC
-        check_destination(destination, self.codec)
+        self.codec = self.format_name = encoding.codec or DEFAULT_CODEC
+        check_destination(destination, self.codec, makes_folder=makes_folder)
         if encoding.quality is not None:
             raise VideoError(
                 f"quality is for pictures, got {encoding.quality}; use --crf for a video"
@@ -99,6 +91,17 @@ class FilmTarget:
             return False
         return file_fingerprint(self.destination) == journal.result
 
+    def format_of(self, job: Job) -> tuple[str, int, bool]:
+        """Pixel format, bits and transparency of the result."""
+        return job.spec.pixel_format, job.spec.bit_depth, job.spec.has_alpha
+
+    def forecast(self, job: Job) -> MuxReport:
+        """What `finish` would report, as far as it does not depend on the pictures."""
+        source = job.source if job.has_streams else None
+        suffix = self.destination.suffix
+        muxed = trial_mux(source, job.info, job.spec, suffix, window=job.window)
+        return MuxReport(kept=muxed.kept, dropped=(*_losses(job), *muxed.dropped))
+
     def finish(self, job: Job, journal: Journal, facts: dict[str, Any]) -> MuxReport:
         """Join the segments, copy the rest of the source, give the file its name."""
         losses = _losses(job)
@@ -108,7 +111,7 @@ class FilmTarget:
         result = journal.folder / ("result" + self.destination.suffix)
         muxed = mux(
             [journal.segment_path(record.index) for record in journal.records],
-            None if job.images else job.source,
+            job.source if job.has_streams else None,
             result,
             job.spec,
             comment="OASIS " + json.dumps(facts) if job.has_metadata else None,
@@ -150,6 +153,7 @@ class PictureTarget:
         destination: A file, a pattern such as `out_%05d.png`, or a folder.
         sources: The pictures that are the source; None for a video.
         encoding: How.
+        makes_folder: Whether its folder may be missing, since it will be made.
 
     Raises:
         VideoError: It cannot be written there.
@@ -157,7 +161,14 @@ class PictureTarget:
 
     codec = "ffv1"
 
-    def __init__(self, destination: Path, sources: list[Path] | None, encoding: Encoding) -> None:
+    def __init__(
+        self,
+        destination: Path,
+        sources: list[Path] | None,
+        encoding: Encoding,
+        *,
+        makes_folder: bool = False,
+    ) -> None:
         self.destination = destination
         self._sources = sources or []
         self._quality = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
@@ -173,7 +184,9 @@ class PictureTarget:
                 f"{given[0]} is for videos, got {getattr(encoding, given[0])!r} for pictures "
                 f"({self.suffix}); leave it out, --quality is theirs"
             )
-        if not destination.absolute().parent.is_dir():
+        self.format_name = self.suffix.removeprefix(".")
+        parent = destination.absolute().parent
+        if not parent.is_dir() and not (makes_folder and not parent.exists()):
             raise VideoError(
                 f"the folder {str(destination.parent)!r} does not exist; create it first"
             )
@@ -228,6 +241,17 @@ class PictureTarget:
         """Whether all pictures were made and only their names are missing, some perhaps."""
         return journal.result is not None
 
+    def format_of(self, job: Job) -> tuple[str, int, bool]:
+        """Pixel format, bits and transparency of the result."""
+        spec = self.image_spec(job.info, job.look.width, job.look.height)
+        kind = IMAGE_FORMATS[self.suffix]
+        bits = 16 if spec.bits > 8 and kind.max_bits > 8 else 8
+        return spec.pixel_format, bits, spec.has_alpha and kind.has_alpha
+
+    def forecast(self, job: Job) -> MuxReport:
+        """What `finish` would report."""
+        return self._report(job)
+
     def finish(self, job: Job, journal: Journal, facts: dict[str, Any]) -> MuxReport:
         """Turn the segments into pictures, then give all of them their names."""
         del facts  # pictures have no common place for it
@@ -241,6 +265,10 @@ class PictureTarget:
             if self.exists() and not job.overwrite:
                 raise exists_error(self.destination)
         self._name_all(folder)
+        return self._report(job)
+
+    def _report(self, job: Job) -> MuxReport:
+        spec = self.image_spec(job.info, job.look.width, job.look.height)
         tags = read_image_tags(self._sources[0]) if self._sources else ImageTags()
         return _tag_report(job, spec, tags)
 
@@ -302,35 +330,30 @@ def _rename(path: Path, target: Path) -> None:
         raise write_error(target, error) from error
 
 
-def make_target(source: Path, destination: Path, encoding: Encoding) -> FilmTarget | PictureTarget:
+def make_target(
+    source: Path | RemoteFile,
+    destination: Path,
+    encoding: Encoding,
+    *,
+    makes_folder: bool = False,
+) -> FilmTarget | PictureTarget:
     """Choose what to write by the destination's ending; a folder is for pictures from pictures.
+
+    Args:
+        source: What the user named.
+        destination: Likewise.
+        encoding: How to write it.
+        makes_folder: Whether the destination's folder may be missing, since it will be made.
 
     Raises:
         VideoError: It cannot be written there.
     """
     suffix = destination.suffix.lower()
     if suffix in IMAGE_FORMATS:
-        return PictureTarget(destination, list_images(source), encoding)
+        sources = list_images(source)
+        return PictureTarget(destination, sources, encoding, makes_folder=makes_folder)
     if not suffix or destination.is_dir():
         sources = list_images(source)
         if sources:
-            return PictureTarget(destination, sources, encoding)
-    return FilmTarget(destination, encoding)
-
-
-def rate_of(text: float | str | Fraction | None) -> Fraction | None:
-    """A frame rate as a fraction: 23.976 is 24000/1001, as broadcasters mean it."""
-    if text is None:
-        return None
-    try:
-        rate = Fraction(text)
-    except (ValueError, ArithmeticError) as error:
-        raise VideoError(
-            f"fps must be a number like 24, 23.976 or 24000/1001, got {text}"
-        ) from error
-    for whole in (24, 30, 48, 60, 120):
-        if abs(float(rate) - whole / 1.001) < 0.005:
-            return Fraction(whole * 1000, 1001)
-    if not 0 < rate <= 1000:
-        raise VideoError(f"fps must be more than 0 and at most 1000, got {text}")
-    return rate.limit_denominator(1001)
+            return PictureTarget(destination, sources, encoding, makes_folder=makes_folder)
+    return FilmTarget(destination, encoding, makes_folder=makes_folder)

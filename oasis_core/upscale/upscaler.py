@@ -293,6 +293,12 @@ class FrameProgress:
         self.report(segment_frames, 1.0)
         self._finished += segment_frames
 
+    def complete(self) -> None:
+        """Say that the job is done: what was known before may have been wrong."""
+        self.num_frames = self._finished
+        if self._on_progress is not None and self._finished:
+            self._on_progress(self._finished, self._finished)
+
 
 def _upscale_segment(
     upscaler: SegmentUpscaler,

@@ -1,6 +1,7 @@
 """Video and picture files in and out, through PyAV: reading, encoding segments, joining them."""
 
 from .codecs import ALPHA_CODECS, CODECS, HDR_CODECS, PRESETS
+from .count import count_frames
 from .errors import VideoError
 from .formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .images import ImageReader, list_images
@@ -9,6 +10,7 @@ from .mux import CONTAINERS, MuxReport, check_destination, mux
 from .reader import VideoFrame, VideoReader
 from .sources import open_source, probe
 from .spec import EncodeSpec, available_codecs, check_encoder
+from .trial import trial_mux
 from .window import TimeWindow
 from .writer import SEGMENT_SUFFIX, SegmentWriter
 
@@ -34,8 +36,10 @@ __all__ = [
     "available_codecs",
     "check_destination",
     "check_encoder",
+    "count_frames",
     "list_images",
     "mux",
     "open_source",
     "probe",
+    "trial_mux",
 ]

@@ -75,6 +75,10 @@ class VideoInfo:
     """Whether the first frame is flagged as interlaced."""
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
     """HDR10's static metadata of the first frame."""
+    is_linear: bool = False
+    """Whether the samples are floating-point amounts of light, without an upper bound."""
+    frame_times: tuple[int, ...] | None = None
+    """PTS of every frame, where the file is small enough to list them; None elsewhere."""
     audio_streams: tuple[str, ...] = ()
     """One line each, for people: codec, language, title."""
     subtitle_streams: tuple[str, ...] = ()

@@ -1,0 +1,124 @@
+"""How many frames a reader will hand out, told from packets and indexes without decoding."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import av
+
+from ..remote import RemoteFile
+from .errors import AV_ERRORS, VideoError
+from .images import list_images
+from .info import VideoInfo
+from .source import open_video
+from .window import TimeWindow
+
+# Formats whose index finds a key frame at or before a time; others are read from the beginning.
+SEEKABLE = ("mov", "matroska")
+_SEEK_MARGIN_S = 1
+
+
+def count_frames(
+    path: Path | RemoteFile, info: VideoInfo, window: TimeWindow | None = None
+) -> int | None:
+    """Return the number of frames of a source or of a piece of it.
+
+    A whole MP4 or MOV is told from its index and most others from what they claim; the rest is
+    counted packet by packet, which takes as long as reading the file (a piece: as reading it).
+
+    Args:
+        path: what the user named.
+        info: of it.
+        window: the piece; None is everything.
+
+    Returns:
+        Shown frames without context; None where the file's packets do not tell.
+
+    Raises:
+        VideoError: the piece begins behind the end.
+    """
+    if list_images(path) is not None or info.frame_times is not None:
+        return _count_listed(path, info, window)
+    if window is None:
+        indexed = _indexed_frames(path)
+        if indexed is not None or info.num_frames is not None:
+            return info.num_frames if indexed is None else indexed
+    try:
+        return _count_packets(path, info, window)
+    except VideoError:
+        raise
+    except AV_ERRORS:  # the reader will say what is wrong, and where
+        return None
+
+
+def behind_the_end(path: Path | RemoteFile, last_s: float, window: TimeWindow) -> VideoError:
+    """The sentence for a piece that begins behind the end.
+
+    Args:
+        path: what the user named.
+        last_s: when its last frame is shown, in seconds after the first.
+        window: the piece.
+    """
+    return VideoError(
+        f"the piece to read must begin before the last frame of {str(path)!r} at {last_s:.3f} s, "
+        f"got start_s {window.start_s:g}"
+    )
+
+
+def _count_listed(path: Path | RemoteFile, info: VideoInfo, window: TimeWindow | None) -> int:
+    """Count pictures, or frames of which every time is known."""
+    times = range(info.num_frames) if info.frame_times is None else info.frame_times
+    if window is None:
+        return len(times)
+    start, stop = window.ticks(0, info.time_base)
+    inside = sum(start <= time < stop for time in times)
+    if not inside and times[-1] < start:
+        raise behind_the_end(path, float(times[-1] * info.time_base), window)
+    return inside
+
+
+def _indexed_frames(path: Path | RemoteFile) -> int | None:
+    """Return the shown frames of a complete MP4 or MOV index: edit lists hide some."""
+    container, stream = open_video(path)
+    with container:
+        if "mov" not in container.format.name or not hasattr(stream, "index_entries"):
+            return None
+        entries = stream.index_entries
+        if not stream.frames or len(entries) != stream.frames:  # in fragments
+            return None
+        return sum(not entry.is_discard for entry in entries)
+
+
+def _count_packets(
+    path: Path | RemoteFile, info: VideoInfo, window: TimeWindow | None
+) -> int | None:
+    start, stop = -math.inf, math.inf
+    container, stream = open_video(path)
+    with container:
+        if window is not None:
+            start, stop = window.ticks(info.start_pts, info.time_base)
+            _seek(container, stream, start, info)
+        count, last = 0, None
+        for packet in container.demux(stream):
+            if not packet.size or packet.is_discard:
+                continue
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is None:
+                return None
+            last = time if last is None else max(last, time)
+            count += start <= time < stop
+            if packet.dts is not None and packet.dts >= stop:
+                break  # in decoding order: nothing shown earlier follows
+    if not count and window is not None and last is not None and last < start:
+        raise behind_the_end(path, float((last - info.start_pts) * info.time_base), window)
+    return count or None
+
+
+def _seek(
+    container: av.container.InputContainer, stream: av.VideoStream, start: int, info: VideoInfo
+) -> None:
+    target = start - round(_SEEK_MARGIN_S / info.time_base)
+    is_seekable = any(name in container.format.name for name in SEEKABLE)
+    if is_seekable and target > info.start_pts:
+        container.seek(target, stream=stream)
