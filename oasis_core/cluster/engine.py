@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..upscale import UpscaleReport, upscale_file
+from ..upscale import UpscaleReport, forecast_file, upscale_file
 from ..upscale.job import Job
 from ..upscale.journal import Journal
 from ..upscale.plan import Plan
@@ -24,7 +24,7 @@ from .connect import connect, import_ray, share_out
 from .handover import publish
 from .pool import START_S, Pool
 from .spans import ScanEnd, Span
-from .worker import Outcome, Ticket, WorkerSetup, manifest_sha256, versions_here
+from .worker import Outcome, Ticket, WorkerSetup, manifest_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,6 @@ class Cluster:
                 dtype=dtype,
                 decoder=decoder,
                 num_threads=self.share.num_cpus,
-                versions=versions_here(),
             )
             self.pool = Pool(self._ray, setup, self.share, start_s=start_s)
         except BaseException:
@@ -110,6 +109,10 @@ class Cluster:
             source, destination, upscaler=self._upscaler, engine=engine, **options
         )
         return report
+
+    def forecast_file(self, source: str | Path, destination: str | Path, **options: Any) -> Any:
+        """Say what `upscale_file` would do; see `upscale.forecast_file`."""
+        return forecast_file(source, destination, upscaler=self._upscaler, **options)
 
     def _disconnect(self) -> None:
         if self._is_ours:
@@ -208,6 +211,11 @@ class ClusterRun(Counts):
         outcome: Outcome = answer.result()
         for text in outcome.warnings:
             logger.warning("%s", text)
+        if outcome.content is not None:
+            self._pool.say_once(
+                f"{outcome.host} does not see {str(self.journal.folder.parent)!r}: its results "
+                "travel over the network to this process, which writes them"
+            )
         publish(outcome, self.journal.segment_path(outcome.record.index))
         self.journal.record(outcome.record)
         self.tile = outcome.record.tile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ APPEAR_S = 15.0
 
 
 def publish(outcome: Outcome, path: Path, *, appear_s: float = APPEAR_S) -> None:
-    """Rename a segment's file, which makes it the segment.
+    """Give a segment's file its name, which makes it the segment.
 
     Args:
         outcome: From a worker.
@@ -22,6 +23,14 @@ def publish(outcome: Outcome, path: Path, *, appear_s: float = APPEAR_S) -> None
     Raises:
         ClusterError: It does not appear.
     """
+    if outcome.content is not None:
+        arrived = path.with_name(outcome.path.name)
+        with arrived.open("wb") as file:
+            file.write(outcome.content)
+            file.flush()
+            os.fsync(file.fileno())
+        arrived.replace(path)
+        return
     deadline, pause_s = time.monotonic() + appear_s, 0.02
     while True:
         try:

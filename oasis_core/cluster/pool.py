@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .connect import Share
@@ -21,6 +21,7 @@ from .worker import (
     WorkerFacts,
     WorkerSetup,
     scan_film,
+    versions_here,
 )
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Pool:
         self._pending: list[_Task] = []
         self._idle: list[_Member] = []
         self._failure: BaseException | None = None
+        self._said: set[str] = set()
         self._film_numbers = itertools.count()
         self._room = threading.BoundedSemaphore(IN_FLIGHT_PER_WORKER * share.num_workers)
         self._is_ready = threading.Event()
@@ -161,6 +163,14 @@ class Pool:
         task.future.set_exception(self._failure)
         return task.future
 
+    def say_once(self, text: str) -> None:
+        """Warn, unless the same was said before."""
+        with self._lock:
+            is_new = text not in self._said
+            self._said.add(text)
+        if is_new:
+            logger.warning("%s", text)
+
     def forget(self, film: int) -> None:
         """Begin nothing more of a film."""
         with self._lock:
@@ -193,7 +203,7 @@ class Pool:
     def _ask(self, member: _Member) -> None:
         if self._failure is not None:
             return
-        future = member.actor.prepare.remote(self._setup).future()
+        future = member.actor.prepare.remote(versions_here(), asdict(self._setup)).future()
         future.add_done_callback(lambda f: self._events.put(("ready", member, f)))
 
     def _ready(self, member: _Member, future: Future) -> None:

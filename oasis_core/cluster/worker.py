@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import socket
+import tempfile
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -51,8 +52,6 @@ class WorkerSetup:
     """Of a model with two."""
     num_threads: int
     """CPU threads of one worker."""
-    versions: dict[str, str]
-    """Of the driver: other ones may give other pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +92,10 @@ class Outcome:
 
     record: SegmentRecord
     path: Path
-    """Where its file lies until the driver gives it its name."""
+    """Where its file lies until the driver gives it its name; on the worker's own disk, and gone,
+    if it travels in `content`."""
+    content: bytes | None
+    """The file itself, from a worker that does not see the driver's folder."""
     seconds: dict[str, float]
     """Per stage."""
     warnings: tuple[str, ...]
@@ -113,15 +115,21 @@ class SegmentWorker:
         self._upscaler = None
         self._runs: OrderedDict[str, Run] = OrderedDict()
 
-    def prepare(self, setup: WorkerSetup) -> WorkerFacts:
+    def prepare(self, versions: dict[str, str], settings: dict[str, Any]) -> WorkerFacts:
         """Load the model, unless it is there.
+
+        Args:
+            versions: Of the driver: other ones may give other pixels.
+            settings: Fields of `WorkerSetup`; as plain values, since another version of this
+                program may have other fields, which is for `check_versions` to say.
 
         Raises:
             ClusterError: Versions differ.
             ValueError: The model, device or dtype cannot be used here.
         """
         if self._upscaler is None:
-            check_versions(setup.versions)
+            check_versions(versions)
+            setup = WorkerSetup(**settings)
             keep_freed_memory()
             torch.set_num_threads(setup.num_threads)
             try:
@@ -147,10 +155,10 @@ class SegmentWorker:
         """Do one segment and leave its file in the journal's folder under a name of its own.
 
         Nobody else writes that name, so a worker that was given up and is still alive does no
-        harm.
+        harm. Where this machine does not see that folder, the file travels in the answer.
 
         Raises:
-            ClusterError: The paths are not the driver's.
+            ClusterError: The source is not the driver's.
             VideoError: The source cannot be read or the segment not be written.
             ValueError: The model's result is not finite, or memory does not suffice.
         """
@@ -162,9 +170,11 @@ class SegmentWorker:
                 segment = read_span(ticket.job, span)
             run.do(segment)
         loose: _LooseSegments = run.journal
+        path = loose.segment_path(span.index)
         return Outcome(
             record=loose.records[-1],
-            path=loose.segment_path(span.index),
+            path=path,
+            content=None if loose.folder == ticket.folder else _taken(path),
             seconds=dict(run.job.clock.seconds),
             warnings=tuple(warnings),
             host=socket.gethostname(),
@@ -172,13 +182,15 @@ class SegmentWorker:
 
     def _run_of(self, ticket: Ticket) -> Run:
         if ticket.film not in self._runs:
-            check_paths(ticket)
+            check_source(ticket)
             job = replace(ticket.job, upscaler=self._upscaler, clock=StageClock())
-            self._runs[ticket.film] = Run(job, ticket.plan, _LooseSegments(ticket.folder), None)
+            folder = ticket.folder if sees_folder(ticket) else Path(tempfile.gettempdir())
+            self._runs[ticket.film] = Run(job, ticket.plan, _LooseSegments(folder), None)
             if len(self._runs) > FILMS_KEPT:
                 self._runs.popitem(last=False)
-        self._runs[ticket.film].journal = _LooseSegments(ticket.folder)
-        return self._runs[ticket.film]
+        run = self._runs[ticket.film]
+        run.journal = _LooseSegments(run.journal.folder)
+        return run
 
 
 class _LooseSegments:
@@ -199,7 +211,7 @@ class _LooseSegments:
 def scan_film(ticket: Ticket) -> Iterator[Span | ScanEnd | str]:
     """Yield the spans of a film; a string is a warning."""
     with _collected_warnings() as warnings:
-        check_paths(ticket)
+        check_source(ticket)
         for item in scan(ticket.job, ticket.plan):
             yield from warnings
             warnings.clear()
@@ -224,19 +236,22 @@ def check_versions(expected: dict[str, str]) -> None:
         )
 
 
-def check_paths(ticket: Ticket) -> None:
-    """See the source and the journal as the driver does.
+def sees_folder(ticket: Ticket) -> bool:
+    """Whether the journal's folder is the driver's here too, not one that has its name."""
+    manifest = ticket.folder / MANIFEST
+    return manifest.is_file() and file_sha256(manifest) == ticket.manifest_sha256
+
+
+def check_source(ticket: Ticket) -> None:
+    """See the source as the driver does.
 
     Raises:
-        ClusterError: A path is missing here or holds something else.
+        ClusterError: It is missing here or something else.
     """
-    host, manifest = socket.gethostname(), ticket.folder / MANIFEST
-    remedy = "put sources and results on a file system that every machine mounts at the same path"
-    if not manifest.is_file() or file_sha256(manifest) != ticket.manifest_sha256:
-        raise ClusterError(
-            f"the folder {str(ticket.folder.parent)!r} must be shared by all machines and is not "
-            f"the driver's on {host}; {remedy}"
-        )
+    host = socket.gethostname()
+    remedy = (
+        "put sources on a file system that every machine mounts at the same path, or name their URL"
+    )
     try:
         images = ticket.job.images
         seen = listing_fingerprint(images) if images else file_fingerprint(ticket.job.source)
@@ -248,6 +263,12 @@ def check_paths(ticket: Ticket) -> None:
         raise ClusterError(
             f"{str(ticket.job.source)!r} is another file on {host} than on the driver; {remedy}"
         )
+
+
+def _taken(path: Path) -> bytes:
+    content = path.read_bytes()
+    path.unlink()
+    return content
 
 
 def manifest_sha256(folder: Path) -> str:

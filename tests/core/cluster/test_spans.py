@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 
 from oasis_core.cluster.spans import ScanEnd, read_span, scan
-from oasis_core.cluster.worker import ClusterError, check_paths, check_versions, versions_here
+from oasis_core.cluster.worker import (
+    ClusterError,
+    Ticket,
+    check_source,
+    check_versions,
+    manifest_sha256,
+    sees_folder,
+    versions_here,
+)
 from oasis_core.upscale.assemble import SegmentAssembler
+from oasis_core.upscale.fingerprint import file_fingerprint
 from oasis_core.upscale.job import Job
 from oasis_core.upscale.plan import Plan
 from oasis_core.upscale.segment import Look, StageClock
@@ -31,6 +40,7 @@ def job_of(source, window=None):
         window=window,
         deinterlace=False,
         frame_rate=None,
+        num_frames=info.num_frames,
     )
 
 
@@ -93,16 +103,32 @@ def test_other_versions_are_refused():
         check_versions(versions_here() | {"torch": "1.0"})
 
 
-def test_a_folder_that_is_not_shared_is_refused(tmp_path):
-    from oasis_core.cluster.worker import Ticket
-
+def test_a_folder_that_is_not_the_drivers_is_told_apart(tmp_path):
     folder = tmp_path / "out.mkv.oasis"
     folder.mkdir()
     ticket = Ticket(
         film="f", job=None, plan=PLAN, folder=folder, source={}, manifest_sha256="0" * 64
     )
-    with pytest.raises(ClusterError, match="must be shared by all machines"):
-        check_paths(ticket)
+    assert not sees_folder(ticket)
     (folder / "manifest.json").write_text("{}")  # a folder of that name, but another machine's
-    with pytest.raises(ClusterError, match="must be shared by all machines"):
-        check_paths(ticket)
+    assert not sees_folder(ticket)
+    assert sees_folder(replace(ticket, manifest_sha256=manifest_sha256(folder)))
+
+
+def test_a_source_that_is_not_the_drivers_is_refused(tmp_path, make_film):
+    job = job_of(make_film(tmp_path / "film.mkv"))
+    ticket = Ticket(
+        film="f",
+        job=job,
+        plan=PLAN,
+        folder=tmp_path,
+        source=file_fingerprint(job.source),
+        manifest_sha256="",
+    )
+    check_source(ticket)
+    make_film(tmp_path / "film.mkv", seed=1)
+    with pytest.raises(ClusterError, match="is another file on"):
+        check_source(ticket)
+    job.source.unlink()
+    with pytest.raises(ClusterError, match="cannot be read on .* or name their URL"):
+        check_source(ticket)
