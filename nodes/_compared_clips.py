@@ -34,13 +34,15 @@ def read_clip(value: Tensor | Input.Video, max_frames: int) -> tuple[Tensor, Fra
     """
     if isinstance(value, Tensor):
         return _adapters.to_video(value[:max_frames], is_clip=False).squeeze(2), None
-    from ..oasis_core.video import VideoReader, probe
+    from ..oasis_core.video import TimeWindow, VideoReader, probe
 
     with on_disk(value) as source:
         info = probe(source.path)
-        num_frames = min(max_frames, info.num_frames or max_frames)
+        window = TimeWindow(start_s=source.start_s or 0.0, duration_s=source.duration_s)
+        expected = window.num_frames(info.num_frames, info.duration_s, info.frame_rate)
+        num_frames = min(max_frames, expected)
         _adapters.check_memory(num_frames, source.size, "hold the frames to compare")
-        with VideoReader(source.path) as reader:
+        with VideoReader(source.path, window=window) as reader:
             frames = [_planes(f.pixels) for f in itertools.islice(reader, max_frames)]
     return torch.stack(frames), info.frame_rate
 

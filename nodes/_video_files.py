@@ -34,21 +34,26 @@ class SourceFile:
     """The file."""
     size: tuple[int, int]
     """(width, height) in upright pixels."""
+    start_s: float | None = None
+    """Seconds after the first frame where the VIDEO begins; None is the beginning."""
+    duration_s: float | None = None
+    """Its length in seconds; None is to the end."""
     name: str | None = None
     """What results are called when the file is only there for one run."""
 
 
 @contextmanager
 def on_disk(video: Input.Video) -> Iterator[SourceFile]:
-    """A file that holds exactly what a VIDEO shows; it may vanish after the block.
+    """A file and the piece of it that a VIDEO shows; it may vanish after the block.
 
-    A plain file is used as it is, whatever its length. Everything else (a trimmed or cropped file,
+    A file, trimmed or not, is used as it is, whatever its length. Everything else (a cropped file,
     a file in memory, frames from Create Video) is written losslessly into a folder of its own.
     """
-    is_plain = isinstance(video, InputImpl.VideoFromFile) and not _is_edited(video)
+    is_whole_picture = not _ask(video, "has_pending_frame_edits", False)
+    is_plain = isinstance(video, InputImpl.VideoFromFile) and is_whole_picture
     source = video.get_stream_source() if is_plain else None
     if isinstance(source, (str, Path)):
-        yield _described(Path(source))
+        yield _described(Path(source), video)
         return
     temp = _adapters.temp_folder()
     folder = Path(tempfile.mkdtemp(prefix="oasis_", dir=temp))
@@ -56,10 +61,11 @@ def on_disk(video: Input.Video) -> Iterator[SourceFile]:
         path = folder / "source.mkv"
         if source is None:
             _write_frames(video, path)
+            yield _described(path, name=folder.name)
         else:
             with path.open("wb") as file:
                 shutil.copyfileobj(source, file)
-        yield _described(path, name=folder.name)
+            yield _described(path, video, name=folder.name)
     finally:
         # No later run could go on from a source that is gone.
         for leftover in (folder, *temp.glob(f"{folder.name}.*.oasis")):
@@ -118,23 +124,35 @@ def _result_path(
     return _adapters.temp_folder() / (name + suffix)
 
 
-def _described(path: Path, name: str | None = None) -> SourceFile:
+def _described(
+    path: Path, trimmed: Input.Video | None = None, name: str | None = None
+) -> SourceFile:
     from ..oasis_core.video import probe
 
     info = probe(path)
-    return SourceFile(path=path, size=(info.width, info.height), name=name)
+    start_s, duration_s = (0.0, 0.0) if trimmed is None else _trim_of(trimmed)
+    if start_s < 0:  # counted from the end
+        start_s = max(0.0, (info.duration_s or 0.0) + start_s)
+    return SourceFile(
+        path=path,
+        size=(info.width, info.height),
+        start_s=start_s or None,
+        duration_s=duration_s or None,
+        name=name,
+    )
 
 
-def _is_edited(video: Input.Video) -> bool:
-    """Whether a trim or crop is pending, which the stream source does not contain."""
-    # Newest versions say so. Those from 0.14 on keep a trim in private attributes only; older ones
-    # have none of all this.
-    if any(_ask(video, "get_active_trim_window", (0.0, 0.0))):
-        return True
-    if _ask(video, "has_pending_frame_edits", False):
-        return True
+def _trim_of(video: Input.Video) -> tuple[float, float]:
+    """Start and length in seconds of a trim, which the stream source does not contain.
+
+    A length of 0 is to the end.
+    """
+    if hasattr(video, "get_active_trim_window"):
+        return video.get_active_trim_window()
+    # ComfyUI from 0.14 to 0.23 keeps a trim in private attributes only; older ones cannot trim.
     names = ("_VideoFromFile__start_time", "_VideoFromFile__duration")
-    return any(getattr(video, name, 0) for name in names)
+    start_s, duration_s = (float(getattr(video, name, 0)) for name in names)
+    return start_s, duration_s
 
 
 def _ask(video: Input.Video, method: str, missing: Any) -> Any:
@@ -144,9 +162,9 @@ def _ask(video: Input.Video, method: str, missing: Any) -> Any:
 def _write_frames(video: Input.Video, path: Path) -> None:
     """Write the frames losslessly, with their sound, as Matroska."""
     if isinstance(video, InputImpl.VideoFromFile):
-        # ComfyUI decodes the whole window at once.
+        # ComfyUI decodes the whole piece at once.
         num_frames = round(video.get_duration() * float(video.get_frame_rate()))
-        _adapters.check_memory(num_frames, video.get_dimensions(), "decode the trimmed input")
+        _adapters.check_memory(num_frames, video.get_dimensions(), "decode the cropped input")
     components = video.get_components()
     frames = _adapters.to_video(components.images)[0].transpose(0, 1)
     sound = None

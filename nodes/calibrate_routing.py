@@ -41,52 +41,8 @@ class OASISCalibrateRouting(io.ComfyNode):
                 scale_input(
                     "How many times larger you upscale: heads are measured on frames of that size."
                 ),
-                *(
-                    widget(
-                        io.Int.Input,
-                        f"{name}_heads",
-                        default=KEEP,
-                        min=KEEP,
-                        max=4096,
-                        tooltip=f"Heads of the whole network that {what}. More is faster and "
-                        "further from the model; -1 keeps the number it has.",
-                    )
-                    for name, what in (
-                        ("window", "see a small box around each token"),
-                        ("intra", "see their own frame"),
-                    )
-                ),
-                widget(
-                    io.Int.Input,
-                    "frames",
-                    default=5,
-                    min=1,
-                    max=81,
-                    advanced=True,
-                    tooltip="Frames measured together; longer clips are cut into runs of so many. "
-                    "More shows what heads do over time and takes longer.",
-                ),
-                widget(
-                    io.Int.Input,
-                    "crop_px",
-                    default=256,
-                    min=64,
-                    max=2048,
-                    step=16,
-                    advanced=True,
-                    tooltip="Side of the centre crop that is measured, in pixels of the enlarged "
-                    "frames. More shows longer distances; time grows with its fourth power.",
-                ),
-                widget(
-                    io.Int.Input,
-                    "sample_seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFF,
-                    advanced=True,
-                    tooltip="Decides which tokens are sampled; the same number gives the same "
-                    "routing.",
-                ),
+                *_quota_inputs(),
+                *_sampling_inputs(),
             ],
             outputs=[
                 OasisRouting.Output(
@@ -138,6 +94,59 @@ class OASISCalibrateRouting(io.ComfyNode):
             json.dumps(values, indent=1),
             ui={"oasis_routing": [values]},
         )
+
+
+def _quota_inputs() -> list[io.Input]:
+    return [
+        widget(
+            io.Int.Input,
+            f"{name}_heads",
+            default=KEEP,
+            min=KEEP,
+            max=4096,
+            tooltip=f"Heads of the whole network that {what}. More is faster and "
+            "further from the model; -1 keeps the number it has.",
+        )
+        for name, what in (
+            ("window", "see a small box around each token"),
+            ("intra", "see their own frame"),
+        )
+    ]
+
+
+def _sampling_inputs() -> list[io.Input]:
+    return [
+        widget(
+            io.Int.Input,
+            "frames",
+            default=5,
+            min=1,
+            max=81,
+            advanced=True,
+            tooltip="Frames measured together; longer clips are cut into runs of so many. "
+            "More shows what heads do over time and takes longer.",
+        ),
+        widget(
+            io.Int.Input,
+            "crop_px",
+            default=256,
+            min=64,
+            max=2048,
+            step=16,
+            advanced=True,
+            tooltip="Side of the centre crop that is measured, in pixels of the enlarged "
+            "frames. More shows longer distances; time grows with its fourth power.",
+        ),
+        widget(
+            io.Int.Input,
+            "sample_seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFF,
+            advanced=True,
+            tooltip="Decides which tokens are sampled; the same number gives the same routing.",
+        ),
+    ]
 
 
 def _num_heads(routing: HeadRouting, name: str) -> int:

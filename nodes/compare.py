@@ -34,41 +34,7 @@ class OASISCompare(io.ComfyNode):
                 io.MultiType.Input(
                     "after", PICTURES, tooltip="Images or video: the right side, e.g. the result."
                 ),
-                widget(
-                    io.Combo.Input,
-                    "layout",
-                    options=list(LAYOUTS),
-                    default=LAYOUTS[0],
-                    tooltip="Of the outputs: both pictures next to each other, or one picture "
-                    "whose left half is before and whose right half is after.",
-                ),
-                widget(
-                    io.Int.Input,
-                    "max_frames",
-                    default=120,
-                    min=1,
-                    max=10000,
-                    tooltip="Frames compared, from the first one on. More needs more memory; a "
-                    "video file is read no further.",
-                ),
-                widget(
-                    io.Float.Input,
-                    "fps",
-                    default=24.0,
-                    min=1.0,
-                    max=240.0,
-                    step=0.01,
-                    tooltip="Frames per second of the viewer and the output video when both inputs "
-                    "are images; a video brings its own.",
-                ),
-                widget(
-                    io.Boolean.Input,
-                    "flicker",
-                    default=False,
-                    tooltip="Also measure the warping error: what changes from frame to frame "
-                    "apart from motion. Takes a second or more per frame, and the package "
-                    "scikit-image.",
-                ),
+                *_view_inputs(),
                 io.MultiType.Input(
                     "truth",
                     PICTURES,
@@ -121,3 +87,43 @@ class OASISCompare(io.ComfyNode):
         images = _adapters.to_images(view[:, :, None])
         text = json.dumps(metrics, indent=1)
         return io.NodeOutput(images, video, text, ui={"oasis_compare": [facts]})
+
+
+def _view_inputs() -> list[io.Input]:
+    return [
+        widget(
+            io.Combo.Input,
+            "layout",
+            options=list(LAYOUTS),
+            default=LAYOUTS[0],
+            tooltip="Of the outputs: both pictures next to each other, or one picture "
+            "whose left half is before and whose right half is after.",
+        ),
+        widget(
+            io.Int.Input,
+            "max_frames",
+            default=120,
+            min=1,
+            max=10000,
+            tooltip="Frames compared, from the first one on. More needs more memory; a "
+            "video file is read no further.",
+        ),
+        widget(
+            io.Float.Input,
+            "fps",
+            default=24.0,
+            min=1.0,
+            max=240.0,
+            step=0.01,
+            tooltip="Frames per second of the viewer and the output video when both inputs "
+            "are images; a video brings its own.",
+        ),
+        widget(
+            io.Boolean.Input,
+            "flicker",
+            default=False,
+            tooltip="Also measure the warping error: what changes from frame to frame "
+            "apart from motion. Takes a second or more per frame, and the package "
+            "scikit-image.",
+        ),
+    ]

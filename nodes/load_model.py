@@ -77,4 +77,4 @@ class OASISLoadModel(io.ComfyNode):
         model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype)
         if routing == ALL_GLOBAL:
             model = model.all_global()
-        return io.NodeOutput(model, json.dumps(facts, indent=1))
+        return io.NodeOutput(model, json.dumps(facts, indent=1), ui={"oasis_model": [facts]})

@@ -41,36 +41,8 @@ class OASISUpscaleVideo(io.ComfyNode):
                 *size_inputs(),
                 *look_inputs(),
                 *expert_inputs(),
-                widget(
-                    io.Combo.Input,
-                    "codec",
-                    options=list(CODECS),
-                    default=CODECS[0],
-                    advanced=True,
-                    tooltip="h264 plays everywhere; h265 is smaller and slower; ffv1 is lossless, "
-                    "very large, and goes into Matroska.",
-                ),
-                widget(
-                    io.Float.Input,
-                    "crf",
-                    default=DEFAULT_CRF,
-                    min=0.0,
-                    max=51.0,
-                    step=1.0,
-                    advanced=True,
-                    tooltip="Constant rate factor of the encoder: lower is better and larger, 16 "
-                    "is visually lossless. Not used by ffv1.",
-                ),
-                widget(
-                    io.Float.Input,
-                    "preview_s",
-                    default=0.0,
-                    min=0.0,
-                    max=3600.0,
-                    step=0.5,
-                    tooltip="Seconds from the start to upscale, for trying settings out; 0 "
-                    "upscales the whole video.",
-                ),
+                *_encoding_inputs(),
+                _preview_input(),
             ],
             outputs=[
                 io.Video.Output(
@@ -105,6 +77,7 @@ class OASISUpscaleVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Upscale the file behind the video."""
         with on_disk(video) as source:
+            lengths_s = [length_s for length_s in (source.duration_s, preview_s) if length_s]
             settings = {
                 "size": requested_size(source.size, scale, width, height),
                 "strength": strength,
@@ -114,7 +87,46 @@ class OASISUpscaleVideo(io.ComfyNode):
                 "color_anchor": color_anchor,
                 "codec": codec,
                 "crf": None if codec == "ffv1" else crf,
-                "duration_s": preview_s or None,
+                "start_s": source.start_s,
+                "duration_s": min(lengths_s, default=None),
             }
             path, report = upscale_on_disk(source, model, settings)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), json.dumps(report, indent=1))
+
+
+def _encoding_inputs() -> list[io.Input]:
+    return [
+        widget(
+            io.Combo.Input,
+            "codec",
+            options=list(CODECS),
+            default=CODECS[0],
+            advanced=True,
+            tooltip="h264 plays everywhere; h265 is smaller and slower; ffv1 is lossless, "
+            "very large, and goes into Matroska.",
+        ),
+        widget(
+            io.Float.Input,
+            "crf",
+            default=DEFAULT_CRF,
+            min=0.0,
+            max=51.0,
+            step=1.0,
+            advanced=True,
+            tooltip="Constant rate factor of the encoder: lower is better and larger, 16 "
+            "is visually lossless. Not used by ffv1.",
+        ),
+    ]
+
+
+def _preview_input() -> io.Input:
+    return widget(
+        io.Float.Input,
+        "preview_s",
+        default=0.0,
+        min=0.0,
+        max=3600.0,
+        step=0.5,
+        tooltip="Seconds from the start to upscale, for trying settings out; 0 "
+        "upscales the whole video.",
+    )

@@ -5,6 +5,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 import { CompareViewer } from "./compare_viewer.js";
+import { ModelFacts } from "./model_facts.js";
 import { RoutingMap } from "./routing_map.js";
 import { StatusLine } from "./status_line.js";
 import { addStyles } from "./styles.js";
@@ -12,6 +13,12 @@ import { loadTranslations } from "./text.js";
 
 const RUNNING_NODES = ["OASISUpscaleVideo", "OASISUpscaleImages", "OASISUpscaleTiles"];
 const PANELS = {
+  OASISLoadModel: {
+    key: "oasis_model",
+    make: () => new ModelFacts(),
+    minHeight: ModelFacts.height,
+    maxHeight: ModelFacts.height,
+  },
   OASISCompare: { key: "oasis_compare", make: () => new CompareViewer(viewUrl), minHeight: 320 },
   OASISCalibrateRouting: { key: "oasis_routing", make: () => new RoutingMap(), minHeight: 190 },
 };
@@ -47,12 +54,13 @@ function chain(node, method, after) {
   };
 }
 
-function addResultPanel(node, { key, make, minHeight }) {
+function addResultPanel(node, { key, make, minHeight, maxHeight }) {
   const panel = make();
-  addPanel(node, key, panel.element, minHeight, undefined);
+  addPanel(node, key, panel.element, minHeight, maxHeight);
   node.oasisPanel = { key, panel };
   chain(node, "onExecuted", (output) => output?.[key]?.[0] && panel.show(output[key][0]));
   chain(node, "onRemoved", () => panel.dispose());
+  if (maxHeight) return; // one line: the node is wide enough
   const [width, height] = node.computeSize();
   node.setSize?.([Math.max(node.size[0], width, 420), Math.max(node.size[1], height)]);
 }

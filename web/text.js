@@ -27,6 +27,8 @@ const ENGLISH = {
   intra: "intra-frame",
   window: "window",
   loses: "would lose",
+  parameters: "parameters",
+  notLoaded: "not loaded yet",
   idle: "not run yet",
   frames: "frames",
   left: "left",
