@@ -103,3 +103,13 @@ def test_worse_quality_is_worse():
     clip = (smooth_clip(4) + 0.1 * torch.rand(4, 3, 48, 64)).clamp(0, 1)
     errors = [(compress(clip, "libx264", q) - clip).abs().mean() for q in (16, 26, 36)]
     assert errors[0] < errors[1] < errors[2]
+
+
+@pytest.mark.parametrize(("codec", "quality"), [("libx264", 17), ("mpeg4", 4)])
+@pytest.mark.parametrize("level", [40, 120, 200])
+def test_compression_keeps_the_mean_brightness_and_colour(codec, quality, level):
+    noise = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    clip = ((level + 8 * noise) / 255).mul(255).round().clamp(0, 255) / 255
+    drift = (compress(clip, codec, quality) - clip).mean(dim=(0, 2, 3)) * 255
+    # Conversions that truncate would be off by one level or more.
+    assert drift.abs().max() < 0.5
