@@ -24,7 +24,7 @@ _FREE_FIELDS = (
 )
 _LATER_FIELDS = (
     *("yardstick_convs", "yardstick_features", "perceptual_network", "latent_encoder"),
-    *("degrade_on_device", "codecs"),
+    *("degrade_on_device", "codecs", "drawn_stills"),
 )
 
 
@@ -144,6 +144,8 @@ class TrainingConfig:
     """Largest gradient norm."""
     still_share: float = 0.5
     """Share of samples made from stills by synthetic camera motion."""
+    drawn_stills: int = 0
+    """Stills with text, bars and shapes to draw and add to those of `data_dirs`."""
     samples_per_shard: int = 256
     """Samples degraded at once."""
     uses_per_sample: int = 4
@@ -200,7 +202,7 @@ class TrainingConfig:
 
     def _check_ranges(self) -> None:
         least = {"data_workers": 1, "samples_per_shard": 1, "uses_per_sample": 1, "save_every": 1}
-        least |= {"validation_frames": 1, "validate_every": 0, "sample_every": 0}
+        least |= {"validation_frames": 1, "validate_every": 0, "sample_every": 0, "drawn_stills": 0}
         least |= {"yardstick_convs": 1, "yardstick_features": 1}
         for name, bound in least.items():
             if getattr(self, name) < bound:

@@ -24,6 +24,7 @@ from .data import (
     steps_per_shard,
 )
 from .footage import Sources, load_sources
+from .graphics import draw_stills
 from .losses import latent_error, pixel_losses
 from .optimizer import MatrixOptimizer
 from .perceptual import PerceptualLoss
@@ -80,6 +81,13 @@ class Trainer:
         self.optimizer = self._new_optimizer()
         self._prepare_losses()
         self._parallel: nn.Module = Trainee(self.model)
+
+    def _load_sources(self, stage: StageConfig) -> Sources:
+        config = self.config
+        sources = load_sources(config.data_dirs, stage.crop_px + MARGIN_PX, stage.frames_read)
+        if config.drawn_stills:
+            sources.stills.extend(draw_stills(config.drawn_stills, sources.stills, config.seed))
+        return sources
 
     def _prepare_losses(self) -> None:
         """Load what the losses of any stage need, so that a run does not stop hours later.
@@ -262,9 +270,7 @@ class Trainer:
             self.adversary.parallel = self.processes.wrap(self.adversary.network)
         while self.stage_index < len(self.config.stages):
             stage = self.stage
-            sources = load_sources(
-                self.config.data_dirs, stage.crop_px + MARGIN_PX, stage.frames_read
-            )
+            sources = self._load_sources(stage)
             self.footage = sources.names
             self.calibrate_if_asked(sources)
             self._parallel = self.processes.wrap(
