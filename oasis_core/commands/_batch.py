@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,15 @@ class Tasks:
     """Source and destination of each."""
     is_batch: bool
     """Whether failures are collected and finished files skipped."""
+    folder: Path | None = None
+    """Where the results of a batch go."""
+
+    def make_folders(self) -> None:
+        """Make the folders of a batch's results."""
+        if self.folder is not None:
+            self.folder.mkdir(exist_ok=True)
+            for _, target in self.pairs:
+                target.parent.mkdir(parents=True, exist_ok=True)
 
 
 def find_tasks(
@@ -43,8 +53,8 @@ def find_tasks(
             return Tasks(pairs=((source, destination),), is_batch=False)
     items = [item for source in sources for item in _items(source, stills=stills)]
     _check_folder(destination, sources)
-    destination.mkdir(exist_ok=True)
-    return Tasks(pairs=tuple(_named(items, destination, codec)), is_batch=True)
+    pairs = tuple(_named(items, destination, codec))
+    return Tasks(pairs=pairs, is_batch=True, folder=destination)
 
 
 def _listed(rows: Sequence[Row], destination: Path, codec: str | None) -> Tasks:
@@ -57,19 +67,19 @@ def _listed(rows: Sequence[Row], destination: Path, codec: str | None) -> Tasks:
         if row.destination is None:
             pairs.append(next(names))
             continue
-        (destination / row.destination).parent.mkdir(parents=True, exist_ok=True)
         pairs.append((row.source, destination / row.destination))
     twice = [target for target, n in Counter(target for _, target in pairs).items() if n > 1]
     if twice:
         raise ValueError(f"each film needs a destination of its own, {str(twice[0])!r} has two")
     for source, target in pairs:
         is_here = not is_url(source)
+        # The folder may be missing yet, and then `out/../in` is no path.
+        target = Path(os.path.normpath(target))
         if is_here and target.exists() and source.exists() and target.samefile(source):
             raise ValueError(
                 f"the destination of {str(source)!r} is the source itself; name another folder"
             )
-    destination.mkdir(exist_ok=True)
-    return Tasks(pairs=tuple(pairs), is_batch=True)
+    return Tasks(pairs=tuple(pairs), is_batch=True, folder=destination)
 
 
 def _named(items: Sequence[Path], destination: Path, codec: str | None) -> list[tuple[Path, Path]]:
@@ -96,7 +106,7 @@ def _is_batch_folder(source: Path) -> bool:
     """
     if not source.is_dir():
         return False
-    videos, images = _contents(source)
+    videos, images = folder_contents(source)
     if videos and images:
         raise ValueError(
             f"the folder {str(source)!r} holds {len(videos)} video(s) and {len(images)} "
@@ -107,7 +117,8 @@ def _is_batch_folder(source: Path) -> bool:
     return bool(videos)
 
 
-def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
+def folder_contents(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the videos and the pictures of a folder, each in natural order."""
     from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
     from ..video.images import natural_key
 
@@ -120,7 +131,7 @@ def _items(source: Path, *, stills: bool) -> list[Path]:
     from ..video import list_images
 
     if source.is_dir():
-        videos, images = _contents(source)
+        videos, images = folder_contents(source)
         if not videos and not images:
             raise ValueError(f"the folder {str(source)!r} holds no video and no picture")
         if images and not stills:

@@ -24,6 +24,9 @@ class Engine(Protocol):
     def upscale_file(self, source: Any, destination: Any, **options: Any) -> Any:
         """As `oasis_core.upscale_file`."""
 
+    def forecast_file(self, source: Any, destination: Any, **options: Any) -> Any:
+        """As `oasis_core.upscale.forecast_file`."""
+
     def close(self) -> None:
         """Make films in work end soon."""
 
@@ -81,6 +84,11 @@ class _Local:
 
         return upscale_file(source, destination, model=self._upscaler, **options)
 
+    def forecast_file(self, source: Any, destination: Any, **options: Any) -> Any:
+        from ..upscale import forecast_file
+
+        return forecast_file(source, destination, upscaler=self._upscaler, **options)
+
     def close(self) -> None:
         pass
 
@@ -89,4 +97,5 @@ class _Ray:
     def __init__(self, cluster: Any) -> None:
         self.num_at_once = max(2, min(MOST_FILMS, FILMS_PER_WORKER * cluster.share.num_workers))
         self.upscale_file = cluster.upscale_file
+        self.forecast_file = cluster.forecast_file
         self.close = cluster.pool.close

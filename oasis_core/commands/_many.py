@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -65,8 +66,8 @@ def run_many(
     """Do films, go on after failures, and say at the end what became of each.
 
     Args:
-        arguments: Of the command.
-        do: Does one.
+        arguments: Of the command; with `dry_run` nothing is written.
+        do: Does one, or says what it would do.
         pairs: Source and destination of each.
         num_at_once: Films in work at the same time.
         stop: Makes films in work end soon.
@@ -80,7 +81,7 @@ def run_many(
     results = arguments.destination / RESULTS
     if arguments.retry_failed:
         failed_before = failures(results)
-        pairs = [pair for pair in pairs if str(pair[1]) in failed_before]
+        pairs = [pair for pair in pairs if _key(pair[1], results.parent) in failed_before]
     todo, skipped = [], []
     for pair in pairs:
         is_there = pair[1].exists() and not journal_path(pair[1]).exists()
@@ -90,7 +91,7 @@ def run_many(
     for number, (pair, result, seconds) in enumerate(
         _each(do, todo, num_at_once, stop, arguments), start=1
     ):
-        row = {"source": str(pair[0]), "destination": str(pair[1])}
+        row = {"source": str(pair[0]), "destination": _key(pair[1], results.parent)}
         if isinstance(result, Exception):
             text = " ".join(str(result).split()) or type(result).__name__
             failed.append({"source": str(pair[0]), "error": text})
@@ -102,21 +103,23 @@ def run_many(
             line = f"[{number}/{len(todo)}] {summary(result)}"
         rows.append(row | {"seconds": round(seconds, 3), "at": round(time.time())})
         # A folder of results stays free of ours, unless there is something to remember.
-        if failed or is_list or results.is_file():
+        if (failed or is_list or results.is_file()) and not arguments.dry_run:
             append_rows(results, rows)
             rows = []
         if not arguments.json:
             print(line, file=sys.stderr if row["status"] == "failed" else sys.stdout)
+    what = "would be done" if arguments.dry_run else "done"
     if arguments.json:
-        print_json({"done": done, "skipped": [str(p[1]) for p in skipped], "failed": failed})
+        there = [str(pair[1]) for pair in skipped]
+        print_json({what.replace(" ", "_"): done, "skipped": there, "failed": failed})
     else:
-        print(f"{len(done)} done, {len(skipped)} there already, {len(failed)} failed")
-        _print_failures(failed)
+        print(f"{len(done)} {what}, {len(skipped)} there already, {len(failed)} failed")
+        _print_failures(failed, is_rehearsal=arguments.dry_run)
     return 1 if failed else 0
 
 
-def _print_failures(failed: Sequence[dict[str, Any]]) -> None:
-    if failed:
+def _print_failures(failed: Sequence[dict[str, Any]], *, is_rehearsal: bool) -> None:
+    if failed and not is_rehearsal:
         print("the same command with --retry-failed does only these again:", file=sys.stderr)
     for failure in failed:
         print(f"failed: {failure['source']}: {failure['error']}", file=sys.stderr)
@@ -165,8 +168,14 @@ def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
+def _key(destination: str | Path, folder: Path) -> str:
+    """A destination as it is noted: seen from the folder, however and from where it was named."""
+    inside = Path(os.path.relpath(destination, folder))
+    return str(Path(destination).absolute()) if ".." in inside.parts else inside.as_posix()
+
+
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """The newest line of each destination; lines that are cut short are left out."""
+    """The newest line of each destination, seen from the folder; torn lines are left out."""
     newest: dict[str, dict[str, Any]] = {}
     if not path.is_file():
         return newest

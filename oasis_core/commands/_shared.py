@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,19 @@ class Progress:
 
     def __call__(self, done: float, total: float) -> None:
         """Show that `done` of `total` units are finished."""
+        try:
+            self._show(done, total)
+        except OSError:  # a closed terminal or a full log is no reason to stop a night's work
+            self.is_quiet = True
+
+    def say(self, text: object) -> None:
+        """Print a line, if anybody looks."""
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            self.is_quiet = True
+
+    def _show(self, done: float, total: float) -> None:
         if sys.stderr.isatty() and not self.is_quiet:
             self._draw(done, total)
         elif not self.is_quiet and total and self._is_news(int(done + 1e-6), total):
@@ -120,6 +134,7 @@ class Progress:
                 f"{self.num_said}/{total:.0f} {self.unit}s, {done / seconds:.2f} {self.unit}s/s, "
                 f"{left:.0f} s left",
                 file=sys.stderr,
+                flush=True,
             )
 
     def _is_news(self, num_done: int, total: float) -> bool:
@@ -145,7 +160,8 @@ class Progress:
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self.bar is not None:
-            self.bar.close()
+            with suppress(OSError):
+                self.bar.close()
 
 
 def print_json(value: Any) -> None:

@@ -6,15 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ._batch import folder_contents
 from ._shared import print_json
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
     info = commands.add_parser(
-        "info", help="describe a model or a file; `codecs`: what can be written"
+        "info", help="describe a model, a file or a folder; `codecs`: what can be written"
     )
-    info.add_argument("subject", metavar="MODEL|FILE|codecs")
+    info.add_argument("subject", metavar="MODEL|FILE|FOLDER|codecs")
     info.add_argument("--json", action="store_true")
     info.set_defaults(run=run)
 
@@ -24,6 +25,10 @@ def run(arguments: argparse.Namespace) -> int:
     facts = describe(arguments.subject)
     if arguments.json:
         print_json(facts)
+    elif "folder" in facts:
+        for name, text in facts["files"].items():
+            print(f"{name}: {text}")
+        print(f"{facts['folder']}: {facts['videos']} videos, {facts['pictures']} pictures")
     else:
         for key, value in facts.items():
             label = key if arguments.subject == "codecs" else key.replace("_", " ")
@@ -46,6 +51,9 @@ def describe(subject: str) -> dict[str, Any]:
         return _describe_preset(subject)
     if subject in BUNDLED or subject.endswith(".safetensors"):
         return _describe_model(resolve_model(subject))
+    folder = Path(subject)
+    if folder.is_dir() and (found := folder_contents(folder))[0]:
+        return _describe_folder(folder, *found)
     from ..video import probe
 
     info = probe(subject)
@@ -64,6 +72,26 @@ def describe(subject: str) -> dict[str, Any]:
     facts |= {name: str(value) for name, value in values.items() if name not in facts}
     tags = ("primaries", "transfer", "matrix", "range", "chroma_location")
     return {"file": subject, **facts, "color": {tag: getattr(info.color, tag) for tag in tags}}
+
+
+def _describe_folder(folder: Path, videos: list[Path], images: list[Path]) -> dict[str, Any]:
+    """A line for each video and picture of a folder that is not one film of pictures."""
+    from ..video import VideoError, probe
+
+    lines = {}
+    for path in (*videos, *images):
+        try:
+            info = probe(path)
+        except VideoError as error:
+            lines[path.name] = f"cannot be used: {error}"
+            continue
+        length = "" if info.duration_s is None or path in images else f", {info.duration_s:.1f} s"
+        lines[path.name] = (
+            f"{info.width}x{info.height}, {info.codec} of {info.bit_depth} bits{length}, "
+            f"{len(info.audio_streams)} sound tracks"
+        )
+    counts = {"videos": len(videos), "pictures": len(images)}
+    return {"folder": str(folder), **counts, "files": lines}
 
 
 def _describe_codecs() -> dict[str, Any]:

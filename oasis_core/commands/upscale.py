@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..remote import as_source
+from ..remote import RemoteFile, as_source
 from ._batch import find_tasks
 from ._engine import Engine, add_engine_options, open_engine
 from ._many import run_many
@@ -61,6 +60,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--retry-failed", action="store_true", help="of several: only those that failed before"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done and kept; write nothing"
+    )
     add_engine_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.set_defaults(run=run)
@@ -99,7 +101,7 @@ def _add_piece(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=COMPARE,
         const="side",
-        help="also write NAME.compare.mp4: plain resize and result",
+        help="also write NAME.compare.mp4 (or pictures): plain resize and result",
     )
     parser.add_argument("--start", type=parse_time, metavar="TIME", help="begin here, not at 0")
     parser.add_argument("--duration", type=parse_time, metavar="TIME", help="stop after so much")
@@ -130,10 +132,18 @@ def run(arguments: argparse.Namespace) -> int:
         stills=arguments.stills,
         codec=arguments.codec,
     )
+    if not arguments.dry_run:
+        tasks.make_folders()
+    summary = _outlook if arguments.dry_run else _summary
     with open_engine(arguments) as engine, _stopped_like_ctrl_c():
 
         def do(source: Path, destination: Path, on_progress: OnProgress | None = None) -> Any:
-            return _upscale(arguments, engine, source, destination, on_progress)
+            options = _options(arguments, source)
+            if arguments.dry_run:
+                return engine.forecast_file(
+                    source, destination, makes_folder=tasks.is_batch, **options
+                )
+            return _upscale(arguments, engine, source, destination, on_progress, options)
 
         if tasks.is_batch:
             pairs = [(source, _target(arguments, target)) for source, target in tasks.pairs]
@@ -143,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
                 pairs,
                 num_at_once=min(engine.num_at_once, len(pairs)),
                 stop=engine.close,
-                summary=_summary,
+                summary=summary,
             )
         if arguments.retry_failed:
             raise ValueError("--retry-failed is for several sources; leave it out")
@@ -152,7 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report.to_json())
     else:
-        print(_summary(report))
+        print(summary(report))
     return 0
 
 
@@ -168,50 +178,47 @@ def _target(arguments: argparse.Namespace, destination: Path) -> Path:
 def _upscale(
     arguments: argparse.Namespace,
     engine: Engine,
-    source: Path,
+    source: Path | RemoteFile,
     destination: Path,
     on_progress: OnProgress | None,
+    options: dict[str, Any],
 ) -> Any:
-    from ..upscale.compare import is_comparable
-
-    scale = arguments.scale
-    if scale is None and arguments.size is None:
-        scale = DEFAULT_SCALE
-    start_s, duration_s = _piece(arguments, source)
-    compare = arguments.compare
-    if compare is None and arguments.preview is not None and is_comparable(destination):
-        compare = "side"
     progress = Progress("frame", is_quiet=arguments.json)
     is_quiet = arguments.json or on_progress is not None
     try:
         return engine.upscale_file(
             source,
             destination,
-            scale=scale,
-            size=arguments.size,
-            strength=arguments.strength,
-            color_anchor=arguments.color_anchor == "on",
-            shots=arguments.shots != "off",
-            tile_px=arguments.tile,
-            segment_frames=arguments.segment,
-            codec=arguments.codec,
-            crf=arguments.crf,
-            preset=arguments.preset,
-            pix_fmt=arguments.pix_fmt,
-            quality=arguments.quality,
-            fps=arguments.fps,
-            start_s=start_s,
-            duration_s=duration_s,
-            deinterlace=arguments.deinterlace,
-            compare=compare,
-            metadata=not arguments.no_metadata,
-            overwrite=arguments.overwrite,
-            fresh=arguments.fresh,
             on_progress=on_progress or progress,
-            on_plan=None if is_quiet else lambda plan: print(plan, file=sys.stderr),
+            on_plan=None if is_quiet else progress.say,
+            **options,
         )
     finally:
         progress.close()
+
+
+def _options(arguments: argparse.Namespace, source: Path | RemoteFile) -> dict[str, Any]:
+    """The fields of `UpscaleOptions` that the user's words mean for one file."""
+    scale = arguments.scale
+    if scale is None and arguments.size is None:
+        scale = DEFAULT_SCALE
+    start_s, duration_s = _piece(arguments, source)
+    compare = arguments.compare
+    if compare is None and arguments.preview is not None:
+        compare = "side"
+    same = ("size", "strength", "codec", "crf", "preset", "pix_fmt", "quality", "fps")
+    same += ("deinterlace", "overwrite", "fresh")
+    return {name: getattr(arguments, name) for name in same} | {
+        "scale": scale,
+        "color_anchor": arguments.color_anchor == "on",
+        "shots": arguments.shots != "off",
+        "tile_px": arguments.tile,
+        "segment_frames": arguments.segment,
+        "start_s": start_s,
+        "duration_s": duration_s,
+        "compare": compare,
+        "metadata": not arguments.no_metadata,
+    }
 
 
 def _piece(arguments: argparse.Namespace, source: Path) -> tuple[float | None, float | None]:
@@ -251,6 +258,31 @@ def _stopped_like_ctrl_c() -> Iterator[None]:
     finally:
         for name in names:
             signal.signal(getattr(signal, name), before[name])
+
+
+def _outlook(forecast: Any) -> str:
+    """What a dry run says to a person."""
+    frames = "an unknown number of" if forecast.frames is None else forecast.frames
+    alpha = " with transparency" if forecast.has_alpha else ""
+    lines = [
+        f"{forecast.destination}: {frames} frames, {forecast.source_width}x"
+        f"{forecast.source_height} to {forecast.width}x{forecast.height}, {forecast.codec} as "
+        f"{forecast.pixel_format} of {forecast.bit_depth} bits{alpha}, {forecast.frame_rate} "
+        "frames/s",
+        f"{forecast.model} on {forecast.device}: {forecast.plan}",
+    ]
+    if forecast.is_replacing:
+        lines.append(f"replaced: {forecast.destination} exists")
+    if forecast.done_segments:
+        lines.append(
+            f"continued: {forecast.done_segments} segments of {forecast.done_frames} frames are "
+            "done already"
+        )
+    if forecast.comparison is not None:
+        lines.append(f"also: {forecast.comparison}")
+    lines += [f"would keep: {item}" for item in forecast.kept]
+    lines += [f"would not keep: {item}" for item in forecast.dropped]
+    return "\n".join([*lines, "dry run: nothing was written"])
 
 
 def _summary(report: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,9 @@ import torch
 
 from ..remote import RemoteFile, as_source
 from ..video import (
+    CONTAINERS,
     EncodeSpec,
+    ImageReader,
     SegmentWriter,
     TimeWindow,
     VideoError,
@@ -26,6 +28,7 @@ from ..video import (
     open_source,
 )
 from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec, write_atomically
+from ..video.images import find_numbered, first_number, is_pattern, numbered
 from .job import exists_error, refuse_own_input
 from .segment import resize, to_pixels, to_video
 
@@ -37,7 +40,10 @@ SEGMENT_FRAMES = 500
 
 
 def comparison_path(destination: Path) -> Path:
-    """Where the comparison of an output lies: `NAME.compare.mp4` beside `NAME.mp4`."""
+    """Where the comparison of an output lies: `NAME.compare.mp4` beside `NAME.mp4`.
+
+    Of a sequence it is one (`out_%05d.compare.png`), of a folder a folder (`NAME.compare`).
+    """
     return destination.with_name(f"{destination.stem}.compare{destination.suffix}")
 
 
@@ -53,15 +59,17 @@ def compare_files(
     deinterlace: bool = False,
     frame_rate: Fraction | None = None,
     overwrite: bool = False,
+    pictures: Sequence[Path] | None = None,
 ) -> None:
     """Write a file that shows a source, resized plainly, beside what was made of it.
 
-    Frames stream through; the sound is the result's.
+    Frames stream through; the sound is the result's. Of pictures the comparison may be pictures,
+    too: as many, under a pattern or in a folder under their own names.
 
     Args:
         source: What was upscaled.
         result: What it became; its size is the size of the comparison's halves.
-        destination: File to write.
+        destination: File, pattern or folder to write.
         mode: "side" shows two whole pictures side by side; "split" one picture, its left half from
             the source.
         codec: Of the video.
@@ -70,26 +78,29 @@ def compare_files(
         deinterlace: As it was done for the result.
         frame_rate: Of the source, if it is pictures: the window counts in it.
         overwrite: Replace an existing destination.
+        pictures: Those of the result, where they share their folder with others.
 
     Raises:
         VideoError: A file cannot be read or written, or the two do not belong together.
     """
     target = Path(destination)
     refuse_own_input(target, as_source(source), Path(result))
-    if target.exists() and not overwrite:
+    if not overwrite and is_there(target):
         raise exists_error(target)
     if window is not None:
         window = replace(window, context_frames=0)
+    if pictures is None:
+        pictures = list_images(as_source(result))
     with (
-        open_source(result) as after,
+        open_source(result) if pictures is None else ImageReader(pictures) as after,
         open_source(
             source, window=window, deinterlace=deinterlace, frame_rate=frame_rate
         ) as before,
     ):
         info = after.info
         pairs = _pairs(iter(before), iter(after), info, mode)
-        if target.suffix.lower() in IMAGE_FORMATS:
-            _write_picture(next(pairs), info, target)
+        if writes_pictures(target):
+            _write_pictures(pairs, info, target, pictures)
             return
         spec = comparison_spec(info, target, mode=mode, codec=codec, crf=crf)
         with tempfile.TemporaryDirectory(prefix=".oasis-", dir=target.absolute().parent) as folder:
@@ -126,12 +137,24 @@ def comparison_spec(
     return spec
 
 
-def is_comparable(destination: Path) -> bool:
-    """Whether a comparison can be made of an output: a video, or one picture."""
-    return bool(destination.suffix) and "%" not in destination.name and not destination.is_dir()
+def is_there(destination: Path) -> bool:
+    """Whether a comparison of this name would replace something: a file, or pictures."""
+    if destination.is_dir():
+        return any(destination.iterdir())
+    if is_pattern(destination) and destination.absolute().parent.is_dir():
+        return bool(find_numbered(destination))
+    return destination.exists()
 
 
-def check_comparison(info: VideoInfo, destination: Path, *, mode: str, codec: str) -> None:
+def writes_pictures(destination: Path) -> bool:
+    """Whether a result or comparison of this name is pictures: one, a sequence or a folder."""
+    suffix = destination.suffix.lower()
+    return suffix in IMAGE_FORMATS or suffix not in CONTAINERS
+
+
+def check_comparison(
+    info: VideoInfo, destination: Path, *, mode: str, codec: str, is_picture: bool
+) -> None:
     """Refuse a comparison that cannot be written, before hours are spent on the result.
 
     Args:
@@ -139,18 +162,14 @@ def check_comparison(info: VideoInfo, destination: Path, *, mode: str, codec: st
         destination: The result.
         mode: One of `MODES`.
         codec: Of the video.
+        is_picture: Whether the result is pictures.
 
     Raises:
         VideoError: It cannot.
     """
     if mode not in MODES:
         raise VideoError(f"the comparison must be one of {', '.join(MODES)}, got {mode!r}")
-    if not is_comparable(destination):
-        raise VideoError(
-            f"a comparison is made of a video or one picture, not of {str(destination)!r}; write a "
-            "video or leave --compare out"
-        )
-    if destination.suffix.lower() not in IMAGE_FORMATS:
+    if not is_picture:
         comparison_spec(info, comparison_path(destination), mode=mode, codec=codec)
 
 
@@ -197,8 +216,27 @@ def _write_segments(frames: Iterator[VideoFrame], spec: EncodeSpec, folder: Path
     return paths
 
 
-def _write_picture(frame: VideoFrame, info: VideoInfo, target: Path) -> None:
-    height, width, _ = frame.pixels.shape
-    suffix = target.suffix.lower()
-    spec = ImageSpec(suffix=suffix, width=width, height=height, bits=info.bit_depth)
-    write_atomically(target, ImageEncoder(spec).encode(frame.pixels))
+def _write_pictures(
+    frames: Iterator[VideoFrame], info: VideoInfo, target: Path, pictures: Sequence[Path] | None
+) -> None:
+    """Write one picture, or one for each of the result under the same number or name."""
+    is_many = is_pattern(target) or target.suffix.lower() not in IMAGE_FORMATS
+    if pictures is None or (len(pictures) > 1 and not is_many):
+        num_pictures = "is a video" if pictures is None else f"has {len(pictures)} pictures"
+        raise VideoError(
+            f"{str(target)!r} holds one picture and the result {num_pictures}; name a video, or a "
+            "folder or pattern for pictures"
+        )
+    if target.suffix.lower() not in IMAGE_FORMATS:
+        target.mkdir(exist_ok=True)
+    for frame, picture in zip(frames, pictures, strict=True):
+        path = target
+        if is_pattern(target):
+            path = numbered(target, first_number(picture))
+        elif is_many:
+            suffix = picture.suffix.lower()
+            path = target / (picture.stem + (suffix if suffix in IMAGE_FORMATS else ".png"))
+        height, width, _ = frame.pixels.shape
+        kind = path.suffix.lower()
+        spec = ImageSpec(suffix=kind, width=width, height=height, bits=info.bit_depth)
+        write_atomically(path, ImageEncoder(spec).encode(frame.pixels))

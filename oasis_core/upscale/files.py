@@ -11,7 +11,8 @@ from typing import Any
 from ..geometry import target_size
 from ..remote import RemoteFile, as_source
 from ..video import MuxReport, count_frames, probe
-from .compare import check_comparison, compare_files, comparison_path
+from .compare import check_comparison, compare_files, comparison_path, is_there
+from .fingerprint import SourceWatch
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
 from .journal import Journal, journal_path
@@ -123,7 +124,13 @@ def _prepare(
     width, height = target_size(info.width, info.height, scale=wanted.scale, size=wanted.size)
     if wanted.compare is not None:
         larger = replace(info, width=width, height=height)
-        check_comparison(larger, destination, mode=wanted.compare, codec=target.codec)
+        check_comparison(
+            larger,
+            destination,
+            mode=wanted.compare,
+            codec=target.codec,
+            is_picture=isinstance(target, PictureTarget),
+        )
     look = Look(
         width=width,
         height=height,
@@ -160,7 +167,7 @@ def _check_absent(
     if target.exists():
         raise exists_error(destination)
     beside = comparison_path(destination)
-    if wanted.compare is not None and beside.exists():
+    if wanted.compare is not None and is_there(beside):
         raise exists_error(beside)
 
 
@@ -185,8 +192,10 @@ def _carry_out(
 ) -> tuple[Counts, MuxReport]:
     """Plan, do, finish and compare, with the journal held."""
     plan, about = _plan(job), {"source": str(job.source.absolute())}
-    folder = journal_path(job.destination)
-    with Journal(folder, job.identity(), about=about, is_fresh=wanted.fresh) as journal:
+    folder, watch = journal_path(job.destination), SourceWatch(job.source)
+    with Journal(
+        folder, job.identity(), about=about, is_fresh=wanted.fresh, before_record=watch.check
+    ) as journal:
         is_done = target.is_finished(journal)
         if not is_done and target.exists() and not job.overwrite:
             raise exists_error(job.destination)
@@ -203,12 +212,12 @@ def _carry_out(
             muxed = target.finish(job, journal, job.facts(plan, run.num_shots))
         if wanted.compare is not None:
             with job.clock("compare"):
-                _compare(job, target, wanted.compare)
+                _compare(job, target, wanted.compare, run.num_frames)
         journal.remove()
     return run, muxed
 
 
-def _compare(job: Job, target: FilmTarget | PictureTarget, mode: str) -> None:
+def _compare(job: Job, target: FilmTarget | PictureTarget, mode: str, num_frames: int) -> None:
     compare_files(
         job.source,
         job.destination,
@@ -219,4 +228,5 @@ def _compare(job: Job, target: FilmTarget | PictureTarget, mode: str) -> None:
         deinterlace=job.deinterlace,
         frame_rate=job.frame_rate,
         overwrite=True,
+        pictures=target.result_paths(job, num_frames),
     )

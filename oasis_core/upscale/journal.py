@@ -18,7 +18,7 @@ import logging
 import os
 import shutil
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,6 +85,7 @@ class Journal:
             named groups of named values.
         about: What else a reader of the journal wants to know.
         is_fresh: Throw away what an earlier run left.
+        before_record: Called before anything is noted as done; may raise.
 
     Raises:
         JournalError: An earlier run was made with something else.
@@ -98,6 +99,7 @@ class Journal:
         *,
         about: dict[str, Any] | None = None,
         is_fresh: bool = False,
+        before_record: Callable[[], None] | None = None,
     ) -> None:
         self.folder = folder
         self.records: list[SegmentRecord] = []
@@ -106,10 +108,11 @@ class Journal:
         """The plan that the earlier run followed."""
         self.result: dict[str, Any] | None = None
         """Fingerprint of the result, once it is complete."""
-        self._about = about or {}
+        self._about, self._before_record = about or {}, before_record
         self._identity = _with_format(identity)
         with _writing(folder):
             folder.mkdir(exist_ok=True)
+            sync_folder(folder.absolute().parent)
             self._lock = FileLock(folder / LOCK)
         try:
             if is_fresh:
@@ -144,6 +147,7 @@ class Journal:
 
     def record(self, record: SegmentRecord) -> None:
         """Add a finished segment whose file is complete and synced."""
+        sync_folder(self.folder)  # the segment's name must not be lost when its line is not
         self._append({"segment": asdict(record)})
         # In order, though a damaged one is done again later and a cluster ends them as it likes.
         place = bisect_left(self.records, record.index, key=lambda r: r.index)
@@ -161,14 +165,14 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the journal after success. Files that it did not make stay."""
-        self._remove_files()
-        if os.name == "nt":
-            self._lock.release()  # Windows does not remove what is open
-        self._lock.path.unlink(missing_ok=True)
         try:
+            self._remove_files()
+            if os.name == "nt":
+                self._lock.release()  # Windows does not remove what is open
+            self._lock.path.unlink(missing_ok=True)
             self.folder.rmdir()
-        except OSError:
-            logger.warning("%s holds files that are not ours and stays", self.folder)
+        except OSError as error:  # the result is complete: no reason to call the run failed
+            logger.warning("%s stays (%s)", self.folder, error.strerror)
         self.records = []
 
     # Reading
@@ -244,6 +248,8 @@ class Journal:
             sync_folder(self.folder)
 
     def _append(self, entry: dict[str, Any]) -> None:
+        if self._before_record is not None:
+            self._before_record()
         path = self.folder / RECORDS
         is_new = not path.exists()
         with _writing(path):

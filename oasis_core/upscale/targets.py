@@ -33,7 +33,7 @@ from ..video.image_writer import (
     ImageSpec,
     write_atomically,
 )
-from ..video.images import first_number, is_pattern, numbered
+from ..video.images import find_numbered, first_number, is_pattern, numbered
 from .job import Job, exists_error
 from .journal import IMAGES, Journal, file_fingerprint, sync_folder
 from .options import Encoding
@@ -80,6 +80,9 @@ class FilmTarget:
         )
         check_encoder(spec)
         return spec
+
+    def result_paths(self, job: Job, num_frames: int) -> None:
+        """There are no pictures."""
 
     def exists(self) -> bool:
         """Whether there is something that would be replaced."""
@@ -225,6 +228,12 @@ class PictureTarget:
             quality=self._quality,
         )
 
+    def result_paths(self, job: Job, num_frames: int) -> list[Path]:
+        """The pictures of a finished job, in order."""
+        folder = self.destination if self._is_folder else self.destination.parent
+        first = self._first(job)
+        return [folder / self._name(index, first) for index in range(num_frames)]
+
     def exists(self) -> bool:
         """Whether there is something that would be replaced."""
         if self._is_folder:
@@ -232,10 +241,7 @@ class PictureTarget:
             return any(name.exists() for name in names)
         if not is_pattern(self.destination):
             return self.destination.exists()
-        try:
-            return bool(list_images(self.destination))
-        except VideoError:
-            return False
+        return self.destination.absolute().parent.is_dir() and bool(find_numbered(self.destination))
 
     def is_finished(self, journal: Journal) -> bool:
         """Whether all pictures were made and only their names are missing, some perhaps."""
@@ -274,9 +280,7 @@ class PictureTarget:
 
     def _encode(self, job: Job, journal: Journal, spec: ImageSpec, folder: Path) -> None:
         encoder = ImageEncoder(spec)
-        first = 0
-        if job.window is not None and self._sources:
-            first = job.window.ticks(0, job.info.time_base)[0]
+        first = self._first(job)
         sources = self._sources[first:]
         for index, (frame, source) in enumerate(zip_longest(_frames(journal), sources)):
             if frame is None:
@@ -284,6 +288,12 @@ class PictureTarget:
             tags = ImageTags() if source is None else read_image_tags(source)
             data = encoder.encode(frame.pixels, frame.alpha, tags)
             write_atomically(folder / f"{self._name(index, first)}", data)
+
+    def _first(self, job: Job) -> int:
+        """Number of the first picture of the piece to do, from 0."""
+        if job.window is None or not self._sources:
+            return 0
+        return job.window.ticks(0, job.info.time_base)[0]
 
     def _name(self, index: int, first: int) -> str:
         if self._is_folder:
@@ -325,7 +335,11 @@ def _tag_report(job: Job, spec: ImageSpec, tags: ImageTags) -> MuxReport:
 
 def _rename(path: Path, target: Path) -> None:
     try:
-        path.replace(target)
+        try:
+            path.replace(target)
+        except FileExistsError:  # some network drives; the journal still has the result
+            target.unlink()
+            path.replace(target)
     except OSError as error:
         raise write_error(target, error) from error
 

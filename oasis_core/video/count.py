@@ -42,7 +42,8 @@ def count_frames(
         return _count_listed(path, info, window)
     if window is None:
         indexed = _indexed_frames(path)
-        if indexed is not None or info.num_frames is not None:
+        # What lies behind a URL is not read twice for a number.
+        if indexed is not None or info.num_frames is not None or isinstance(path, RemoteFile):
             return info.num_frames if indexed is None else indexed
     try:
         return _count_packets(path, info, window)
@@ -99,11 +100,13 @@ def _count_packets(
         if window is not None:
             start, stop = window.ticks(info.start_pts, info.time_base)
             _seek(container, stream, start, info)
+        # AVI stores no times but the order of its packets, see `CodedTimes`.
+        is_avi = container.format.name == "avi"
         count, last = 0, None
         for packet in container.demux(stream):
             if not packet.size or packet.is_discard:
                 continue
-            time = packet.dts if packet.pts is None else packet.pts
+            time = packet.dts if is_avi or packet.pts is None else packet.pts
             if time is None:
                 return None
             last = time if last is None else max(last, time)

@@ -89,18 +89,29 @@ def list_images(path: Path | RemoteFile) -> list[Path] | None:
         return None
     if path.exists() or not is_pattern(path):
         return [path]
-    before, after = _NUMBER.split(path.name, maxsplit=1)[::2]
-    shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     if not path.parent.is_dir():
         raise VideoError(f"the folder {str(path.parent)!r} does not exist; check the name")
-    matches = [(shape.fullmatch(p.name), p) for p in path.parent.iterdir()]
-    found = sorted((int(m.group(1)), p) for m, p in matches if m and numbered(path, int(m[1])) == p)
+    found = find_numbered(path)
     if not found:
         raise VideoError(f"no file matches {str(path)!r}; check the name and the number of digits")
     missing = found[-1][0] - found[0][0] + 1 - len(found)
     if missing:
         log.warning("%s: %d number(s) are missing in between and are skipped", path.name, missing)
     return [p for _, p in found]
+
+
+def find_numbered(pattern: Path) -> list[tuple[int, Path]]:
+    """Return the files that a pattern stands for, with their numbers and by them.
+
+    Args:
+        pattern: such as `in_%05d.png`, in a folder that exists.
+    """
+    before, after = _NUMBER.split(pattern.name, maxsplit=1)[::2]
+    shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    matches = [(shape.fullmatch(path.name), path) for path in pattern.parent.iterdir()]
+    return sorted(
+        (int(m.group(1)), p) for m, p in matches if m and numbered(pattern, int(m[1])) == p
+    )
 
 
 class ImageReader:

@@ -242,7 +242,7 @@ def test_a_comparison_of_a_piece_counts_in_the_pictures_rate(tmp_path):
     assert means == pytest.approx([80, 120], abs=20)
 
 
-def test_a_preview_of_pictures_into_pictures_has_no_comparison(tmp_path):
+def test_a_preview_of_pictures_into_pictures_has_its_comparison(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for index in range(3):
@@ -253,7 +253,52 @@ def test_a_preview_of_pictures_into_pictures_has_no_comparison(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out_preview").iterdir()) == [
         "0.png", "1.png", "2.png",
     ]  # fmt: skip
-    assert len(list(tmp_path.glob("o_*.preview.png"))) == 3
+    assert len(list((tmp_path / "out_preview.compare").iterdir())) == 3
+    assert len(list(tmp_path.glob("o_?.preview.png"))) == 3
+    assert len(list(tmp_path.glob("o_?.preview.compare.png"))) == 3
+    picture = tmp_path / "o_1.preview.compare.png"
+    assert probe(picture).width == 2 * probe(folder / "0.png").width
+    (tmp_path / "out_preview" / "0.png").unlink()
+    assert run("upscale", folder, tmp_path / "o_%d.png", *plain) == 1  # nothing is replaced
+
+
+def test_a_dry_run_says_what_would_be_kept_and_writes_nothing(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("upscale", folder, out, *QUICK, "--dry-run", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(item["destination"]).name for item in found["would_be_done"]] == [
+        "b2.mkv", "b10.mp4", "c.mkv", "c.mkv.mkv",
+    ]  # fmt: skip
+    assert [item["frames"] for item in found["would_be_done"]] == [5, 5, 5, 5]
+    assert "broken.mp4" in found["failed"][0]["source"]
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    command = ("upscale", folder / "b2.mkv", tmp_path / "o.mp4", *QUICK, "--preview")
+    assert run(*command, "--dry-run") == 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    said = capsys.readouterr().out
+    assert "o.preview.mp4: 5 frames, 32x24 to 32x24, h264 as yuv420p of 8 bits" in said
+    assert "o.preview.compare.mp4" in said
+    assert run(*command) == 0
+    assert run(*command, "--dry-run") == 1  # as the run itself would be refused
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_mixed_folder_is_listed(folder, capsys):
+    write_png(folder / "p.png")
+    assert run("info", folder) == 0
+    said = capsys.readouterr().out
+    assert "b2.mkv: 32x24, h264 of 8 bits, 0.2 s, 0 sound tracks" in said
+    assert "broken.mp4: cannot be used" in said
+    assert "5 videos, 1 pictures" in said
+    assert run("info", folder, "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["files"]) == 6
+
+
+def test_a_piece_behind_the_end_is_refused_before_the_plan(folder, tmp_path, capsys):
+    assert run("upscale", folder / "b2.mkv", tmp_path / "o.mp4", *QUICK, "--start", "9") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "must begin before the last frame" in said
 
 
 def test_comparisons_and_partial_files_never_replace_what_they_show(tmp_path, capsys):

@@ -43,7 +43,7 @@ def names(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_a_failure_of_a_list_is_kept_and_retried_alone(films, tmp_path, capsys):
+def test_a_failure_of_a_list_is_kept_and_retried_alone(films, tmp_path, capsys, monkeypatch):
     films.joinpath("list.csv").write_text(
         "source,destination\na/film.mp4,\nb/film.mp4,sub/second.mkv\nlate.mp4,\n"
     )
@@ -58,6 +58,8 @@ def test_a_failure_of_a_list_is_kept_and_retried_alone(films, tmp_path, capsys):
     assert "2 done, 1 failed" in capsys.readouterr().out
 
     write_clip(films / "late.mp4")
+    monkeypatch.chdir(tmp_path)  # named otherwise, from another place: the same film
+    command = ("upscale", films / "list.csv", f"./{out.name}/../{out.name}/", *QUICK)
     (out / "film.mp4").unlink()  # not a failure, so not done again
     assert run(*command, "--retry-failed", "--json") == 0
     result = json.loads(capsys.readouterr().out)
