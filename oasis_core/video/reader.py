@@ -90,6 +90,7 @@ class VideoReader:
         self._num_shown_packets = 0
         self._num_decoded = 0
         self._last_pts: int | None = None
+        self._num_moved = 0
         self._last_duration = 0
         self._container, self._stream = open_video(self.path, allow_truncated=allow_truncated)
         self._is_mov = "mov" in self._container.format.name
@@ -304,10 +305,13 @@ class VideoReader:
             pts = 0 if last is None else last + self._ticks_per_frame
             log.debug("frame %d has no timestamp; %d is made from the rate", self._num_decoded, pts)
         elif self._last_pts is not None and pts <= self._last_pts:
-            log.warning(
-                "%s: frame %d goes back in time (%d after %d); moved to %d",
-                self.path.name, self._num_decoded, pts, self._last_pts, self._last_pts + 1,
-            )  # fmt: skip
+            self._num_moved += 1
+            if self._num_moved <= _MAX_WARNINGS:
+                log.warning(
+                    "%s: frame %d goes back in time (%d after %d); moved to %d%s",
+                    self.path.name, self._num_decoded, pts, self._last_pts, self._last_pts + 1,
+                    "; more are not listed" if self._num_moved == _MAX_WARNINGS else "",
+                )  # fmt: skip
             pts = self._last_pts + 1
         self._last_pts = frame.pts = pts
 

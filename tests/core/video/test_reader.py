@@ -77,6 +77,14 @@ def test_edit_list_hides_what_players_hide(clips, make_clip):
     assert np.abs(frames[0].pixels.astype(int) - clips.picture(4, 64, 48)).mean() < 12
 
 
+def test_a_film_whose_clock_stands_still_does_not_flood_the_log(make_clip, caplog):
+    path = make_clip("a.mkv", pts=[0] * 12, options={"bf": "0", "g": "12"})
+    assert [frame.pts for frame in read(path)[1]] == list(range(12))
+    lines = [line for line in caplog.messages if "back in time" in line]
+    assert len(lines) == 5
+    assert lines[-1].endswith("more are not listed")
+
+
 @pytest.mark.parametrize("num_b_frames", [0, 1, 3])
 def test_avi_with_pictures_out_of_order_has_even_times(make_clip, num_b_frames, caplog):
     path = make_clip("a.avi", pts=9, options={"bf": str(num_b_frames), "g": "5"})
