@@ -6,7 +6,6 @@ import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from torch import Tensor
@@ -112,18 +111,12 @@ class MetricSuite:
             self._prepare_motion(name)
 
     def _prepare_motion(self, name: str) -> None:
-        if find_spec("skimage") is None and name == "warping_error":
-            raise networks.MetricUnavailableError(
-                f"{name} needs scikit-image: {networks.EXTRA_HINT}"
-            )
         if name == "ewarp_published":
             self._alone[name] = _ewarp(networks.raft_flows(name)[0])
         if name == "ewarp_corrected":
             try:
                 self._alone[name] = _ewarp(networks.raft_flows(name)[1])
             except networks.MetricUnavailableError as error:
-                if find_spec("skimage") is None:
-                    raise
                 self._alone[name] = _ewarp(ilk_flow)
                 self.notes[name] = f"iterative Lucas-Kanade flow in place of RAFT: {error}"
 

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .flow import lucas_kanade
 from .metrics import luma
 
 CONSISTENCY_SCALE, CONSISTENCY_OFFSET_PX2 = 0.01, 0.5
 EDGE_SCALE, EDGE_OFFSET_PX2 = 0.01, 0.002
-ILK_RADIUS_PX = 7
 RAFT_ITERATIONS = 20
 RAFT_MULTIPLE_PX, RAFT_LEAST_PX = 8, 128
 
@@ -26,20 +26,11 @@ FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 """Flow `2 h w` (dy, dx) in pixels from one frame `3 h w` in [0, 1] to another."""
 
 
+@torch.inference_mode()
 def ilk_flow(here: Tensor, there: Tensor) -> Tensor:
-    """Iterative Lucas-Kanade flow of scikit-image on luma: no weights needed, small motions.
-
-    Raises:
-        ValueError: scikit-image is not installed.
-    """
-    try:
-        from skimage.registration import optical_flow_ilk
-    except ImportError as error:
-        raise ValueError(
-            "the warping error needs scikit-image: pip install 'oasis-video-upscaler[evaluate]'"
-        ) from error
-    first, second = (luma(frame[None])[0, 0].cpu().numpy() for frame in (here, there))
-    return torch.from_numpy(optical_flow_ilk(first, second, radius=ILK_RADIUS_PX)).float()
+    """Iterative Lucas-Kanade flow on luma: no weights needed, small motions."""
+    first, second = (luma(frame[None])[0, 0] for frame in (here, there))
+    return lucas_kanade(first, second)
 
 
 class RaftFlow:

@@ -46,7 +46,6 @@ def test_what_cannot_run_is_noted_and_the_rest_runs():
 
 
 def test_corrected_error_runs_without_raft_and_says_so():
-    pytest.importorskip("skimage")
     suite = MetricSuite(("ewarp_published", "ewarp_corrected"))
     assert set(suite.unavailable) == {"ewarp_published"}
     assert "Lucas-Kanade" in suite.notes["ewarp_corrected"]

@@ -9,8 +9,6 @@ from oasis_core.evaluation.warping import (
     warping_error,
 )
 
-pytest.importorskip("skimage")
-
 
 def moving(num_frames=4, shift=1):
     generator = torch.Generator().manual_seed(0)

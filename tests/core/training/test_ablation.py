@@ -136,7 +136,6 @@ def test_table_has_mean_spread_and_worst_clip(tmp_path):
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 for Muon")
 def test_an_ablation_trains_measures_and_goes_on(tmp_path):
-    pytest.importorskip("skimage")
     generator = torch.Generator().manual_seed(0)
     folder = tmp_path / "data"
     folder.mkdir()
