@@ -153,7 +153,7 @@ def evaluate_source(
         # A made low-quality clip needs a size that the factor divides.
         multiple = round(scale) if source.low is None and not source.restored else 1
         truth = read_clip(source.truth, num_frames, multiple)
-    flows = suite.flows(truth)
+    flows, exact_size, original = None, None, {}
     given = {method: read_frames(path, num_frames) for method, path in source.restored.items()}
     for degradation, low in _low_clips(source, truth, degradations, scale, num_frames):
         clips = {}
@@ -165,11 +165,13 @@ def evaluate_source(
                 clips[method] = rearrange(restored, "1 c t h w -> t c h w")
         clips = _common(source.name, {**clips, **given}, truth)
         exact = clips.pop("truth", None)
-        if exact is not None and exact.shape != truth.shape:
-            flows = suite.flows(exact)
+        if exact is not None and exact.shape != exact_size:
+            # The same for every degradation, and the slowest part.
+            exact_size = exact.shape
+            flows, original = suite.flows(exact), suite.measure(exact, None, None)
         measured = {name: suite.measure(clip, exact, flows) for name, clip in clips.items()}
-        if exact is not None and (alone := suite.measure(exact, None, None)):
-            measured[ORIGINAL] = alone
+        if original:
+            measured[ORIGINAL] = dict(original)
         first = next(iter(clips.values()))
         result = ClipResult(
             name=source.name,

@@ -6,7 +6,8 @@ import csv
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,18 @@ slider.previousElementSibling.querySelector('.top').style.clipPath=
 
 
 class PictureBook:
-    """Collects each clip's pictures while its pixels are in memory."""
+    """Collects each clip's pictures while its pixels are in memory; they wait in a file."""
 
     def __init__(self) -> None:
-        self.pages: dict[tuple[str, str], str] = {}
+        self._pages: dict[tuple[str, str], tuple[int, int]] = {}
+        # Gone when the book is: it has no name.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the book
+
+    def page(self, degradation: str, name: str) -> str:
+        """The pictures of one result as HTML; empty if there are none."""
+        start, length = self._pages.get((degradation, name), (0, 0))
+        self._file.seek(start)
+        return self._file.read(length).decode()
 
     def add(self, result: ClipResult, shown: Shown) -> None:
         """Keep the pictures of one result."""
@@ -69,7 +78,10 @@ class PictureBook:
         if result.num_frames > 1:
             rows.append(_slices(clips, _crops(frames)))
         rows.append(_wipe(frames))
-        self.pages[result.degradation, result.name] = "".join(rows)
+        text = "".join(rows).encode()
+        start = self._file.seek(0, io.SEEK_END)
+        self._file.write(text)
+        self._pages[result.degradation, result.name] = start, len(text)
 
 
 def _cut(frame: Tensor, top: int, left: int) -> Tensor:
@@ -181,7 +193,8 @@ def write_report(
     (folder / "results.json").write_text(text, encoding="utf-8")
     write_csv(folder / "results.csv", results)
     page = folder / "report.html"
-    page.write_text(_page(results, suite, settings, book), encoding="utf-8")
+    with page.open("w", encoding="utf-8") as file:
+        file.writelines(f"{part}\n" for part in _page(results, suite, settings, book))
     return page
 
 
@@ -190,26 +203,27 @@ def _page(
     suite: MetricSuite,
     settings: Mapping[str, Any],
     book: PictureBook,
-) -> str:
+) -> Iterator[str]:
+    """The page piece by piece: all pictures together may be large."""
     degradations = list(dict.fromkeys(result.degradation for result in results))
     means = method_means(results)
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>OASIS evaluation</title>",
-        f"<style>{_STYLE}</style><h1>OASIS evaluation</h1>",
-        f'<p class="note">{html.escape(_described(settings))}</p>',
-    ]
+    yield "<!doctype html><html lang=en><meta charset=utf-8><title>OASIS evaluation</title>"
+    yield f"<style>{_STYLE}</style><h1>OASIS evaluation</h1>"
+    yield f'<p class="note">{html.escape(_described(settings))}</p>'
     for degradation in degradations:
         chosen = [result for result in results if result.degradation == degradation]
-        parts.append(f"<h2>{html.escape(degradation)}: mean of {len(chosen)} clips</h2>")
-        parts += [_table(means[degradation]), _chart(chosen)]
-    parts.append(_legend(results, suite))
+        yield f"<h2>{html.escape(degradation)}: mean of {len(chosen)} clips</h2>"
+        yield _table(means[degradation])
+        yield _chart(chosen)
+    yield _legend(results, suite)
     for degradation in degradations:
-        parts.append(f"<h2>{html.escape(degradation)}, clip by clip</h2>")
+        yield f"<h2>{html.escape(degradation)}, clip by clip</h2>"
         for result in (result for result in results if result.degradation == degradation):
             size = f"{result.size[0]}x{result.size[1]}, {result.num_frames} frames"
-            parts.append(f"<h3>{html.escape(result.name)}</h3><p class=note>{size}</p>")
-            parts += [_table(result.methods), book.pages.get((degradation, result.name), "")]
-    return "\n".join([*parts, f"<script>{_SCRIPT}</script></html>"])
+            yield f"<h3>{html.escape(result.name)}</h3><p class=note>{size}</p>"
+            yield _table(result.methods)
+            yield book.page(degradation, result.name)
+    yield f"<script>{_SCRIPT}</script></html>"
 
 
 def _described(settings: Mapping[str, Any]) -> str:
