@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from . import __version__
 from .commands import (
@@ -65,11 +67,23 @@ def _failure_of(error: BaseException) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for name in ("stdout", "stderr"):  # None if the shell closed it, as in `2>&-`
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (stays open)
+            setattr(sys, name, nowhere)
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="%(levelname)s: %(message)s",
     )
+    logging.raiseExceptions = False  # of logging itself, where stderr is closed
+    try:
+        return _finished(_run(arguments, sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # a second one, while the first was being answered
+        return EXIT_INTERRUPTED
+
+
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from .upscale.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -77,13 +91,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except KeyboardInterrupt:
-        words = shlex.join(["oasis", *(sys.argv[1:] if argv is None else argv)])
+        command = shlex.join(["oasis", *words])
         with suppress(OSError):  # the terminal may be what went away
-            print(f"interrupted; the same command continues: {words}", file=sys.stderr)
+            print(f"interrupted; the same command continues: {command}", file=sys.stderr)
         return EXIT_INTERRUPTED
     # Torch and FFmpeg say with these, too, what a device or a file will not do.
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if arguments.verbose:
             logging.getLogger(__name__).exception("details")
-        print(f"oasis: {_failure_of(error)}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"oasis: {_failure_of(error)}", file=sys.stderr)
         return 1
+
+
+def _finished(code: int) -> int:
+    """Write out what was printed; a reader that is gone, as in `| head -1`, is a failure."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or 1
+            # Python would try again at its end, and complain.
+            with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+    return code

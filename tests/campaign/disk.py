@@ -22,6 +22,7 @@ from .tally import Campaign, Fault
 
 NOBODY = 65534
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 1 << 18
+_MS_RDONLY, _MS_REMOUNT = 1, 32
 _DAY_S = 86400
 
 
@@ -34,7 +35,9 @@ def left_alone(campaign: Campaign, task: Task, folder: Path) -> dict[str, Any]:
     return contents(result_of(task, folder))
 
 
-def _problem(task: Task, place: Path, outcome: Outcome, expected: dict[str, Any]) -> str | None:
+def problem_after(
+    task: Task, place: Path, outcome: Outcome, expected: dict[str, Any]
+) -> str | None:
     """What is wrong after a run that may have been refused."""
     result = result_of(task, place)
     there = contents(result) if result.exists() else None
@@ -47,7 +50,7 @@ def _problem(task: Task, place: Path, outcome: Outcome, expected: dict[str, Any]
     return None
 
 
-def _goes_on(campaign: Campaign, task: Task, place: Path, expected: dict[str, Any]) -> str | None:
+def goes_on(campaign: Campaign, task: Task, place: Path, expected: dict[str, Any]) -> str | None:
     """Whether the same call, the fault gone, gives the same result."""
     outcome = run_in_child(lambda: task.run(campaign, place))
     if outcome.kind != "done":
@@ -68,39 +71,56 @@ def full_disk(campaign: Campaign) -> None:
                 outcome = run_in_child(
                     lambda task=task, place=place: task.run(campaign, place), file_bytes=limit
                 )
-                problem = _problem(task, place, outcome, expected)
-                problem = problem or _goes_on(campaign, task, place, expected)
+                problem = problem_after(task, place, outcome, expected)
+                problem = problem or goes_on(campaign, task, place, expected)
                 fault.count(problem and f"{task.name}, {limit} bytes: {problem}")
     with campaign.fault("the disk is full (tmpfs of 4 to 160 KiB)") as (fault, folder):
         task = tasks(folder)[0]
         expected = left_alone(campaign, task, folder / "whole")
         for number in range(campaign.cases(6, 60)):
             pages = 1 + 39 * number // max(1, campaign.cases(6, 60) - 1)
-            outcome = run_in_child(
-                lambda pages=pages: _on_small_disk(campaign, task, folder, pages, expected)
+            outcome = in_mount_namespace(
+                folder / f"disk{number}",
+                f"size={4096 * pages}",
+                lambda place: _on_small_disk(campaign, task, place, expected),
             )
-            if outcome.kind == "done" and outcome.value == "no tmpfs":
-                fault.note = "not tried: mounting needs a user namespace"
+            if outcome.value == "no tmpfs":
+                fault.note = "not tried: this machine does not let us mount a tmpfs"
                 break
             problem = outcome.value if outcome.kind == "done" else f"{outcome.kind} {outcome.text}"
             fault.count(problem and f"{4 * pages} KiB: {problem}")
 
 
-def _on_small_disk(
-    campaign: Campaign, task: Task, folder: Path, pages: int, expected: dict[str, Any]
-) -> str | None:
-    """In a mount namespace of its own: fill a disk, then make room and go on."""
-    place = folder / f"disk{pages}"
-    place.mkdir(exist_ok=True)
-    if not _mount_tmpfs(place, f"size={4096 * pages}"):
-        return "no tmpfs"
-    outcome = run_in_child(lambda: task.run(campaign, place))
-    if problem := _problem(task, place, outcome, expected):
-        return problem
+def in_mount_namespace(place: Path, options: str, work: Callable[[Path], Any]) -> Outcome:
+    """Do something in a child for which a folder is a small disk of its own.
+
+    The outcome's value is what the work returns, or "no tmpfs" where none can be mounted.
+    """
+
+    def mounted() -> Any:
+        place.mkdir(exist_ok=True)
+        return work(place) if _mount_tmpfs(place, options) else "no tmpfs"
+
+    return run_in_child(mounted)
+
+
+def remount(place: Path, options: str = "size=16m", *, read_only: bool = False) -> None:
+    """Change the small disk at a folder."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 32, b"size=64m"):  # 32: remount
-        return "the disk cannot be made larger"
-    return _goes_on(campaign, task, place, expected)
+    flags = _MS_REMOUNT | (_MS_RDONLY if read_only else 0)
+    if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", flags, options.encode()):
+        raise RuntimeError(f"remounting: {os.strerror(ctypes.get_errno())}")
+
+
+def _on_small_disk(
+    campaign: Campaign, task: Task, place: Path, expected: dict[str, Any]
+) -> str | None:
+    """Fill a disk, then make room and go on."""
+    outcome = run_in_child(lambda: task.run(campaign, place))
+    if problem := problem_after(task, place, outcome, expected):
+        return problem
+    remount(place, "size=64m")
+    return goes_on(campaign, task, place, expected)
 
 
 def _mount_tmpfs(place: Path, options: str) -> bool:

@@ -128,12 +128,12 @@ def _one(
         else:
             fault.count(f"{task.name} after kills in {story}: {outcome.kind} {outcome.text}")
             return 0
-        if problem := _half_written(task, place, alone[1]):
+        if problem := half_written(task, place, alone[1]):
             fault.count(f"{task.name} killed in {story}: {problem}")
             return 0
-        if _is_over(task, place):
+        if is_over(task, place):
             break
-    if outcome.kind != "done" and not _is_over(task, place):
+    if outcome.kind != "done" and not is_over(task, place):
         marks.forget_stages()
         outcome = run_marked(campaign, task, place, marks, None)
         if outcome.kind != "done":
@@ -149,14 +149,14 @@ def _one(
     return max(0, redone)
 
 
-def _is_over(task: Task, place: Path) -> bool:
+def is_over(task: Task, place: Path) -> bool:
     """Whether nothing but remains of the journal is left: the same call would start over."""
     folder = journal_path(place / task.name)
     results = [p for p in (place / task.name).parent.glob("out*") if p.is_file()]
     return bool(results) and not (folder / MANIFEST).exists()
 
 
-def _half_written(task: Task, place: Path, expected: dict[str, Any]) -> str | None:
+def half_written(task: Task, place: Path, expected: dict[str, Any]) -> str | None:
     """What is wrong with what has its final name already."""
     result = result_of(task, place)
     if result.is_dir():

@@ -6,19 +6,23 @@ from collections.abc import Callable
 
 from .damage import mutation, truncation
 from .disk import full_disk, journals, places
+from .every_call import every_call
 from .golden import golden
 from .inputs import zoo
 from .kill import held_twice, kill
 from .memory import flat, huge, not_finite, out_of_memory
 from .security import isolated
+from .shell import shell
 from .tally import Campaign
 
 PARTS: dict[str, Callable[[Campaign], None]] = {
     "kill": kill,
     "two-processes": held_twice,
+    "every-call": every_call,
     "journal": journals,
     "disk": full_disk,
     "places": places,
+    "shell": shell,
     "zoo": zoo,
     "truncation": truncation,
     "mutation": mutation,
