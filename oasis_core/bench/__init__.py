@@ -13,6 +13,8 @@ Report = Callable[[str], None]
 
 SHORT_SIZE, SHORT_FRAMES = (640, 352), 4
 SHORT_GRID = (3, 22, 40)
+BOUNDARY_FRAMES, BOUNDARY_CROP_PX = 50, 80
+"""Enough for borders of two kinds of segments; all of a clip would take many minutes."""
 LEAST_SIDE_PX = 32
 
 
@@ -41,6 +43,8 @@ def run_benches(arguments: argparse.Namespace, report: Report | None = None) -> 
         return {"fleet": _fleet(arguments, report)}
     if arguments.plan:
         return {"plan": _plan(arguments, report)}
+    if arguments.gpu_report:
+        return {"gpu_report": _gpu_report(arguments, report)}
     if arguments.random_weights or arguments.only == "stages":
         return {"stages": _stages(arguments, report)}
     upscaler = load_model(arguments)
@@ -66,6 +70,12 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if arguments.routing and not (arguments.plan or arguments.random_weights):
         raise ValueError("--routing is for --plan and --random-weights; a file has its own")
+    if arguments.compare and not (arguments.gpu_report or arguments.random_weights):
+        raise ValueError("--compare needs --gpu-report or --random-weights")
+    if arguments.gpu_report and not arguments.gpu_report.absolute().parent.is_dir():
+        raise ValueError(
+            f"the folder of --gpu-report must exist, got {arguments.gpu_report.parent}"
+        )
     if arguments.hours_of_video is None and (arguments.report or arguments.price is not None):
         raise ValueError("--report and --price need --hours-of-video")
 
@@ -89,6 +99,44 @@ def _fleet(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     for line in fleet_lines(plan):
         report(line)
     return plan
+
+
+def _gpu_report(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
+    from .gpu_report import FULL, SHORT, gpu_report
+
+    return gpu_report(
+        arguments.gpu_report,
+        SHORT if arguments.short else FULL,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        num_runs=arguments.runs,
+        seedvr2=arguments.compare,
+        report=report,
+    )
+
+
+def _compare(arguments: argparse.Namespace, ours: dict[str, Any], report: Report) -> dict[str, Any]:
+    """SeedVR2-3B at the same size, next to a stages bench."""
+    from ..config import OASIS_1_3B
+    from ..model.cost import padded_size
+    from .seedvr2 import bench_seedvr2
+
+    width, height = arguments.size
+    height, width = padded_size(OASIS_1_3B, height, width)
+    theirs = bench_seedvr2(
+        arguments.compare,
+        size=(width, height),
+        num_frames=ours["frames"],
+        num_runs=arguments.runs,
+        device=ours["device_type"],
+        is_shrunken=arguments.short,
+    )
+    parts = ", ".join(f"{name} {value:.3f} s" for name, value in theirs["stages"].items())
+    report(
+        f"SeedVR2-3B, random weights, attention by {theirs['attention']}: "
+        f"{theirs['seconds']:.3f} s ({parts}), {theirs['seconds'] / ours['seconds']:.2f} times ours"
+    )
+    return theirs | {"times_ours": theirs["seconds"] / ours["seconds"]}
 
 
 def _plan(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
@@ -119,6 +167,10 @@ def _stages(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
             from ..model.compiled import compile_model
 
             compile_model(model)
+        if arguments.streams:
+            from ..model.streams import overlap_groups
+
+            overlap_groups(model)
     else:
         upscaler = load_model(arguments)
         model, dtype = upscaler.model, upscaler.dtype
@@ -134,6 +186,8 @@ def _stages(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     )
     for line in stage_lines(result):
         report(line)
+    if arguments.compare:
+        result["seedvr2"] = _compare(arguments, result, report)
     return result | {"routing": words}
 
 
@@ -180,16 +234,25 @@ def _attention(upscaler: Any, arguments: argparse.Namespace, report: Report) -> 
     for row in results:
         report(
             f"attention, one head of 128 over {'x'.join(map(str, grid))}: {row['pattern']} "
-            f"({row['backend']}) {1000 * row['seconds']:.0f} ms"
+            f"({row['backend']}) {1000 * row['seconds']:.0f} ms, "
+            f"{row['share_of_dense_rate']:.0%} of global attention's operations per second"
         )
     return results
+
+
+def _middle(length: int, part: int) -> slice:
+    start = max(0, length - part) // 2
+    return slice(start, start + part)
 
 
 def _boundaries(upscaler: Any, arguments: argparse.Namespace, report: Report) -> list[Any]:
     from ..evaluation.benchmark import read_clip
     from .boundaries import measure_boundaries
 
-    clip = read_clip(arguments.clip, num_frames=10_000, multiple=1)
+    clip = read_clip(arguments.clip, num_frames=BOUNDARY_FRAMES, multiple=1)
+    rows, columns = (_middle(side, BOUNDARY_CROP_PX) for side in clip.shape[2:])
+    clip = clip[..., rows, columns]
+    report(f"boundaries, the middle {clip.shape[3]}x{clip.shape[2]} px of {len(clip)} frames:")
     results = measure_boundaries(upscaler, clip.transpose(0, 1)[None].contiguous())
     for row in results:
         report(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ..model.attention import attention_flops, choose_backend, routed_attention
-from ..model.window import Grid
+from ..model.timing import fastest
+from ..model.window import Grid, halo_pairs
+from ..model.window_flex import FLEX_BLOCK, flex_block_lists
 
 # A mask over more tokens would take longer to make than everything else.
 MAX_DENSE_TOKENS = 8192
@@ -40,65 +40,82 @@ def bench_attention(
 
     Returns:
         One entry per pattern and backend: `pattern`, `backend`, `seconds`, `seconds_per_frame`,
-        `gflop`, `gflop_per_s`, `speedup` over global, and the settings.
+        `gflop` that the pattern needs, `gflop_done` by the backend (more: it works in blocks),
+        `gflop_per_s` of these, `share_of_dense_rate` (of global attention's), `speedup` over
+        global, and the settings.
     """
     device = torch.device(device)
-    num_tokens = grid[0] * grid[1] * grid[2]
-    generator = torch.Generator().manual_seed(seed)
-    shape = (1, num_tokens, num_heads, head_size)
-    # Laid out as a model's projections leave them.
-    q, k, v = (
-        torch.randn(shape, generator=generator).to(device, dtype).transpose(1, 2) for _ in range(3)
-    )
-    cases = [("global", (num_heads, 0, 0), "auto"), ("intra", (0, num_heads, 0), "auto")]
-    backends = ["halo", "dense"] if num_tokens <= MAX_DENSE_TOKENS else ["halo"]
-    if choose_backend(num_tokens, device) == "flex":
-        backends.append("flex")
-    cases += [("window", (0, 0, num_heads), backend) for backend in backends]
+    q, k, v = _random_heads(grid, num_heads, head_size, seed, device, dtype)
+    settings = {
+        "grid": list(grid),
+        "num_heads": num_heads,
+        "head_size": head_size,
+        "window": list(window),
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "num_threads": torch.get_num_threads(),
+    }
     results: list[dict[str, Any]] = []
-    for pattern, counts, backend in cases:
-
-        def attend(counts: Grid = counts, backend: str = backend) -> torch.Tensor:
-            return routed_attention(
-                q, k, v, grid=grid, counts=counts, window=window, backend=backend
+    for pattern, counts, backend in _cases(grid, num_heads, device):
+        options = {"grid": grid, "counts": counts, "window": window, "backend": backend}
+        with torch.inference_mode():
+            seconds, _ = fastest(
+                lambda options=options: routed_attention(q, k, v, **options), device, num_repeats
             )
-
-        seconds = _fastest(attend, device, num_repeats)
-        gflop = attention_flops(grid, counts, head_size, window) / 1e9
-        results.append(
-            {
-                "pattern": pattern,
-                "backend": backend if pattern == "window" else "sdpa",
-                "seconds": seconds,
-                "seconds_per_frame": seconds / grid[0],
-                "gflop": gflop,
-                "gflop_per_s": gflop / seconds,
-                "speedup": results[0]["seconds"] / seconds if results else 1.0,
-                "grid": list(grid),
-                "num_heads": num_heads,
-                "head_size": head_size,
-                "window": list(window),
-                "device": str(device),
-                "dtype": str(dtype).removeprefix("torch."),
-                "num_threads": torch.get_num_threads(),
-            }
-        )
+        pairs = num_heads * _pairs_done(pattern, backend, grid, window, device)
+        done = 4 * head_size * pairs / 1e9
+        row = {
+            "pattern": pattern,
+            "backend": backend if pattern == "window" else "sdpa",
+            "seconds": seconds,
+            "seconds_per_frame": seconds / grid[0],
+            "gflop": attention_flops(grid, counts, head_size, window) / 1e9,
+            "gflop_done": done,
+            "gflop_per_s": done / seconds,
+        }
+        first = results[0] if results else row
+        row["share_of_dense_rate"] = row["gflop_per_s"] / first["gflop_per_s"]
+        row["speedup"] = first["seconds"] / seconds
+        results.append(row | settings)
     return results
 
 
-def _fastest(run: Callable[[], torch.Tensor], device: torch.device, num_repeats: int) -> float:
-    def finish() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        elif device.type == "mps":
-            torch.mps.synchronize()
+def _random_heads(
+    grid: Grid,
+    num_heads: int,
+    head_size: int,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> list[torch.Tensor]:
+    """Queries, keys and values `1 k n d`, laid out as a model's projections leave them."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, grid[0] * grid[1] * grid[2], num_heads, head_size)
+    return [
+        torch.randn(shape, generator=generator).to(device, dtype).transpose(1, 2) for _ in range(3)
+    ]
 
-    times = []
-    with torch.inference_mode():
-        for _ in range(num_repeats + 1):
-            finish()
-            start_s = time.perf_counter()
-            run()
-            finish()
-            times.append(time.perf_counter() - start_s)
-    return min(times[1:])
+
+def _cases(grid: Grid, num_heads: int, device: torch.device) -> list[tuple[str, Grid, str]]:
+    """Pattern, heads of each kind and backend; global first, for the others are compared to it."""
+    num_tokens = grid[0] * grid[1] * grid[2]
+    backends = ["halo", "dense"] if num_tokens <= MAX_DENSE_TOKENS else ["halo"]
+    if choose_backend(num_tokens, device) == "flex":
+        backends.append("flex")
+    return [
+        ("global", (num_heads, 0, 0), "auto"),
+        ("intra", (0, num_heads, 0), "auto"),
+        *(("window", (0, 0, num_heads), backend) for backend in backends),
+    ]
+
+
+def _pairs_done(pattern: str, backend: str, grid: Grid, window: Grid, device: torch.device) -> int:
+    """Pairs of tokens that one head multiplies, those that a mask then hides included."""
+    frame = grid[1] * grid[2]
+    if pattern == "intra":
+        return grid[0] * frame**2
+    if backend == "halo":
+        return halo_pairs(grid, window, device)
+    if backend == "flex":
+        return int(flex_block_lists(grid, window)[0].sum()) * FLEX_BLOCK**2
+    return (grid[0] * frame) ** 2

@@ -7,8 +7,6 @@ people without a GPU run today. Both go from decoded uint8 frames to uint8 frame
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import next_valid_num_frames
+from ..model.timing import fastest
 from ..upscale.precision import arithmetic, is_latent
 from ..upscale.segment import to_pixels, to_video
 
@@ -59,18 +58,6 @@ def run_yardstick(
     return results
 
 
-def _fastest(function: Callable[[], object], num_runs: int) -> float:
-    function()
-    seconds = []
-    for _ in range(num_runs):
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
 def _random_frames(num_frames: int, width: int, height: int) -> list[np.ndarray]:
     generator = np.random.default_rng(0)
     return list(generator.integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8))
@@ -109,8 +96,9 @@ def bench_speed(
     width, height = (n // YARDSTICK_SCALE for n in size)
     frames = _random_frames(num_frames, width, height)
     network = CompactNet().to(upscaler.device, upscaler.dtype, memory_format=torch.channels_last)
-    model_s = _fastest(lambda: run_engine(upscaler, frames, size), num_runs)
-    yardstick_s = _fastest(lambda: run_yardstick(network, frames, upscaler.dtype), num_runs)
+    device, dtype = upscaler.device, upscaler.dtype
+    model_s, _ = fastest(lambda: run_engine(upscaler, frames, size), device, num_runs)
+    yardstick_s, _ = fastest(lambda: run_yardstick(network, frames, dtype), device, num_runs)
     return _settings(upscaler, size, num_frames) | {
         "model_s_per_frame": model_s / num_frames,
         "yardstick_s_per_frame": yardstick_s / num_frames,
@@ -144,10 +132,10 @@ def bench_routing(
             upscaler.model(clip)
 
     try:
-        routed_s = _fastest(run, num_runs)
+        routed_s, _ = fastest(run, upscaler.device, num_runs)
         for attention in attentions:
             attention.counts = (attention.num_heads, 0, 0)
-        global_s = _fastest(run, 1)
+        global_s, _ = fastest(run, upscaler.device, 1)
     finally:
         for attention, counts in zip(attentions, routed, strict=True):
             attention.counts = counts

@@ -5,8 +5,6 @@ The limits are measured in the same process: a large matrix product and a large 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,12 +12,13 @@ from torch import Tensor
 
 from ..config import PRESETS, ModelConfig
 from ..geometry import next_valid_num_frames
-from ..model.cost import model_costs, padded_size
+from ..model.cost import Counts, model_costs, padded_size
 from ..model.denoiser import OasisModel, inference_autocast_off
 from ..model.held import hold_weights, to_channels_last
-from ..model.routing import HeadPattern, HeadRouting
+from ..model.routing import HeadRouting
+from ..model.timing import fastest
 from ..upscale.memory import peak_cuda_bytes, peak_rss_bytes
-from ..upscale.precision import choose_device, choose_dtype, synchronize
+from ..upscale.precision import choose_device, choose_dtype
 
 MATMUL_SIDE = {"cuda": 8192, "cpu": 768}
 COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 26}
@@ -43,13 +42,20 @@ def random_model(
     """
     if name not in PRESETS:
         raise ValueError(f"random weights are for presets ({', '.join(PRESETS)}), got {name!r}")
+    return random_model_of(PRESETS[name], device, dtype, decoder, seed)
+
+
+def random_model_of(
+    config: ModelConfig, device: str, dtype: str, decoder: str | None = None, seed: int = 0
+) -> tuple[OasisModel, torch.device, torch.dtype]:
+    """As `random_model`, of any configuration."""
     chosen = choose_device(device)
     with torch.device("meta"):
-        model = OasisModel(PRESETS[name]).eval().requires_grad_(False)
+        model = OasisModel(config).eval().requires_grad_(False)
     if decoder is not None:
         model.choose_decoder(decoder)
-    arithmetic = choose_dtype(model, chosen, dtype) if model.config.is_latent else torch.float32
-    if model.config.is_latent:
+    arithmetic = choose_dtype(model, chosen, dtype) if config.is_latent else torch.float32
+    if config.is_latent:
         hold_weights(model, arithmetic)
     model = model.to_empty(device=chosen)
     generator = torch.Generator(device=chosen).manual_seed(seed)
@@ -62,21 +68,16 @@ def random_model(
     return model, chosen, arithmetic
 
 
-def apply_counts(model: OasisModel, counts: list[tuple[int, int, int]]) -> None:
+def apply_counts(model: OasisModel, counts: Counts) -> None:
     """Route the heads of a random-weight model; which head is which does not matter there."""
-    kinds = list(HeadPattern)
-    patterns = tuple(
-        tuple(kind for kind, number in zip(kinds, row, strict=True) for _ in range(number))
-        for row in counts
-    )
-    routing = HeadRouting(patterns=patterns, window=model.config.window_size)
-    model.transformer.apply_routing(routing)
+    for block, row in zip(model.transformer.blocks, counts, strict=True):
+        block.attention.counts = tuple(row)
 
 
 @torch.inference_mode()
 def bench_stages(
     model: OasisModel,
-    counts: list[tuple[int, int, int]],
+    counts: Counts,
     *,
     size: tuple[int, int],
     num_frames: int,
@@ -120,6 +121,7 @@ def bench_stages(
     return {
         "model": config.name,
         "device": _device_name(device),
+        "device_type": device.type,
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "size": [width, height],
@@ -140,38 +142,24 @@ def _time_stages(
 ) -> dict[str, float]:
     seconds: dict[str, float] = {}
     if model.encoder is not None:
-        seconds["encoder"], source = _fastest(lambda: model.encode(video), device, num_runs)
+        seconds["encoder"], source = fastest(lambda: model.encode(video), device, num_runs)
     else:
         source = video
-    seconds["transformer"], latent = _fastest(
-        lambda: model.predict_latent(source), device, num_runs
-    )
+    seconds["transformer"], latent = fastest(lambda: model.predict_latent(source), device, num_runs)
     # Random weights may predict anything; what is decoded should look like a latent.
     latent = latent / latent.float().std().clamp(min=1e-6).to(latent.dtype)
-    seconds["decoder"], _ = _fastest(lambda: [None for _ in model.decode(latent)], device, num_runs)
+    seconds["decoder"], _ = fastest(lambda: [None for _ in model.decode(latent)], device, num_runs)
     return seconds
-
-
-def _fastest(function: Callable[[], Any], device: torch.device, num_runs: int) -> tuple[float, Any]:
-    result, best = None, float("inf")
-    for run in range(num_runs + 1):
-        synchronize(device)
-        start = time.perf_counter()
-        result = function()
-        synchronize(device)
-        if run or num_runs == 0:
-            best = min(best, time.perf_counter() - start)
-    return best, result
 
 
 def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     """The most operations and bytes per second that this device was seen to do just now."""
     side = MATMUL_SIDE.get(device.type, MATMUL_SIDE["cpu"])
     a = torch.ones(side, side, device=device, dtype=dtype)
-    matmul_s, _ = _fastest(lambda: a @ a, device, CEILING_RUNS)
+    matmul_s, _ = fastest(lambda: a @ a, device, CEILING_RUNS)
     block = torch.ones(COPY_BYTES.get(device.type, COPY_BYTES["cpu"]) // 4, device=device)
     target = torch.empty_like(block)
-    copy_s, _ = _fastest(lambda: target.copy_(block), device, CEILING_RUNS)
+    copy_s, _ = fastest(lambda: target.copy_(block), device, CEILING_RUNS)
     return {
         "measured_tflop_per_s": 2 * side**3 / matmul_s / 1e12,
         "measured_gb_per_s": 2 * block.numel() * 4 / copy_s / 1e9,

@@ -29,7 +29,22 @@ def add_parser(commands: Any) -> None:
     bench.add_argument(
         "--random-weights", action="store_true", help="time a preset without its weights"
     )
+    bench.add_argument(
+        "--streams", action="store_true", help="with --random-weights: head groups side by side"
+    )
     bench.add_argument("--clip", type=Path, help="video for the boundary bench")
+    bench.add_argument(
+        "--gpu-report",
+        type=Path,
+        metavar="JSON",
+        help="measure everything the large model is to reach on a GPU; a table beside it",
+    )
+    bench.add_argument(
+        "--compare",
+        type=Path,
+        metavar="CHECKOUT",
+        help="with --gpu-report or --random-weights: of ByteDance-Seed/SeedVR, to time SeedVR2-3B",
+    )
     _add_fleet(bench)
     bench.add_argument("--short", action="store_true", help="a small, quick form of every bench")
     bench.add_argument("--json", action="store_true")

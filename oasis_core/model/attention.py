@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -54,18 +55,50 @@ def routed_attention(
     Raises:
         ValueError: Grid, counts, window or backend do not fit the tensors.
     """
-    _check(q, grid, counts, window, backend)
-    q, k, v = _autocast(q, k, v)
-    groups = zip(*(x.split(counts, dim=1) for x in (q, k, v)), strict=True)
-    (global_qkv, intra_qkv, window_qkv) = groups
-    outputs = []
-    if counts[0]:
-        outputs.append(F.scaled_dot_product_attention(*global_qkv))
-    if counts[1]:
-        outputs.append(intra_attention(*intra_qkv, grid=grid))
-    if counts[2]:
-        outputs.append(window_attention(*window_qkv, grid=grid, window=window, backend=backend))
+    parts = head_groups(q, k, v, grid=grid, counts=counts, window=window, backend=backend)
+    outputs = [part() for part in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+def head_groups(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    grid: Grid,
+    counts: tuple[int, int, int],
+    window: Grid,
+    backend: str = "auto",
+) -> list[Callable[[], torch.Tensor]]:
+    """What `routed_attention` has to do, group by group; their results joined are its result.
+
+    Args:
+        q: As `routed_attention`, as are the arguments below.
+        k: Keys.
+        v: Values.
+        grid: Tokens (t, h, w).
+        counts: Heads that are global, intra-frame and window.
+        window: Box (t, h, w) in tokens.
+        backend: Of the window heads.
+
+    Returns:
+        One function for each pattern that has heads, in the order of `counts`.
+
+    Raises:
+        ValueError: Grid, counts, window or backend do not fit the tensors.
+    """
+    _check(q, grid, counts, window, backend)
+    groups = list(zip(*(x.split(counts, dim=1) for x in _autocast(q, k, v)), strict=True))
+    attend = (
+        F.scaled_dot_product_attention,
+        functools.partial(intra_attention, grid=grid),
+        functools.partial(window_attention, grid=grid, window=window, backend=backend),
+    )
+    return [
+        functools.partial(function, *group)
+        for function, group, count in zip(attend, groups, counts, strict=True)
+        if count
+    ]
 
 
 def intra_attention(

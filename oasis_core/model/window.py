@@ -134,6 +134,19 @@ class _Tiling:
         return range(max(0, t - self.radius[0]), min(self.grid[0], t + self.radius[0] + 1))
 
 
+def _tiling(grid: Grid, window: Grid, device: torch.device) -> _Tiling:
+    tile = CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE
+    return _Tiling(tuple(grid), tuple(window), tile)
+
+
+def halo_pairs(grid: Grid, window: Grid, device: torch.device) -> int:
+    """Pairs of tokens that one head of `halo_window_attention` multiplies, masked ones included."""
+    tiling = _tiling(grid, window, device)
+    keys = tiling.key_rows * tiling.num_slots * tiling.key_columns
+    queries = tiling.num_tiles(tiling.num_strips) * tiling.tile[0] * tiling.tile[1]
+    return grid[0] * queries * keys
+
+
 def halo_window_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, grid: Grid, window: Grid
 ) -> torch.Tensor:
@@ -152,8 +165,7 @@ def halo_window_attention(
     Returns:
         `b k n d`, in the dtype of `q`.
     """
-    on_cpu = q.device.type == "cpu"
-    tiling = _Tiling(tuple(grid), tuple(window), CPU_TILE if on_cpu else ACCELERATOR_TILE)
+    tiling = _tiling(grid, window, q.device)
     num_heads, (_, h, w) = q.shape[1], grid
     split = [rearrange(x, "b k (t h w) d -> (b k) t h w d", h=h, w=w) for x in (q, k, v)]
     # q, k and v have their final dtype here: autocast must not lower the products again.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
-import time
 from collections.abc import Callable, Hashable, Mapping
 
 import torch
+
+from .timing import fastest
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def _measure(candidates: Mapping[str, Callable[[], torch.Tensor]], device: torch
     seconds: dict[str, float] = {}
     for name, run in candidates.items():
         try:
-            seconds[name] = _fastest_s(run, device)
+            seconds[name], _ = fastest(run, device, NUM_RUNS)
         except Exception as error:
             # A compiler can fail in any way, and the first candidate needs none.
             if not seconds:
@@ -55,23 +55,6 @@ def _measure(candidates: Mapping[str, Callable[[], torch.Tensor]], device: torch
     times = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in seconds.items())
     logger.info("window attention: %s (%s)", best, times)
     return best
-
-
-def _fastest_s(run: Callable[[], torch.Tensor], device: torch.device) -> float:
-    best = math.inf
-    for attempt in range(NUM_RUNS + 1):
-        _finish(device)
-        start = time.perf_counter()
-        run()
-        _finish(device)
-        if attempt:
-            best = min(best, time.perf_counter() - start)
-    return best
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 @functools.lru_cache(maxsize=1)

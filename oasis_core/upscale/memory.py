@@ -24,10 +24,17 @@ def free_bytes(device: torch.device) -> int:
     On the CPU that is what the machine has available and what the control group allows.
     """
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + cached
+        free, total = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device)
+        # A process may be allowed a part of the GPU only.
+        allowed = int(_cuda_share(device) * total) - reserved
+        return min(free, allowed) + reserved - torch.cuda.memory_allocated(device)
     return free_host_bytes()
+
+
+def _cuda_share(device: torch.device) -> float:
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # newer torch
+    return 1.0 if share is None else share(device)
 
 
 def free_host_bytes() -> int:

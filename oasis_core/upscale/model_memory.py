@@ -114,6 +114,15 @@ def _peak(function: nn.Module, x: torch.Tensor) -> int:
     return live.peak
 
 
+def weight_bytes(config: ModelConfig, sample_bytes: int) -> int:
+    """Bytes of a latent model's weights with the decoder that it uses, and no other."""
+    with torch.device("meta"):
+        model = OasisModel(config)
+    if config.decoder in ("wan", "tiny"):
+        model.choose_decoder(config.decoder)
+    return sample_bytes * sum(p.numel() for p in model.parameters())
+
+
 def memory_needs(config: ModelConfig) -> dict[str, str]:
     """What a latent model needs in bfloat16 for 33 frames of usual sizes, in words.
 
@@ -123,11 +132,7 @@ def memory_needs(config: ModelConfig) -> dict[str, str]:
     Returns:
         A line for the weights, one for each size, and one for a GPU of 8 GiB.
     """
-    dry = dataclasses.replace(
-        config, tiny_width=0 if config.decoder == "wan" else config.tiny_width
-    )
-    with torch.device("meta"):
-        weights = 2 * sum(p.numel() for p in OasisModel(dry).parameters())
+    weights = weight_bytes(config, 2)
     model = MemoryModel(config, 2)
     needs = {"weights": f"{weights / 2**30:.2f} GiB"}
     for name, (height, width) in SIZES.items():

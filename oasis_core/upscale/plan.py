@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..config import ModelConfig
 from ..geometry import balanced_tile, next_valid_num_frames, round_up
 from .live_bytes import LiveTensorBytes
 from .memory import free_bytes
-from .model_memory import DEVICE_SHARE, SAFETY
+from .model_memory import DEVICE_SHARE, SAFETY, MemoryModel, weight_bytes
 from .precision import arithmetic, probe_clip
 from .tiles import TileGrid, plan_tiles
 
+SAMPLE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 HALO_FRAMES = 2
 OVERLAP_PX = 32
 LATENT_OVERLAP_PX = 128
@@ -32,6 +34,8 @@ HOST_SHARE = 0.5
 """Share of free main memory a job may plan with; the rest is for the user's other programs."""
 HOST_BYTES_PER_720P = 720 << 20
 """On the CPU longer segments stop paying before memory runs out, so the plan stops here."""
+CUDA_CONTEXT_BYTES = 500 << 20
+"""What the driver and its kernels take of a GPU before any tensor."""
 ENCODER_FRAMES = 60
 """Frames that an encoder with look-ahead holds."""
 
@@ -113,7 +117,7 @@ class Workload:
 
     def segment_bytes(self, grid: TileGrid, segment_frames: int, halo_frames: int) -> int:
         """Working memory of a segment in bytes."""
-        sample_bytes = 4 if self.dtype == "float32" else 2
+        sample_bytes = SAMPLE_BYTES[self.dtype]
         num_read = self.num_read(segment_frames, halo_frames)
         picture = 3 * self.width * self.height
         tile = (grid.vertical.tile, grid.horizontal.tile)
@@ -137,6 +141,7 @@ def make_plan(
     tile_px: int | None = None,
     segment_frames: int | None = None,
     halo_frames: int = HALO_FRAMES,
+    free: int | None = None,
 ) -> Plan:
     """The cheapest way through a job that fits into memory.
 
@@ -150,13 +155,14 @@ def make_plan(
         tile_px: Fixes both sides of a tile.
         segment_frames: Fixes the segment length.
         halo_frames: Frames read on both sides of a segment; rounded up to whole time strides.
+        free: Bytes to plan with, instead of what is free on the device now.
 
     Raises:
         ValueError: A fixed value is out of range, or not even the smallest plan fits.
     """
     _check_fixed(workload, tile_px, segment_frames, halo_frames)
     halo_frames = round_up(halo_frames, workload.stride[0])
-    free = free_bytes(device)
+    free = free_bytes(device) if free is None else free
     budget = _budget(free, workload, device)
     best = smallest = None
     for grid in _grids(workload, tile_px):
@@ -184,6 +190,54 @@ def make_plan(
         num_tiles=grid.num_tiles,
         estimated_bytes=needed,
         free_bytes=free,
+    )
+
+
+def plan_for_gpu(
+    config: ModelConfig,
+    gpu_bytes: int,
+    source_size: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    dtype: str = "bfloat16",
+) -> Plan:
+    """What a latent model would do on a GPU of some size, counted without having one.
+
+    Args:
+        config: The model.
+        gpu_bytes: All of the GPU's memory; the weights are taken off it.
+        source_size: (width, height) of the source in pixels.
+        size: (width, height) of the result in pixels.
+        dtype: Of the arithmetic.
+
+    Raises:
+        ValueError: Not even the smallest plan fits.
+    """
+    workload = latent_workload(config, source_size, size, dtype=dtype)
+    free = max(0, gpu_bytes - CUDA_CONTEXT_BYTES - weight_bytes(config, SAMPLE_BYTES[dtype]))
+    return make_plan(workload, torch.device("cuda"), free=free)
+
+
+def latent_workload(
+    config: ModelConfig,
+    source_size: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    dtype: str,
+    bytes_per_channel: int = 1,
+) -> Workload:
+    """What a plan has to fit for a model whose memory a dry run knows."""
+    return Workload(
+        source_width=source_size[0],
+        source_height=source_size[1],
+        width=size[0],
+        height=size[1],
+        bytes_per_channel=bytes_per_channel,
+        stride=config.token_stride,
+        model_bytes=0.0,
+        dtype=dtype,
+        overlap_px=LATENT_OVERLAP_PX,
+        memory_model=MemoryModel(config, SAMPLE_BYTES[dtype]),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import next_valid_num_frames, round_up
+from ..model.timing import synchronize
 
 logger = logging.getLogger(__name__)
 
@@ -152,14 +153,6 @@ def _time_model(model: nn.Module, clip: Tensor, dtype: torch.dtype) -> tuple[flo
         residual = model(clip)
     synchronize(clip.device)
     return time.perf_counter() - start, residual.float()
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told, so that a clock means something."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _psnr_db(first: Tensor, second: Tensor) -> float:

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import next_valid_num_frames, padding_indices, round_up
+from ..model.timing import synchronize
 from .color_anchor import ColorAnchor
-from .precision import arithmetic, synchronize
+from .precision import arithmetic
 from .tiles import Tile, TileGrid, plan_tiles
 
 logger = logging.getLogger(__name__)

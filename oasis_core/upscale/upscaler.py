@@ -15,16 +15,7 @@ from ..model.held import hold_weights, to_channels_last
 from ..video import VideoFrame
 from .assemble import SegmentAssembler
 from .memory import free_host_bytes
-from .model_memory import MemoryModel
-from .plan import (
-    HALO_FRAMES,
-    LATENT_OVERLAP_PX,
-    OVERLAP_PX,
-    Plan,
-    Workload,
-    make_plan,
-    measure_model_bytes,
-)
+from .plan import HALO_FRAMES, Plan, Workload, latent_workload, make_plan, measure_model_bytes
 from .precision import DTYPES, choose_device, choose_dtype, is_latent
 from .segment import Look, SegmentUpscaler, StageClock, to_pixels
 from .shots import find_cuts
@@ -112,23 +103,7 @@ class VideoUpscaler:
         Raises:
             ValueError: A fixed value is out of range, or the result does not fit into memory.
         """
-        memory_model = None
-        if is_latent(self.model):
-            memory_model = MemoryModel(self.model.config, self.dtype.itemsize)
-        elif self._model_bytes is None:
-            self._model_bytes = measure_model_bytes(self.model, self.device, self.dtype)
-        workload = Workload(
-            source_width=source_size[0],
-            source_height=source_size[1],
-            width=size[0],
-            height=size[1],
-            bytes_per_channel=bytes_per_channel,
-            stride=self.model.config.token_stride,
-            model_bytes=self._model_bytes or 0.0,
-            dtype=str(self.dtype).removeprefix("torch."),
-            overlap_px=LATENT_OVERLAP_PX if memory_model else OVERLAP_PX,
-            memory_model=memory_model,
-        )
+        workload = self._workload(source_size, size, bytes_per_channel)
         return make_plan(
             workload,
             self.device,
@@ -136,6 +111,31 @@ class VideoUpscaler:
             tile_px=tile_px,
             segment_frames=segment_frames,
             halo_frames=halo_frames,
+        )
+
+    def _workload(
+        self, source_size: tuple[int, int], size: tuple[int, int], bytes_per_channel: int
+    ) -> Workload:
+        dtype = str(self.dtype).removeprefix("torch.")
+        if is_latent(self.model):
+            return latent_workload(
+                self.model.config,
+                source_size,
+                size,
+                dtype=dtype,
+                bytes_per_channel=bytes_per_channel,
+            )
+        if self._model_bytes is None:
+            self._model_bytes = measure_model_bytes(self.model, self.device, self.dtype)
+        return Workload(
+            source_width=source_size[0],
+            source_height=source_size[1],
+            width=size[0],
+            height=size[1],
+            bytes_per_channel=bytes_per_channel,
+            stride=self.model.config.token_stride,
+            model_bytes=self._model_bytes,
+            dtype=dtype,
         )
 
     def segment_upscaler(

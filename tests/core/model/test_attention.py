@@ -176,4 +176,18 @@ def test_bench_reports_every_pattern():
         ("window", "halo"),
         ("window", "dense"),
     ]
-    assert all(r["seconds"] > 0 and r["gflop"] > 0 for r in results)
+    assert all(r["seconds"] > 0 and r["gflop_done"] >= r["gflop"] > 0 for r in results)
+    done = {r["backend"]: r["gflop_done"] for r in results}
+    assert done["dense"] == results[0]["gflop_done"] == 4 * 2 * 16 * 128**2 / 1e9
+
+
+def test_pairs_done_are_those_of_the_blocks_in_use():
+    from oasis_core.bench.attention import _pairs_done
+
+    grid, cpu = (9, 45, 80), torch.device("cpu")
+    # Counted independently: 29.0 GFLOP in blocks of 128x128, where the pattern itself has 1.1.
+    assert 4 * 128 * _pairs_done("window", "flex", grid, WINDOW, cpu) / 1e9 == pytest.approx(
+        29.0, rel=0.01
+    )
+    halo = _pairs_done("window", "halo", grid, WINDOW, cpu)
+    assert attention_flops(grid, (0, 0, 1), 1, WINDOW) / 4 < halo < 10 * 32400 * 75

@@ -1,0 +1,77 @@
+"""SeedVR2-3B's network, from the user's own checkout of ByteDance-Seed/SeedVR, as a yardstick.
+
+Nothing of it is part of this project. It runs in a process of its own with random weights, timed as
+our stages are; what its checkout lacks of optional kernels is replaced by torch's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CONFIG = Path("configs_3b") / "main.yaml"
+TIMEOUT_S = 3600
+STDERR_LINES = 3
+
+
+def bench_seedvr2(
+    checkout: Path,
+    *,
+    size: tuple[int, int],
+    num_frames: int,
+    num_runs: int,
+    device: str,
+    is_shrunken: bool = False,
+) -> dict[str, Any]:
+    """Time encoder, transformer (one step) and decoder over random frames.
+
+    Args:
+        checkout: Folder with `configs_3b/main.yaml`; its requirements must be importable, by
+            `.venv/bin/python` in it or by this interpreter.
+        size: (width, height) of the result, multiples of 16.
+        num_frames: 4k+1.
+        num_runs: Measured runs of each; the fastest counts.
+        device: "cuda" or "cpu".
+        is_shrunken: A narrow, shallow network of the same kind, to try this out on a CPU.
+
+    Returns:
+        `stages` (seconds of each), `seconds`, `fps`, `parameters`, `attention` (whose kernel),
+        `peak_bytes`.
+
+    Raises:
+        ValueError: It is no such checkout, or its code failed.
+    """
+    if not (checkout / CONFIG).is_file():
+        raise ValueError(
+            f"--compare must be a checkout of github.com/ByteDance-Seed/SeedVR with {CONFIG}, got "
+            f"{checkout}"
+        )
+    settings = {
+        "checkout": str(checkout.resolve()),
+        "size": list(size),
+        "frames": num_frames,
+        "runs": num_runs,
+        "device": device,
+        "is_shrunken": is_shrunken,
+    }
+    own = checkout / ".venv" / "bin" / "python"
+    root = str(Path(__file__).resolve().parents[2])
+    paths = filter(None, (root, os.environ.get("PYTHONPATH")))
+    command = [str(own if own.exists() else sys.executable), "-m", f"{__package__}.seedvr2_child"]
+    done = subprocess.run(
+        [*command, json.dumps(settings)],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        last = " / ".join(done.stderr.strip().splitlines()[-STDERR_LINES:])
+        raise ValueError(f"SeedVR2's own code must run here, but it failed: {last[:500]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

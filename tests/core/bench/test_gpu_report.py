@@ -1,0 +1,125 @@
+"""The report for the day there is a GPU, shrunken, on a CPU."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from oasis_core.bench.gpu_parts import CASES, PartContext, gpu_of_size, memory_rows
+from oasis_core.bench.gpu_report import FULL, SHORT
+from oasis_core.bench.gpu_targets import check_targets
+from oasis_core.bench.seedvr2 import bench_seedvr2
+from oasis_core.cli import main
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "gpu.json"
+    command = ["bench", "--gpu-report", str(out), "--short", "--device", "cpu", "--runs", "1"]
+    assert main([*command, "--json"]) == 0
+    return out
+
+
+def test_every_part_is_measured(written):
+    results = json.loads(written.read_text())
+    assert results["errors"] == {}
+    assert [(r["size_name"], r["routing"], r["decoder"]) for r in results["stages"]] == list(CASES)
+    assert all(row["seconds"] > 0 for row in results["stages"])
+    assert {row["pattern"] for row in results["attention"]} == {"global", "intra", "window"}
+    assert set(results["quality"]["wan"]) >= {"float32 halo", "bfloat16 halo", "float16 dense"}
+    assert results["variants"]["int8"]["psnr_db"] >= 40
+    assert results["variants"]["compiled_s"] > 0
+    assert results["variants"]["cuda_graph_s"] == "ValueError: needs CUDA, got cpu"
+    assert results["memory"][0]["plan"]["num_tiles"] == 1
+
+
+def test_a_table_lies_beside_it_and_calls_no_shrunken_figure_met(written):
+    results, table = json.loads(written.read_text()), written.with_suffix(".md").read_text()
+    assert table.count("\n| ") == 2 + len(results["targets"])
+    verdicts = {row["target"]: row["verdict"] for row in results["targets"]}
+    speed = [v for target, v in verdicts.items() if "against the reference" not in target]
+    assert set(speed) == {"shrunken"}
+    assert len(speed) < len(verdicts)
+    assert {v for target, v in verdicts.items() if "against the reference" in target} == {"met"}
+
+
+def stage(seconds, tflop, fps=1.0):
+    return {"seconds": 2 * seconds, "fps": fps,
+            "stages": {"transformer": {"seconds": seconds, "tflop": tflop}}}  # fmt: skip
+
+
+def full_results():
+    names = [("720p", "wan"), ("1080p", "tiny"), ("4K", "tiny")]
+    rows = []
+    for name, decoder in names:
+        for routing, values in (("thirds", stage(1.0, 100, 45.0)), ("global", stage(1.5, 200))):
+            rows.append({"size_name": name, "routing": routing, "decoder": decoder} | values)
+    return {
+        "scale": {"sizes": dict.fromkeys(FULL.sizes), "is_full": True},
+        "errors": {"quality": "RuntimeError: broken"},
+        "stages": rows,
+        "attention": [{"backend": "flex", "share_of_dense_rate": x} for x in (0.6, 0.4)],
+        "memory": [{"budget_bytes": 8 << 30, "sizes": [[1920, 1080], [3840, 2160]],
+                    "peak_bytes": 7 << 30}],
+        "seedvr2": {"seconds": 14.0},
+    }  # fmt: skip
+
+
+def test_verdicts_follow_from_the_figures():
+    rows = {row["target"]: row for row in check_targets(full_results())}
+    verdicts = {target: (row["got"], row["verdict"]) for target, row in rows.items()}
+    assert [v for t, v in verdicts.items() if "SeedVR2" in t] == [(7.0, "met")]
+    assert verdicts["1080p with the tiny decoder"] == (45.0, "met")
+    ratios = [v for t, v in verdicts.items() if "counted ratio" in t]
+    assert ratios == [(0.75, "met")] * 3
+    assert [v for t, v in verdicts.items() if "FlexAttention" in t] == [(0.4, "missed")]
+    assert [v for t, v in verdicts.items() if "8 GiB" in t] == [(7.0, "met")]
+    failed = [row for t, row in rows.items() if "against the reference" in t]
+    assert all(row["verdict"] == "open" and "broken" in row["reason"] for row in failed)
+
+
+def test_what_did_not_fit_is_open_and_not_met():
+    results = copy.deepcopy(full_results())
+    results["stages"] = [{**row, "error": "out of memory"} for row in results["stages"]]
+    verdicts = [r["verdict"] for r in check_targets(results) if "SeedVR2" in r["target"]]
+    assert verdicts == ["open"]
+
+
+def test_full_and_short_measure_the_same_things():
+    assert list(FULL.sizes) == list(SHORT.sizes)
+    assert FULL.config.num_heads == 12
+
+
+def test_what_is_no_checkout_is_refused(tmp_path, capsys):
+    assert main(["bench", "--compare", str(tmp_path)]) == 1
+    assert "--compare needs --gpu-report or --random-weights" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="must be a checkout of github"):
+        bench_seedvr2(tmp_path, size=(64, 48), num_frames=5, num_runs=1, device="cpu")
+
+
+def test_code_that_fails_is_said_in_one_sentence(tmp_path):
+    (tmp_path / "configs_3b").mkdir()
+    (tmp_path / "configs_3b" / "main.yaml").write_text("a: 1\n")
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "config.py").write_text("raise ImportError('no omegaconf here')\n")
+    with pytest.raises(ValueError, match=r"SeedVR2's own code .* no omegaconf here"):
+        bench_seedvr2(tmp_path, size=(64, 48), num_frames=5, num_runs=1, device="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("gib", [6, 8, 12, 16, 24])
+def test_1080p_to_4k_stays_inside_a_smaller_gpu(gib):
+    scale = dataclasses.replace(FULL, budgets=(gib << 30,))
+    (row,) = memory_rows(PartContext.make(scale, "cuda", "auto", 1))
+    assert row["peak_bytes"] <= gib << 30
+
+
+@pytest.mark.gpu
+def test_a_larger_gpu_than_there_is_cannot_be_tried():
+    with (
+        pytest.raises(ValueError, match="can be tried on a larger one only"),
+        gpu_of_size(torch.device("cuda"), 1 << 50),
+    ):
+        pass

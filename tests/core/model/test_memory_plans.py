@@ -1,0 +1,64 @@
+"""Plans of the full-size model for GPUs of usual sizes, counted: no GPU is needed for that."""
+
+import pytest
+import torch
+
+from oasis_core.config import OASIS_1_3B
+from oasis_core.upscale.memory import free_bytes
+from oasis_core.upscale.model_memory import DEVICE_SHARE, SAFETY, MemoryModel, weight_bytes
+from oasis_core.upscale.plan import HALO_FRAMES, latent_workload, make_plan, plan_for_gpu
+
+GIB = 1 << 30
+SOURCE, RESULT = (1920, 1080), (3840, 2160)
+
+
+@pytest.fixture(scope="module")
+def plans():
+    return {gib: plan_for_gpu(OASIS_1_3B, gib * GIB, SOURCE, RESULT) for gib in (6, 8, 12, 16, 24)}
+
+
+@pytest.mark.parametrize("gib", [6, 8, 12, 16, 24])
+def test_weights_and_a_tile_of_1080p_to_4k_fit(plans, gib):
+    plan = plans[gib]
+    model = MemoryModel(OASIS_1_3B, 2)
+    num_read = plan.segment_frames + 2 * plan.halo_frames
+    assert num_read % 4 == 1
+    tile = SAFETY * model(num_read, *plan.tile)
+    assert tile < plan.estimated_bytes <= plan.free_bytes * DEVICE_SHARE
+    assert weight_bytes(OASIS_1_3B, 2) + plan.estimated_bytes < gib * GIB
+    assert min(plan.tile) >= 192
+
+
+def test_a_larger_gpu_computes_less_twice(plans):
+    def work(plan):
+        frames = (plan.segment_frames + 2 * plan.halo_frames) / plan.segment_frames
+        return plan.num_tiles * plan.tile[0] * plan.tile[1] * frames
+
+    works = [work(plan) for plan in plans.values()]
+    assert works == sorted(works, reverse=True)
+    # What the overlaps and the halo cost on the smallest and on the largest.
+    assert works[-1] < 1.7 * RESULT[0] * RESULT[1]
+    assert works[0] < 9 * RESULT[0] * RESULT[1]
+
+
+def test_four_gib_do_not_hold_it():
+    with pytest.raises(ValueError, match=r"needs at least \d+\.\d GiB of memory"):
+        plan_for_gpu(OASIS_1_3B, 3 * GIB, SOURCE, RESULT)
+
+
+def test_float16_is_planned_as_float16():
+    workload = latent_workload(OASIS_1_3B, SOURCE, RESULT, dtype="float16")
+    plan = make_plan(workload, torch.device("cpu"), free=64 * GIB, halo_frames=HALO_FRAMES)
+    assert plan.dtype == "float16"
+    assert plan.free_bytes == 64 * GIB
+
+
+@pytest.mark.gpu
+def test_a_part_of_a_gpu_is_what_is_free():
+    device = torch.device("cuda")
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(0.25, device)
+    try:
+        assert free_bytes(device) <= 0.25 * total
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
