@@ -153,6 +153,7 @@ def _prepare(
         deinterlace=wanted.deinterlace,
         frame_rate=frame_rate,
         num_frames=count_frames(source, info, window),
+        stores_light=target.stores_light,
     )
     return job, target
 
@@ -177,7 +178,7 @@ def _plan(job: Job) -> Plan:
         (info.width, info.height),
         (job.look.width, job.look.height),
         num_frames=job.num_frames,
-        bytes_per_channel=2 if info.bit_depth > 8 else 1,
+        bytes_per_channel=6 if info.is_linear else 2 if info.bit_depth > 8 else 1,
         **job.requested,
     )
 

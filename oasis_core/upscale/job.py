@@ -54,6 +54,8 @@ class Job:
     """Of pictures, if the user chose one."""
     num_frames: int | None
     """Frames that will be done, if that can be told beforehand."""
+    stores_light: bool = False
+    """Whether segments hold amounts of light, as the bits of half-precision numbers."""
     on_segment: Callable[[int, int], None] | None = None
     """Called with the numbers of the shot and of the segment that is begun, from 0."""
 

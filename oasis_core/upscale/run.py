@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 
 from ..checkpoint import file_sha256
 from ..video import MuxReport, SegmentWriter, VideoFrame
 from ..video.alpha import bleed
+from ..video.light import decode_light, to_half_bits
 from .assemble import SegmentAssembler, SegmentFrames
 from .job import Job
 from .journal import Journal, SegmentRecord
@@ -185,13 +188,23 @@ class Run(Counts):
         is_deep = max(job.spec.bit_depth, job.info.bit_depth) > 8
         dtype = np.dtype(np.uint16 if is_deep else np.uint8)
         with job.clock("blend"):
-            pixels = to_pixels(result, dtype)
+            if job.stores_light:
+                pixels = to_half_bits(decode_light(self._coded(frame, result)))
+            else:
+                pixels = to_pixels(result, dtype)
             alpha = None
             if job.spec.has_alpha and frame.alpha is not None:
                 plane = to_video(frame.alpha[..., None], result.device)
                 alpha = to_pixels(resize(plane, job.look.height, job.look.width), dtype)[..., 0]
         with job.clock("encode"):
             writer.write(pixels, frame.pts, frame.duration, alpha)
+
+    def _coded(self, frame: VideoFrame, result: torch.Tensor) -> np.ndarray:
+        """Coded values `h w 3` float32 of a result, without bounds."""
+        if frame.excess is not None:
+            look = self.job.look
+            result = result + resize_excess(frame.excess, look.height, look.width, result.device)
+        return np.stack(tuple(result.cpu().numpy()), axis=-1)
 
     # Progress
 
@@ -216,7 +229,35 @@ def visible(frame: VideoFrame) -> VideoFrame:
     """The frame with colours under its transparent parts that neither model nor resize can leak."""
     if frame.alpha is None:
         return frame
-    return replace(frame, pixels=bleed(frame.pixels, frame.alpha))
+    excess = None if frame.excess is None else bleed(frame.excess, frame.alpha)
+    return replace(frame, pixels=bleed(frame.pixels, frame.alpha), excess=excess)
+
+
+@torch.inference_mode()
+def resize_excess(
+    excess: np.ndarray, height: int, width: int, device: torch.device
+) -> torch.Tensor:
+    """Resize what lies outside [0, 1], without ringing beyond what its neighbours hold.
+
+    The code is logarithmic there, so that the bicubic's small overshoot would be much light.
+
+    Args:
+        excess: `h w 3` float32.
+        height: Of the result, pixels.
+        width: Likewise.
+        device: Where to.
+
+    Returns:
+        `3 height width` float32.
+    """
+    video = rearrange(torch.from_numpy(excess).to(device), "h w c -> 1 c h w")
+    if video.shape[2:] == (height, width):
+        return video[0]
+    most = F.max_pool2d(video, 3, stride=1, padding=1)
+    least = -F.max_pool2d(-video, 3, stride=1, padding=1)
+    bounds = (F.interpolate(b, (height, width), mode="nearest-exact") for b in (least, most))
+    larger = F.interpolate(video, (height, width), mode="bicubic", antialias=True)
+    return larger.clamp(*bounds)[0]
 
 
 def timed(items: Iterator[Any], clock: StageClock, stage: str) -> Iterator[Any]:

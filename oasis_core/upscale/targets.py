@@ -29,16 +29,21 @@ from ..video.image_tags import ImageTags, read_image_tags
 from ..video.image_writer import (
     DEFAULT_QUALITY,
     IMAGE_FORMATS,
+    LIGHT_SUFFIX,
     ImageEncoder,
     ImageSpec,
     write_atomically,
 )
 from ..video.images import find_numbered, first_number, is_pattern, numbered
+from ..video.light import from_half_bits
 from .job import Job, exists_error
 from .journal import IMAGES, Journal, file_fingerprint, sync_folder
 from .options import Encoding
+from .picture_report import picture_report
 
 DEFAULT_CODEC = "h264"
+PQ_OR_HLG = (16, 18)
+"""Transfer characteristics of H.273 that are no sRGB."""
 
 
 class FilmTarget:
@@ -58,6 +63,7 @@ class FilmTarget:
     ) -> None:
         self.destination = destination
         self._encoding = encoding
+        self.stores_light = False
         self.codec = self.format_name = encoding.codec or DEFAULT_CODEC
         check_destination(destination, self.codec, makes_folder=makes_folder)
         if encoding.quality is not None:
@@ -135,6 +141,8 @@ def _losses(job: Job) -> tuple[str, ...]:
         lines.append(
             f"transparency: {job.spec.codec} has none; use --codec prores (.mov) or ffv1 (.mkv)"
         )
+    if job.info.is_linear:
+        lines.append("light below 0 and above 1: limited, a video holds coded values from 0 to 1")
     if job.info.hdr and job.spec.codec not in HDR_CODECS:
         lines.append(
             f"HDR10 mastering data: not written with {job.spec.codec}; use "
@@ -188,6 +196,7 @@ class PictureTarget:
                 f"({self.suffix}); leave it out, --quality is theirs"
             )
         self.format_name = self.suffix.removeprefix(".")
+        self.stores_light = self.suffix == LIGHT_SUFFIX
         parent = destination.absolute().parent
         if not parent.is_dir() and not (makes_folder and not parent.exists()):
             raise VideoError(
@@ -203,6 +212,11 @@ class PictureTarget:
                 f"{str(self.destination)!r} holds one picture and the source has "
                 f"{info.num_frames or 'more'}; name a sequence such as {pattern!r}"
             )
+        if self.stores_light and info.color.transfer in PQ_OR_HLG:
+            raise VideoError(
+                "the coded values of a PQ or HLG video are not written as light into .exr; write "
+                ".png or .tif, which keep 16 bits of them"
+            )
         self.image_spec(info, width, height)
         kind = IMAGE_FORMATS[self.suffix]
         spec = EncodeSpec(
@@ -211,7 +225,7 @@ class PictureTarget:
             height=height,
             frame_rate=info.frame_rate,
             time_base=info.time_base,
-            bit_depth=16 if info.bit_depth > 8 and kind.max_bits > 8 else 8,
+            bit_depth=16 if self.stores_light or min(info.bit_depth, kind.max_bits) > 8 else 8,
             has_alpha=info.has_alpha and kind.has_alpha,
         )
         check_encoder(spec)
@@ -225,6 +239,7 @@ class PictureTarget:
             height=height,
             bits=info.bit_depth,
             has_alpha=info.has_alpha,
+            is_linear=info.is_linear,
             quality=self._quality,
         )
 
@@ -251,7 +266,7 @@ class PictureTarget:
         """Pixel format, bits and transparency of the result."""
         spec = self.image_spec(job.info, job.look.width, job.look.height)
         kind = IMAGE_FORMATS[self.suffix]
-        bits = 16 if spec.bits > 8 and kind.max_bits > 8 else 8
+        bits = 16 if self.stores_light or min(spec.bits, kind.max_bits) > 8 else 8
         return spec.pixel_format, bits, spec.has_alpha and kind.has_alpha
 
     def forecast(self, job: Job) -> MuxReport:
@@ -276,7 +291,7 @@ class PictureTarget:
     def _report(self, job: Job) -> MuxReport:
         spec = self.image_spec(job.info, job.look.width, job.look.height)
         tags = read_image_tags(self._sources[0]) if self._sources else ImageTags()
-        return _tag_report(job, spec, tags)
+        return picture_report(job, spec, tags)
 
     def _encode(self, job: Job, journal: Journal, spec: ImageSpec, folder: Path) -> None:
         encoder = ImageEncoder(spec)
@@ -286,7 +301,8 @@ class PictureTarget:
             if frame is None:
                 break
             tags = ImageTags() if source is None else read_image_tags(source)
-            data = encoder.encode(frame.pixels, frame.alpha, tags)
+            light = from_half_bits(frame.pixels) if self.stores_light else None
+            data = encoder.encode(frame.pixels, frame.alpha, tags, light)
             write_atomically(folder / f"{self._name(index, first)}", data)
 
     def _first(self, job: Job) -> int:
@@ -316,21 +332,6 @@ def _frames(journal: Journal) -> Iterator[VideoFrame]:
     for record in journal.records:
         with VideoReader(journal.segment_path(record.index)) as reader:
             yield from reader
-
-
-def _tag_report(job: Job, spec: ImageSpec, tags: ImageTags) -> MuxReport:
-    kept, dropped = [], list(spec.losses)
-    if tags.icc is not None:
-        kept.append("colour profile (ICC)")
-    if tags.exif is not None and spec.suffix not in (".tif", ".tiff"):
-        kept.append("camera data (EXIF), with its orientation set to upright")
-    elif tags.exif is not None:
-        dropped.append(f"camera data (EXIF): not written into {spec.suffix}")
-    elif tags.has_loose_exif:
-        dropped.append("camera data (EXIF): not taken out of a TIFF")
-    if job.info.audio_streams:
-        dropped.append(f"{len(job.info.audio_streams)} sound track(s): pictures have none")
-    return MuxReport(kept=tuple(kept), dropped=tuple(dropped))
 
 
 def _rename(path: Path, target: Path) -> None:

@@ -41,8 +41,8 @@ def bleed(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     pixels; those are returned unchanged.
 
     Args:
-        pixels: `h w 3` uint8 or uint16.
-        alpha: `h w` of the same type.
+        pixels: `h w 3` uint8 or uint16, or float32 of any range.
+        alpha: `h w` uint8 or uint16, of the same type as integer pixels.
 
     Returns:
         `h w 3` of the same type; the same array where nothing is transparent.
@@ -50,8 +50,8 @@ def bleed(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     hidden = alpha == 0
     if not hidden.any() or hidden.all():
         return pixels
-    top = np.float32(np.iinfo(pixels.dtype).max)
-    weight = alpha.astype(np.float32)[..., None] / top
+    is_float = pixels.dtype.kind == "f"
+    weight = alpha.astype(np.float32)[..., None] / np.float32(np.iinfo(alpha.dtype).max)
     levels = [(pixels * weight, weight)]
     while max(levels[-1][1].shape[:2]) > 1 and not levels[-1][1].all():
         levels.append(tuple(_halved(values) for values in levels[-1]))
@@ -62,7 +62,11 @@ def bleed(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         own = color / np.maximum(total, np.float32(1e-12))
         filled = np.where(total > 0, own, rough)
     result = pixels.copy()
-    result[hidden] = np.clip(filled[hidden] + np.float32(0.5), 0, top).astype(pixels.dtype)
+    if is_float:
+        result[hidden] = filled[hidden]
+    else:
+        top = np.iinfo(pixels.dtype).max
+        result[hidden] = np.clip(filled[hidden] + np.float32(0.5), 0, top).astype(pixels.dtype)
     return result
 
 

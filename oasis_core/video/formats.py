@@ -10,5 +10,5 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 """What is taken for a video when a folder is searched; a file named outright may end otherwise."""
 
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"))
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr"))
 """What is taken for a still picture."""

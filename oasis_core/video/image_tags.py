@@ -223,6 +223,8 @@ def with_tags(data: bytes, tags: ImageTags, size: tuple[int, int], *, has_alpha:
         return b"\xff\xd8" + _jpeg_tags(tags) + data[2:]
     if data[:4] == b"RIFF":
         return _webp_with(data, tags, size, has_alpha=has_alpha)
+    if data[:2] not in (b"II", b"MM"):  # EXR has no place for either
+        return data
     return data if tags.icc is None else _Ifd(data).with_bytes(_ICC_TAG, tags.icc)
 
 

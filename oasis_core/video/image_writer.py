@@ -1,4 +1,4 @@
-"""Writing still pictures: PNG, JPEG, WebP and TIFF, up to 16 bits, with transparency."""
+"""Writing still pictures: PNG, JPEG, WebP and TIFF up to 16 bits, and EXR; with transparency."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .color import BT601, FromRgb
+from .color import BT601, FromRgb, plane_of
 from .errors import AV_ERRORS, VideoError, discard, reason, write_error
 from .image_tags import ImageTags, with_tags
+from .light import decode_light
 
 DEFAULT_QUALITY = 95
 # FFmpeg's JPEG counts quantiser steps, 1 to 31; six of them give files as large as libjpeg's at
@@ -52,8 +53,18 @@ _TIFF = _Format(
         (8, False): "rgb24", (8, True): "rgba", (16, False): "rgb48le", (16, True): "rgba64le",
     },
 )  # fmt: skip
+_EXR = _Format(
+    encoder="exr",
+    formats={
+        (8, False): "gbrpf32le", (8, True): "gbrapf32le",
+        (16, False): "gbrpf32le", (16, True): "gbrapf32le",
+    },
+)  # fmt: skip
+LIGHT_SUFFIX = ".exr"
+"""Of the format that holds amounts of light."""
 IMAGE_FORMATS = {
     ".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".tif": _TIFF, ".tiff": _TIFF,
+    LIGHT_SUFFIX: _EXR,
 }  # fmt: skip
 """What can be written, by file ending."""
 
@@ -72,6 +83,8 @@ class ImageSpec:
     """8 or 16 per component, as far as the format can."""
     has_alpha: bool = False
     """Whether to write transparency, as far as the format can."""
+    is_linear: bool = False
+    """Whether the source holds amounts of light without bounds."""
     quality: int = DEFAULT_QUALITY
     """1 to 100, for JPEG and WebP; 100 makes WebP lossless."""
 
@@ -108,7 +121,12 @@ class ImageSpec:
         lines = []
         if self.has_alpha and not kind.has_alpha:
             lines.append(f"transparency: {self.suffix} has none; write .png to keep it")
-        if self.bits > 8 and kind.max_bits == 8:
+        if self.is_linear and self.suffix != LIGHT_SUFFIX:
+            lines.append(
+                f"light below 0 and above 1: limited, {self.suffix} holds coded values from 0 to "
+                "1; write .exr to keep it"
+            )
+        elif self.bits > 8 and kind.max_bits == 8:
             lines.append(f"{self.bits} bits: {self.suffix} has 8; write .png to keep them")
         return tuple(lines)
 
@@ -122,6 +140,9 @@ class ImageEncoder:
 
     def __init__(self, spec: ImageSpec) -> None:
         self._spec = spec
+        self._from_rgb: FromRgb | None = None
+        if spec.suffix == LIGHT_SUFFIX:
+            return
         self._from_rgb = FromRgb(
             width=spec.width,
             height=spec.height,
@@ -132,7 +153,11 @@ class ImageEncoder:
         )
 
     def encode(
-        self, pixels: np.ndarray, alpha: np.ndarray | None = None, tags: ImageTags | None = None
+        self,
+        pixels: np.ndarray,
+        alpha: np.ndarray | None = None,
+        tags: ImageTags | None = None,
+        light: np.ndarray | None = None,
     ) -> bytes:
         """Return the bytes of a picture file.
 
@@ -140,12 +165,21 @@ class ImageEncoder:
             pixels: `h w 3`, uint8 over 0..255 or uint16 over 0..65535.
             alpha: `h w` of the same type, where the spec has it.
             tags: colour profile and EXIF to put in.
+            light: `h w 3` float32, for EXR instead of the pixels, which are 0 to 1.
 
         Raises:
             VideoError: the encoder refuses.
         """
         spec = self._spec
-        frame = self._from_rgb(pixels, alpha)
+        if self._from_rgb is None:
+            top = np.float32(np.iinfo(pixels.dtype).max)
+            frame = _light_frame(
+                decode_light(pixels / top) if light is None else light,
+                None if alpha is None else alpha / np.float32(np.iinfo(alpha.dtype).max),
+                spec.pixel_format,
+            )
+        else:
+            frame = self._from_rgb(pixels, alpha)
         frame.pts, frame.time_base = 0, Fraction(1, 25)
         kind = IMAGE_FORMATS[spec.suffix]
         context = av.CodecContext.create(kind.encoder, "w")
@@ -175,7 +209,23 @@ class ImageEncoder:
         if encoder == "libwebp":
             lossless = "1" if quality == 100 else "0"
             return {"quality": str(quality), "lossless": lossless, "compression_level": "4"}
+        if encoder == "exr":
+            return {"format": "half", "compression": "zip16"}
         return {"compression_algo": "deflate"} if encoder == "tiff" else {"threads": "1"}
+
+
+def _light_frame(light: np.ndarray, alpha: np.ndarray | None, name: str) -> av.VideoFrame:
+    """Return an EXR encoder's frame: planes of green, blue, red, multiplied by alpha."""
+    height, width, _ = light.shape
+    frame = av.VideoFrame(width, height, name)
+    if alpha is None and len(frame.planes) == 4:
+        alpha = np.ones((height, width), np.float32)
+    channels = [light[..., index] for index in (1, 2, 0)]
+    if len(frame.planes) == 4:
+        channels = [*(channel * alpha for channel in channels), alpha]
+    for index, channel in enumerate(channels):
+        plane_of(frame, index, np.float32)[...] = channel
+    return frame
 
 
 def _as_format(frame: av.VideoFrame, name: str) -> av.VideoFrame:

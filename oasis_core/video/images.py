@@ -19,6 +19,7 @@ from .errors import AV_ERRORS, VideoError, reason
 from .formats import IMAGE_SUFFIXES
 from .image_tags import ImageTags, read_image_tags
 from .info import ColorTags, VideoInfo, bit_depth_of
+from .light import is_float, light_of, split_light
 from .reader import VideoFrame
 from .source import MAX_PIXELS, MAX_SIDE_PX, check_file
 from .window import TimeWindow
@@ -182,7 +183,10 @@ class ImageReader:
                 f"{str(path)!r} is {width}x{height} px and the pictures before it are "
                 f"{self.info.width}x{self.info.height}; use --stills for pictures that are no film"
             )
+        if is_float(frame.format):
+            return self._light_frame(path, frame, index, is_context=is_context)
         pixels = self._in_depth(tags.orientation.apply(to_rgb(frame, codec)))
+        excess = np.zeros(pixels.shape, np.float32) if self.info.is_linear else None
         alpha = None
         if self.info.has_alpha:
             alpha = np.full(pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype)
@@ -191,7 +195,31 @@ class ImageReader:
                 alpha = self._in_depth(stored)[..., 0]
         elif has_alpha(frame):
             log.warning("%s has transparency, unlike the first picture; dropped", path.name)
-        return VideoFrame(pixels=pixels, pts=index, duration=1, alpha=alpha, is_context=is_context)
+        return VideoFrame(
+            pixels=pixels, pts=index, duration=1, alpha=alpha, excess=excess, is_context=is_context
+        )
+
+    def _light_frame(
+        self, path: Path, frame: av.VideoFrame, index: int, *, is_context: bool
+    ) -> VideoFrame:
+        light, cover = light_of(frame)
+        pixels, excess = split_light(light)
+        alpha = None
+        if self.info.has_alpha:
+            cover = np.ones(pixels.shape[:2], np.float32) if cover is None else cover
+            alpha = self._in_depth(np.rint(cover * 65535).astype(np.uint16)[..., None])[..., 0]
+        elif cover is not None:
+            log.warning("%s has transparency, unlike the first picture; dropped", path.name)
+        if not self.info.is_linear:
+            log.warning("%s holds light, unlike the first picture; limited to 0 to 1", path.name)
+        return VideoFrame(
+            pixels=self._in_depth(pixels),
+            pts=index,
+            duration=1,
+            alpha=alpha,
+            excess=excess if self.info.is_linear else None,
+            is_context=is_context,
+        )
 
     def _in_depth(self, pixels: np.ndarray) -> np.ndarray:
         """The first picture decides how deep all are."""
@@ -271,6 +299,7 @@ def _describe(
         pixel_format=frame.format.name,
         bit_depth=bit_depth_of(frame.format),
         has_alpha=has_alpha(frame),
+        is_linear=is_float(frame.format),
         # What was YUV in the file is RGB from here on, and a film made of it is tagged anew.
         color=ColorTags(matrix=RGB_MATRIX),
         is_interlaced=False,

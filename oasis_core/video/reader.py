@@ -48,6 +48,8 @@ class VideoFrame:
     """How long it stays, likewise."""
     alpha: np.ndarray | None = None
     """`h w` of the same type as the pixels, 0 is transparent; None where the source has none."""
+    excess: np.ndarray | None = None
+    """`h w 3` float32: what floating-point pictures have beyond the pixels, see `light`."""
     is_context: bool = False
     """Whether it lies outside the window asked for, to be looked at only."""
 
