@@ -150,7 +150,12 @@ def _build_lpips() -> nn.Module:
 def _build_dists() -> nn.Module:
     import piq
 
-    return piq.DISTS()
+    network = piq.DISTS()
+    # Equal clips have distance 0 only if the weights sum to 1, which the authors' own file leaves
+    # to whoever reads it.
+    total = sum(weight.sum() for weight in network.weights)
+    network.weights = [weight / total for weight in network.weights]
+    return network
 
 
 def _build_clipiqa() -> nn.Module:
