@@ -277,7 +277,7 @@ def to_video(images: Tensor, *, is_clip: bool = True) -> Tensor:
         `1 3 t h w`, or `t 3 1 h w` for stills: float32 in [0, 1].
 
     Raises:
-        ValueError: It is not a batch of colour images.
+        ValueError: It is not a batch of colour images, or some of it is no number.
     """
     from einops import rearrange
 
@@ -287,7 +287,14 @@ def to_video(images: Tensor, *, is_clip: bool = True) -> Tensor:
             f"{tuple(images.shape)}; convert masks to images first"
         )
     pattern = "t h w c -> 1 c t h w" if is_clip else "t h w c -> t c 1 h w"
-    return rearrange(images[..., :3].float().clamp(0, 1), pattern)
+    video = images[..., :3].float().clamp(0, 1)
+    if video.sum().isnan():
+        frame = video.flatten(1).sum(1).isnan().nonzero()[0].item()
+        raise ValueError(
+            f"images must be finite, got NaN in frame {frame}; the node before produced it, often "
+            "by running a model in a precision that it does not bear"
+        )
+    return rearrange(video, pattern)
 
 
 def to_images(video: Tensor, alpha: Tensor | None = None) -> Tensor:

@@ -155,6 +155,16 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def check_number(name: str, value: float) -> None:
+    """Refuse NaN, which passes every limit of a schema.
+
+    Raises:
+        ValueError: It is NaN.
+    """
+    if value != value:
+        raise ValueError(f"{name} must be a number, got {value}")
+
+
 def tile_inputs() -> list[io.Input]:
     """Tiles, and what other nodes made of their images."""
     return [

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import _adapters
 from ._routing_picture import routing_picture
-from ._schema import OasisRouting, model_input, scale_input, schema, widget
+from ._schema import OasisRouting, check_number, model_input, scale_input, schema, widget
 
 if TYPE_CHECKING:
     from ..oasis_core.model.routing import HeadRouting
@@ -76,6 +76,7 @@ class OASISCalibrateRouting(io.ComfyNode):
         sample_seed: int,
     ) -> io.NodeOutput:
         """Measure and assign."""
+        check_number("scale", scale)
         own = model.rerouter.own
         clips = _clips(model, images, scale, frames, crop_px)
         quotas = {

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import _adapters
 from ._compared_clips import clip_file, read_clip, viewer_facts
-from ._schema import LAYOUTS, check_choice, schema, widget
+from ._schema import LAYOUTS, check_choice, check_number, schema, widget
 
 PICTURES = [io.Image, io.Video]
 
@@ -75,6 +75,7 @@ class OASISCompare(io.ComfyNode):
         from ..oasis_core.evaluation import compare
 
         check_choice("layout", layout, LAYOUTS)
+        check_number("fps", fps)
         given = [value for value in (before, after, truth) if value is not None]
         clips, rates = zip(*(read_clip(value, max_frames) for value in given), strict=True)
         clips = compare.match_clips(*clips)
@@ -123,7 +124,6 @@ def _view_inputs() -> list[io.Input]:
             "flicker",
             default=False,
             tooltip="Also measure the warping error: what changes from frame to frame "
-            "apart from motion. Takes a second or more per frame, and the package "
-            "scikit-image.",
+            "apart from motion. Takes far longer than the other numbers.",
         ),
     ]

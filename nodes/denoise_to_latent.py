@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
-from ._schema import AUTO, model_input, scale_input, schema, widget
+from ._schema import AUTO, check_number, model_input, scale_input, schema, widget
 
 
 class OASISDenoiseToLatent(io.ComfyNode):
@@ -63,6 +63,7 @@ class OASISDenoiseToLatent(io.ComfyNode):
         """Predict the latent."""
         from ..oasis_core.upscale.latents import check_has_latent, denoise_to_latent
 
+        check_number("scale", scale)
         check_has_latent(model.patcher.model)
         video = _adapters.to_video(images)
         with _adapters.running(model) as upscaler:

@@ -11,6 +11,7 @@ from . import _adapters
 from ._schema import (
     OasisTiles,
     anchor_input,
+    check_number,
     look_inputs,
     model_input,
     scale_input,
@@ -75,6 +76,7 @@ class OASISUpscaleTiles(io.ComfyNode):
         """Upscale each tile."""
         from ..oasis_core.upscale.tile_clips import upscale_tiles
 
+        check_number("scale", scale[0])
         current = tiles_for_model(tiles_with(tiles[0], images))
         side = [round(side * scale[0]) for side in current.clips[0].shape[3:]]
         num_images = current.num_frames * len(current.clips)

@@ -9,6 +9,7 @@ from comfy_api.latest import Input, InputImpl, io
 from . import _adapters
 from ._schema import (
     CODECS,
+    check_number,
     expert_inputs,
     look_inputs,
     model_input,
@@ -76,6 +77,7 @@ class OASISUpscaleVideo(io.ComfyNode):
         preview_s: float,
     ) -> io.NodeOutput:
         """Upscale the file behind the video."""
+        check_number("preview_s", preview_s)
         with on_disk(video) as source:
             lengths_s = [length_s for length_s in (source.duration_s, preview_s) if length_s]
             settings = {

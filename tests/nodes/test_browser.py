@@ -1,12 +1,13 @@
 """The front end in a real browser: both renderers, mouse and keyboard.
 
 Needs the extra `test-web` and a Chromium: Playwright's own, or the one at OASIS_CHROMIUM or on the
-path.
+path. With OASIS_SCREENSTAGES, a folder, pictures of what was tested are left there to be looked at.
 """
 
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_MS = 300_000
-SHOT = ".oasis-stage"
+STAGE = ".oasis-stage"
+READY = """() => window.app?.extensionManager && window.app?.graph
+    && window.LiteGraph?.registered_node_types?.OASISCompare"""
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,7 @@ def browser():
     found = os.environ.get("OASIS_CHROMIUM") or shutil.which("chromium")
     with sync_api.sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        flags.append("--lang=en-US")  # or the page takes the machine's language
         try:
             browser = playwright.chromium.launch(executable_path=found, args=flags)
         except sync_api.Error as error:
@@ -36,30 +40,64 @@ def browser():
 def page(request, browser, server):
     """A page of ComfyUI with one of its renderers."""
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
-    page.goto(server.url, timeout=WAIT_MS)
-    ready = "window.app?.extensionManager && window.app?.graph"
-    page.wait_for_function(ready, timeout=WAIT_MS)
-    page.evaluate(
-        """async (isVue) => {
-            const settings = app.extensionManager.setting;
-            await settings.set("Comfy.VueNodes.Enabled", isVue);
-            await settings.set("Comfy.TutorialCompleted", true);
-        }""",
-        request.param == "vue",
-    )
-    page.reload(timeout=WAIT_MS)
-    page.wait_for_function(ready, timeout=WAIT_MS)
-    page.wait_for_timeout(3000)
-    page.keyboard.press("Escape")  # the list of templates
+    page.set_default_timeout(WAIT_MS)
+    page.goto(server.url)
+    page.wait_for_function(READY)
+    settings = {
+        "Comfy.VueNodes.Enabled": request.param == "vue",
+        "Comfy.TutorialCompleted": True,
+        "Comfy.Locale": "en",
+    }
+    load_with(page, settings)
     yield page
+    folder = os.environ.get("OASIS_SCREENSTAGES")
+    if folder:
+        name = request.node.name.replace("[", "_").replace("]", "")
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
     page.close()
 
 
+def load_with(page, settings):
+    """Load the page anew with settings."""
+    page.evaluate(
+        """async (values) => {
+            for (const [name, value] of Object.entries(values))
+                await app.extensionManager.setting.set(name, value);
+        }""",
+        settings,
+    )
+    page.reload()
+    page.wait_for_function(READY)
+    # The page opens a graph of its own once it has started, which must not come after ours.
+    page.wait_for_timeout(3000)
+    page.keyboard.press("Escape")  # the list of templates, on a first visit
+
+
 def open_workflow(page, name):
-    graph = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    page.evaluate("async (graph) => { await app.loadGraphData(graph); }", graph)
+    """As the list of templates opens it."""
+    page.evaluate(
+        """async (name) => {
+            const { api } = await import("/scripts/api.js");
+            const address = api.apiURL(`/workflow_templates/oasis/${name}.json`);
+            await app.loadGraphData(await (await fetch(address)).json(), true, true, name);
+        }""",
+        name,
+    )
     page.wait_for_timeout(1000)
+    fit(page)
+
+
+def fit(page):
     page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    page.wait_for_timeout(500)
+
+
+def eventually(page, condition):
+    """Wait for what the page does by and by: seeking in a video, drawing."""
+    end = time.monotonic() + WAIT_MS / 1000
+    while not condition():
+        assert time.monotonic() < end
+        page.wait_for_timeout(50)
 
 
 def run(page):
@@ -75,7 +113,7 @@ def run(page):
             await app.queuePrompt(0, 1);
         }"""
     )
-    page.wait_for_function("window.ended", timeout=WAIT_MS)
+    page.wait_for_function("window.ended")
     ended = page.evaluate("window.ended")
     assert ended["name"] == "execution_success"
     return set(ended["cached"])
@@ -90,7 +128,7 @@ def picture(page):
 
 
 def split_of(page):
-    return int(page.get_attribute(SHOT, "aria-valuenow"))
+    return int(page.get_attribute(STAGE, "aria-valuenow"))
 
 
 def count_of(page):
@@ -101,10 +139,9 @@ def test_compare_viewer_by_mouse_and_keyboard(page):
     open_workflow(page, "4_degrade_upscale_compare")
     run(page)
     page.wait_for_function("document.querySelector('.oasis-stage video').readyState >= 2")
-    page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-    page.wait_for_timeout(1000)
+    fit(page)
     assert "PSNR" in page.inner_text(".oasis-numbers")
-    box = page.locator(SHOT).bounding_box()
+    box = page.locator(STAGE).bounding_box()
     middle = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + box["width"] * 0.5, middle)
     page.mouse.down()
@@ -122,19 +159,20 @@ def assert_time_by_keyboard(page):
     first = picture(page)
     page.keyboard.press(".")
     assert count_of(page) == "2/8"
-    page.wait_for_timeout(500)
-    assert picture(page) != first
+    eventually(page, lambda: picture(page) != first)
     page.keyboard.press("End")
     assert count_of(page) == "8/8"
     page.keyboard.press(",")
     page.keyboard.press("Space")
-    page.wait_for_timeout(300)
-    assert not page.evaluate("() => document.querySelector('.oasis-stage video').paused")
+    eventually(page, lambda: not is_paused(page))
     page.keyboard.press("Space")
-    assert page.evaluate("() => document.querySelector('.oasis-stage video').paused")
+    eventually(page, lambda: is_paused(page))
     page.keyboard.press("Home")
-    page.wait_for_timeout(500)
-    assert picture(page) == first
+    eventually(page, lambda: picture(page) == first)
+
+
+def is_paused(page):
+    return page.evaluate("() => document.querySelector('.oasis-stage video').paused")
 
 
 def assert_place_by_keyboard(page):
@@ -147,8 +185,7 @@ def assert_place_by_keyboard(page):
     page.keyboard.press("x")
     assert picture(page) == first
     page.mouse.wheel(0, -300)
-    page.wait_for_timeout(500)
-    assert picture(page) != first
+    eventually(page, lambda: picture(page) != first)
     page.keyboard.press("0")
 
 
@@ -182,9 +219,12 @@ def test_status_line_and_routing_map(page):
         }"""
     )
     run(page)
-    page.wait_for_timeout(500)
-    assert "4/4 frames" in page.inner_text(".oasis-status")
-    assert page.get_attribute(".oasis-status", "aria-valuenow") == "4"
+    status = page.locator(".oasis-status[role=progressbar]")
+    eventually(page, lambda: "4/4 frames" in status.inner_text())
+    assert status.get_attribute("aria-valuenow") == "4"
+    facts = page.inner_text(".oasis-facts")
+    assert "parameters" in facts
+    assert "Apache-2.0" in facts
     assert page.locator(".oasis-cell").count() == 18
     page.locator(".oasis-cell").first.focus()
     page.keyboard.press("ArrowDown")
@@ -195,9 +235,27 @@ def test_status_line_and_routing_map(page):
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "workflows").glob("*.json")))
 def test_workflow_opens_without_missing_nodes(page, name):
     open_workflow(page, name)
+    unknown = page.evaluate(
+        """() => app.graph.nodes.map((node) => node.type)
+            .filter((type) => !LiteGraph.registered_node_types[type])"""
+    )
+    # The page draws notes itself and has registered them under its own names.
+    assert set(unknown) <= {"MarkdownNote"}
     api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
     prompt = prompt_of(page)
     for node, values in api.items():
         assert prompt[node]["class_type"] == values["class_type"]
         for key, value in values["inputs"].items():
             assert prompt[node]["inputs"][key] == value, (node, key)
+
+
+def test_page_speaks_chinese(page):
+    load_with(page, {"Comfy.Locale": "zh"})
+    open_workflow(page, "4_degrade_upscale_compare")
+    names = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8"))
+    title = page.evaluate("() => LiteGraph.registered_node_types.OASISCompare.title")
+    assert title == names["OASISCompare"]["display_name"]
+    words = json.loads((ROOT / "locales" / "zh" / "main.json").read_text("utf-8"))["oasis"]
+    assert page.inner_text(".oasis-message") == words["empty"]
+    assert page.locator(f".oasis-bar button[aria-label={words['play']}]").count() == 1
+    fit(page)

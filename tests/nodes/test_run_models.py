@@ -1,0 +1,92 @@
+"""Models in ComfyUI: routing, latents, unloading."""
+
+import dataclasses
+import time
+
+import pytest
+
+from tests.nodes.comfy_server import RUN_S
+from tests.nodes.media import frames_of
+from tests.nodes.prompts import LOAD, STRENGTHS, assert_goes_on, empty_images, image_prompt
+
+pytestmark = pytest.mark.comfy
+
+
+def test_routing_is_applied_and_undone(server):
+    prompt = image_prompt(empty_images(64, 48, 3))
+    # Noise, because a routing changes nothing on a flat picture.
+    prompt["6"] = {
+        "class_type": "LoadVideo",
+        "inputs": {"file": "hand_held.mp4"},
+    }
+    prompt["7"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["6", 0]}}
+    values = {"image": ["7", 0], "batch_index": 0, "length": 3}
+    prompt["2"] = {"class_type": "ImageFromBatch", "inputs": values}
+    values = {"scale": 2.0, "window_heads": 0, "intra_heads": 0, "frames": 3, "crop_px": 64}
+    inputs = {"model": ["1", 0], "images": ["2", 0], **values, "sample_seed": 3}
+    prompt["8"] = {"class_type": "OASISCalibrateRouting", "inputs": inputs}
+    pictures = []
+    for enabled in (False, True, False):
+        inputs = {"model": ["1", 0], "routing": ["8", 0], "enabled": enabled}
+        prompt["9"] = {"class_type": "OASISApplyRouting", "inputs": inputs}
+        prompt["3"]["inputs"]["model"] = ["9", 0]
+        prompt["3"]["inputs"]["strength"] = next(STRENGTHS)  # past the cache
+        run = server.run(prompt)
+        assert run.is_success, run.history
+        pictures.append(frames_of(run.files("4")[0])[0])
+    prompt["1"] = {**LOAD, "inputs": {**LOAD["inputs"], "routing": "all global"}}
+    prompt["3"]["inputs"]["model"] = ["1", 0]
+    run = server.run(prompt)
+    everything = frames_of(run.files("4")[0])[0].astype(int)
+    own, routed, again = (picture.astype(int) for picture in pictures)
+    assert abs(own - again).max() <= 1  # strengths differ by thousandths
+    assert abs(routed - everything).max() <= 1
+    assert abs(own - everything).max() > 1
+
+
+def test_latent_has_the_format_of_wan(server):
+    torch = pytest.importorskip("torch")
+    from safetensors import safe_open
+
+    from oasis_core.checkpoint import save_checkpoint
+    from oasis_core.config import OASIS_1_3B
+    from oasis_core.model.denoiser import build_model
+    from oasis_core.model.routing import HeadRouting
+
+    small = {"width": 48, "num_layers": 2, "num_heads": 4, "ffn_width": 64, "vae_width": 4}
+    config = dataclasses.replace(OASIS_1_3B, name="small-1.3b", **small)
+    torch.manual_seed(0)
+    file = server.base / "models" / "oasis" / "small.safetensors"
+    save_checkpoint(file, build_model(config), HeadRouting.all_global(2, 4), {})
+    prompt = image_prompt(empty_images(30, 70, 6))
+    prompt["1"] = {**LOAD, "inputs": {**LOAD["inputs"], "model_name": "small.safetensors"}}
+    values = {"model": ["1", 0], "images": ["2", 0], "scale": 2.0, "tile_px": 64}
+    prompt["3"] = {"class_type": "OASISDenoiseToLatent", "inputs": values}
+    save = {"samples": ["3", 0], "filename_prefix": "latent"}
+    prompt["4"] = {"class_type": "SaveLatent", "inputs": save}
+    prompt["5"] = {"class_type": "PreviewAny", "inputs": {"source": ["3", 1]}}
+    run = server.run(prompt)
+    assert run.is_success, run.history
+    (path,) = (server.base / "output").glob("latent*.latent")
+    with safe_open(path, framework="pt") as saved:
+        latent = saved.get_tensor("latent_tensor")
+    assert latent.shape == (1, 16, 3, 18, 8)
+    assert latent.isfinite().all()
+    assert run.text("5") == "6"
+    prompt["1"] = LOAD
+    assert "got oasis-tiny, whose decoder is 'conv'" in server.run(prompt).error
+    assert_goes_on(server)
+
+
+def test_model_is_used_again_after_unloading(server):
+    def num_loads():
+        return server.log.read_text().count("Requested to load OasisModel")
+
+    assert_goes_on(server)
+    before, end = num_loads(), time.monotonic() + RUN_S
+    while num_loads() == before:
+        # The server unloads between two runs, at a time of its own choosing.
+        assert time.monotonic() < end
+        server.post("/free", {"unload_models": True, "free_memory": False})
+        time.sleep(0.5)
+        assert_goes_on(server)
