@@ -13,7 +13,7 @@ from torch import nn
 from ..config import ModelConfig
 from ..geometry import balanced_tile, next_valid_num_frames, round_up
 from .live_bytes import LiveTensorBytes
-from .memory import free_bytes
+from .memory import free_bytes, free_host_bytes
 from .model_memory import DEVICE_SHARE, SAFETY, MemoryModel, weight_bytes
 from .precision import arithmetic, probe_clip
 from .tiles import TileGrid, plan_tiles
@@ -34,6 +34,8 @@ HOST_SHARE = 0.5
 """Share of free main memory a job may plan with; the rest is for the user's other programs."""
 HOST_BYTES_PER_720P = 720 << 20
 """On the CPU longer segments stop paying before memory runs out, so the plan stops here."""
+USUAL_HOST_BYTES = 12 << 30
+"""Free main memory of a usual machine with a GPU."""
 CUDA_CONTEXT_BYTES = 500 << 20
 """What the driver and its kernels take of a GPU before any tensor."""
 ENCODER_FRAMES = 60
@@ -60,6 +62,9 @@ class Plan:
     """Working memory of one segment."""
     free_bytes: int
     """Free memory when the plan was made."""
+    on_host: bool = False
+    """Whether a segment waits in main memory before and after the model, of which the GPU holds one
+    tile at a time."""
 
     def __str__(self) -> str:
         if self.num_tiles == 1:
@@ -67,6 +72,8 @@ class Plan:
         else:
             height, width = self.tile
             tiles = f"{self.num_tiles} tiles of {width}x{height} px, {self.overlap_px} px overlap"
+        if self.on_host:
+            tiles += ", the segment in main memory"
         return (
             f"{tiles}; segments of {self.segment_frames} frames and {self.halo_frames} more on "
             f"each side; {self.dtype}; about {self.estimated_bytes / 2**30:.2f} of "
@@ -81,6 +88,7 @@ class Plan:
         """This plan with all that decides the result taken from an earlier run's `to_json`."""
         names = ("overlap_px", "segment_frames", "halo_frames", "dtype", "num_tiles")
         decided = {name: earlier[name] for name in names}
+        decided["on_host"] = earlier.get("on_host", False)
         return replace(self, tile=tuple(earlier["tile"]), **decided)
 
 
@@ -111,26 +119,53 @@ class Workload:
         """Height and width in whole tokens."""
         return round_up(self.height, self.stride[1]), round_up(self.width, self.stride[2])
 
+    @property
+    def encoder_bytes(self) -> int:
+        """Of the finished frames that the encoder holds."""
+        return 3 * self.width * self.height * (ENCODER_FRAMES // 2)
+
     def num_read(self, segment_frames: int, halo_frames: int) -> int:
         """Frames that the model sees of a full segment."""
         return next_valid_num_frames(segment_frames + 2 * halo_frames, self.stride[0])
 
     def segment_bytes(self, grid: TileGrid, segment_frames: int, halo_frames: int) -> int:
-        """Working memory of a segment in bytes."""
+        """Working memory of a segment in bytes, all of it on the device."""
+        waiting = self.waiting_bytes(grid, segment_frames, halo_frames)
+        return waiting + self.tile_bytes(grid, segment_frames, halo_frames)
+
+    def waiting_bytes(self, grid: TileGrid, segment_frames: int, halo_frames: int) -> int:
+        """Of a segment's frames before the model, and after it while they gather tile by tile."""
         sample_bytes = SAMPLE_BYTES[self.dtype]
         num_read = self.num_read(segment_frames, halo_frames)
-        picture = 3 * self.width * self.height
+        clip = 3 * self.padded[0] * self.padded[1] * num_read
+        canvas = 0 if grid.num_tiles == 1 else 3 * self.width * self.height * segment_frames
+        return sample_bytes * (clip + canvas)
+
+    def tile_bytes(self, grid: TileGrid, segment_frames: int, halo_frames: int) -> int:
+        """Of the model on one tile, and of the frames at the ends of the work."""
+        num_read = self.num_read(segment_frames, halo_frames)
         tile = (grid.vertical.tile, grid.horizontal.tile)
         if self.memory_model is not None:
             model = SAFETY * self.memory_model(num_read, *tile)
         else:
             model = SAFETY * self.model_bytes * tile[0] * tile[1] * num_read
-        clip = 3 * sample_bytes * self.padded[0] * self.padded[1] * num_read
-        canvas = 0 if grid.num_tiles == 1 else sample_bytes * picture * segment_frames
         held = num_read + max(segment_frames // 2, halo_frames)
         source = 3 * self.bytes_per_channel * self.source_width * self.source_height * held
-        frames = picture * (3 * 4 + ENCODER_FRAMES // 2)
-        return int(model + clip + canvas + source + frames)
+        frames = 3 * self.width * self.height * 3 * 4
+        return int(model + source + frames + self.encoder_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """One way through a job."""
+
+    grid: TileGrid
+    segment_frames: int
+    on_host: bool
+    cost: float
+    needed: int
+    """Bytes on the device."""
+    needed_on_host: int
 
 
 def make_plan(
@@ -142,6 +177,7 @@ def make_plan(
     segment_frames: int | None = None,
     halo_frames: int = HALO_FRAMES,
     free: int | None = None,
+    free_host: int | None = None,
 ) -> Plan:
     """The cheapest way through a job that fits into memory.
 
@@ -156,6 +192,7 @@ def make_plan(
         segment_frames: Fixes the segment length.
         halo_frames: Frames read on both sides of a segment; rounded up to whole time strides.
         free: Bytes to plan with, instead of what is free on the device now.
+        free_host: The same of main memory, where frames may wait for a GPU.
 
     Raises:
         ValueError: A fixed value is out of range, or not even the smallest plan fits.
@@ -163,33 +200,60 @@ def make_plan(
     _check_fixed(workload, tile_px, segment_frames, halo_frames)
     halo_frames = round_up(halo_frames, workload.stride[0])
     free = free_bytes(device) if free is None else free
+    free_host = free_host_bytes() if free_host is None else free_host
     budget = _budget(free, workload, device)
-    best = smallest = None
-    for grid in _grids(workload, tile_px):
-        for length in _segment_lengths(num_frames, segment_frames, workload.stride[0]):
-            halo = 0 if num_frames is not None and num_frames <= length else halo_frames
-            needed = workload.segment_bytes(grid, length, halo)
-            cost = _relative_cost(workload, grid, length, halo)
-            if needed <= budget and (best is None or cost < best[0]):
-                best = (cost, needed, grid, length)
-            if smallest is None or needed < smallest[1]:
-                smallest = (cost, needed, grid, length)
-    if best is None and smallest[1] > free * DEVICE_SHARE:
+    may_wait = device.type == "cuda" and workload.memory_model is not None
+    candidates = [
+        _candidate(
+            workload,
+            grid,
+            length,
+            halo_frames if num_frames is None or length < num_frames else 0,
+            on_host=on_host,
+        )
+        for grid in _grids(workload, tile_px)
+        for length in _segment_lengths(num_frames, segment_frames, workload.stride[0])
+        for on_host in ((False, True) if may_wait and grid.num_tiles > 1 else (False,))
+    ]
+    candidates = [c for c in candidates if c.needed_on_host <= free_host * HOST_SHARE]
+    fitting = [c for c in candidates if c.needed <= budget]
+    # The first of equals: on the device, with the fewest tiles.
+    smallest = min(candidates, key=lambda c: c.needed)
+    chosen = min(fitting, key=lambda c: c.cost) if fitting else smallest
+    if not fitting and smallest.needed > free * DEVICE_SHARE:
         raise ValueError(
             f"a result of {workload.width}x{workload.height} needs at least "
-            f"{smallest[1] / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free "
+            f"{smallest.needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free "
             f"({device.type}); choose a smaller scale or size"
         )
-    _, needed, grid, length = best or smallest
     return Plan(
-        tile=(grid.vertical.tile, grid.horizontal.tile),
+        tile=(chosen.grid.vertical.tile, chosen.grid.horizontal.tile),
         overlap_px=workload.overlap_px,
-        segment_frames=length,
+        segment_frames=chosen.segment_frames,
         halo_frames=halo_frames,
         dtype=workload.dtype,
-        num_tiles=grid.num_tiles,
-        estimated_bytes=needed,
+        num_tiles=chosen.grid.num_tiles,
+        estimated_bytes=chosen.needed,
         free_bytes=free,
+        on_host=chosen.on_host,
+    )
+
+
+def _candidate(
+    workload: Workload, grid: TileGrid, length: int, halo_frames: int, *, on_host: bool
+) -> _Candidate:
+    waiting = workload.waiting_bytes(grid, length, halo_frames)
+    tile = workload.tile_bytes(grid, length, halo_frames)
+    if on_host:
+        waiting += workload.encoder_bytes
+        tile -= workload.encoder_bytes
+    return _Candidate(
+        grid=grid,
+        segment_frames=length,
+        on_host=on_host,
+        cost=_relative_cost(workload, grid, length, halo_frames),
+        needed=tile if on_host else tile + waiting,
+        needed_on_host=waiting if on_host else 0,
     )
 
 
@@ -200,6 +264,7 @@ def plan_for_gpu(
     size: tuple[int, int],
     *,
     dtype: str = "bfloat16",
+    free_host: int = USUAL_HOST_BYTES,
 ) -> Plan:
     """What a latent model would do on a GPU of some size, counted without having one.
 
@@ -209,13 +274,14 @@ def plan_for_gpu(
         source_size: (width, height) of the source in pixels.
         size: (width, height) of the result in pixels.
         dtype: Of the arithmetic.
+        free_host: Free main memory beside it.
 
     Raises:
         ValueError: Not even the smallest plan fits.
     """
     workload = latent_workload(config, source_size, size, dtype=dtype)
     free = max(0, gpu_bytes - CUDA_CONTEXT_BYTES - weight_bytes(config, SAMPLE_BYTES[dtype]))
-    return make_plan(workload, torch.device("cuda"), free=free)
+    return make_plan(workload, torch.device("cuda"), free=free, free_host=free_host)
 
 
 def latent_workload(

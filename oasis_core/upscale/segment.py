@@ -81,6 +81,7 @@ class SegmentUpscaler:
         look: What the result should look like.
         tile: (height, width) of a tile in output pixels.
         overlap_px: Pixels that neighbouring tiles share.
+        on_host: Keep the segment in main memory and only the tile at hand on the device.
         clock: Receives the seconds of each stage.
     """
 
@@ -93,6 +94,7 @@ class SegmentUpscaler:
         *,
         tile: tuple[int, int],
         overlap_px: int,
+        on_host: bool = False,
         clock: StageClock | None = None,
     ) -> None:
         self.model = model
@@ -101,6 +103,7 @@ class SegmentUpscaler:
         self.look = look
         self.tile = tile
         self.overlap_px = overlap_px
+        self.store = torch.device("cpu") if on_host else device
         self.clock = clock or StageClock()
         self.stride = model.config.token_stride
         self.padded = (round_up(look.height, self.stride[1]), round_up(look.width, self.stride[2]))
@@ -209,11 +212,19 @@ class SegmentUpscaler:
         clip = self._padded_clip(frames, dtype)
         kept = range(len(frames))[keep]
         canvas = TileCanvas(
-            self.look, grid, len(frames), kept, self.anchor, self.device, canvas_dtype(dtype)
+            self.look,
+            grid,
+            len(frames),
+            kept,
+            self.anchor,
+            self.device,
+            store=self.store,
+            dtype=canvas_dtype(dtype),
         )
         for index, tile in enumerate(grid.tiles(self.device)):
             piece = clip if grid.num_tiles == 1 else clip[..., tile.rows, tile.columns].contiguous()
             with self.clock("model"):
+                piece = piece.to(self.device)
                 with arithmetic(self.device, dtype):
                     residual = self.model(piece)
                 synchronize(self.device)
@@ -233,7 +244,7 @@ class SegmentUpscaler:
         """The resized segment, padded in space by reflection and in time by repetition."""
         height, width = self.look.height, self.look.width
         num_frames = next_valid_num_frames(len(frames), self.stride[0])
-        clip = torch.empty(1, 3, num_frames, *self.padded, dtype=dtype, device=self.device)
+        clip = torch.empty(1, 3, num_frames, *self.padded, dtype=dtype, device=self.store)
         for index, frame in enumerate(frames):
             clip[0, :, index, :height, :width] = self._resize(frame)
         with self.clock("resize"):
@@ -260,6 +271,8 @@ class TileCanvas:
         kept: range,
         anchor: ColorAnchor | None,
         device: torch.device,
+        *,
+        store: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.size = (look.height, look.width)
@@ -272,7 +285,7 @@ class TileCanvas:
         else:
             self.sums = torch.zeros(len(kept), device=device)
         if not self.is_whole:
-            self.residual = torch.zeros(3, len(kept), *self.size, dtype=dtype, device=device)
+            self.residual = torch.zeros(3, len(kept), *self.size, dtype=dtype, device=store)
 
     def add(self, residual: Tensor, tile: Tile) -> None:
         """Add the residual `3 t h w` of one tile."""
@@ -293,7 +306,8 @@ class TileCanvas:
             if not self.is_whole:
                 frame = frame * weight
                 if is_kept:
-                    self.residual[:, index - self.kept.start, rows, columns] += frame
+                    part = self.residual[:, index - self.kept.start, rows, columns]
+                    part += frame.to(part.device)
             if self.anchor is not None:
                 self.cells[index] += self.anchor.measure(frame, tile.top, tile.left)
             if is_kept and self.anchor is None:

@@ -149,6 +149,7 @@ class VideoUpscaler:
             look,
             tile=plan.tile,
             overlap_px=plan.overlap_px,
+            on_host=plan.on_host,
             clock=clock,
         )
 
