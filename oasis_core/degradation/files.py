@@ -14,7 +14,15 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from ..video import EncodeSpec, SegmentWriter, VideoFrame, VideoReader, check_destination, mux
+from ..video import (
+    EncodeSpec,
+    SegmentWriter,
+    VideoFrame,
+    VideoInfo,
+    VideoReader,
+    check_destination,
+    mux,
+)
 from .recipe import (
     CODECS,
     MIN_SIDE_PX,
@@ -125,27 +133,44 @@ def degrade_file(
         VideoReader(source) as reader,
         tempfile.TemporaryDirectory(dir=destination.parent, prefix=".oasis-degrade-") as folder,
     ):
-        info = reader.info
-        width, height = (2 * round(n / scale / 2) for n in (info.width, info.height))
-        if min(width, height) < MIN_SIDE_PX:
-            raise DegradationError(
-                f"scale {scale} would make {info.width}x{info.height} smaller than "
-                f"{MIN_SIDE_PX} px; use a smaller one"
-            )
+        size = _degraded_size(reader.info, scale)
         # The damage is already in the pixels: the file itself is written at high quality.
         spec = EncodeSpec.from_source(
-            info, codec="h264", width=width, height=height, crf=10, bit_depth=8
+            reader.info, codec="h264", width=size[1], height=size[0], crf=10, bit_depth=8
         )
         segment = Path(folder) / "0.mkv"
-        done = 0
         with SegmentWriter(segment, spec) as writer:
-            for chunk in _chunks(reader):
-                piece = slice_steps(steps, done, done + len(chunk))
-                pixels = _degrade_chunk(chunk, piece, (height, width), generator)
-                for frame, image in zip(chunk, pixels, strict=True):
-                    writer.write(image, frame.pts, frame.duration)
-                done += len(chunk)
+            for done in _write_degraded(reader, writer, steps, size, generator):
                 if on_progress:
                     on_progress(done, num_frames)
         mux([segment], source, destination, spec)
     return [asdict(step) for step in steps]
+
+
+def _degraded_size(info: VideoInfo, scale: float) -> tuple[int, int]:
+    """(height, width) of the result, even because of its 4:2:0 colour."""
+    height, width = (2 * round(n / scale / 2) for n in (info.height, info.width))
+    if min(width, height) < MIN_SIDE_PX:
+        raise DegradationError(
+            f"scale {scale} would make {info.width}x{info.height} smaller than "
+            f"{MIN_SIDE_PX} px; use a smaller one"
+        )
+    return height, width
+
+
+def _write_degraded(
+    reader: VideoReader,
+    writer: SegmentWriter,
+    steps: tuple[Step, ...],
+    size: tuple[int, int],
+    generator: torch.Generator,
+) -> Iterator[int]:
+    """Degrade and write piece by piece; yields the frames done so far."""
+    done = 0
+    for chunk in _chunks(reader):
+        piece = slice_steps(steps, done, done + len(chunk))
+        pixels = _degrade_chunk(chunk, piece, size, generator)
+        for frame, image in zip(chunk, pixels, strict=True):
+            writer.write(image, frame.pts, frame.duration)
+        done += len(chunk)
+        yield done
