@@ -47,13 +47,18 @@ def test_second_queue_does_not_run_again(server, clip):
 
 def test_result_that_the_cache_lost_is_found_again(server, clip):
     first = server.run(video_prompt(crf=11.0))
+    second = run_past_cache(server, video_prompt(crf=11.0))
+    assert json.loads(second.text("5")) == json.loads(first.text("5"))
+
+
+def run_past_cache(server, prompt):
+    """Run once ComfyUI has dropped its results, which it does between two runs when it likes."""
     end = time.monotonic() + RUN_S
-    while "3" in (second := server.run(video_prompt(crf=11.0))).cached:
-        # The server frees between two runs, at a time of its own choosing.
+    while "3" in (run := server.run(prompt)).cached:
         assert time.monotonic() < end
         server.post("/free", {"unload_models": True, "free_memory": True})
         time.sleep(0.5)
-    assert json.loads(second.text("5")) == json.loads(first.text("5"))
+    return run
 
 
 def test_exact_size_and_one_side(server, clip):
@@ -95,7 +100,7 @@ def slice_prompt(start_s, duration_s, **changes):
     ("start_s", "duration_s", "preview_s", "expected"),
     [
         (0.11, 0.13, 0.0, [4, 5, 6, 7]),
-        (0.11, 0.13, 0.07, [4, 5, 6]),
+        (0.11, 0.13, 0.07, [4, 5]),
         (0.2, 0.0, 0.0, [6, 7, 8, 9]),
         (-0.134, 0.0, 0.0, [6, 7, 8, 9]),
     ],
@@ -123,8 +128,7 @@ def test_trimmed_video_is_not_copied_first(server, clip):
     folders = [path for path in (server.base / "temp").iterdir() if path.is_dir()]
     assert first.is_success
     assert not folders
-    again = server.run(slice_prompt(0.0, 0.2, crf=12.0))
-    assert again.files("4") != first.files("4")
+    again = run_past_cache(server, slice_prompt(0.0, 0.2, crf=12.0))
     assert json.loads(again.text("5")) == json.loads(first.text("5"))
 
 
