@@ -119,12 +119,12 @@ def _is_batch_folder(source: Path) -> bool:
 
 def folder_contents(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the videos and the pictures of a folder, each in natural order."""
-    from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+    from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated
     from ..video.images import natural_key
 
     files = sorted((path for path in folder.iterdir() if path.is_file()), key=natural_key)
-    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-    return videos, [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    films = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES or is_animated(p)]
+    return films, [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and p not in films]
 
 
 def _items(source: Path, *, stills: bool) -> list[Path]:
@@ -162,11 +162,11 @@ def _check_folder(destination: Path, sources: Sequence[Path]) -> None:
 
 def _suffix_for(source: Path, codec: str | None) -> str:
     """The source's own ending, if the format can be written; else one that holds everything."""
-    from ..video import CODECS, CONTAINERS, IMAGE_SUFFIXES
+    from ..video import CODECS, CONTAINERS, IMAGE_SUFFIXES, is_animated
     from ..video.image_writer import IMAGE_FORMATS
 
     suffix = source.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES and not (isinstance(source, Path) and is_animated(source)):
         return suffix if suffix in IMAGE_FORMATS else ".png"
     holders = CODECS[codec or "h264"].containers
     kind = "mov" if suffix == ".mov" else CONTAINERS.get(suffix)

@@ -21,6 +21,7 @@ from ..video import (
     VideoError,
     VideoInfo,
     VideoReader,
+    has_streams,
     list_images,
     open_source,
 )
@@ -67,7 +68,7 @@ class Job:
     @property
     def has_streams(self) -> bool:
         """Whether the source is a file that may hold sound and other streams."""
-        return self.images is None and self.info.frame_times is None
+        return has_streams(self.source)
 
     def open(self) -> VideoReader | ImageReader:
         """Open the source for reading what is to be done."""

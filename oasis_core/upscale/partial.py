@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..remote import as_source
-from ..video import EncodeSpec, MuxReport, VideoError, check_destination, list_images, mux
+from ..video import EncodeSpec, MuxReport, VideoError, check_destination, has_streams, mux
 from .job import exists_error, refuse_own_input
 from .journal import (
     FOLDER_SUFFIX,
@@ -64,7 +64,7 @@ def export_partial(
         )
     source = as_source(about["source"])
     is_piece = identity["setting"].get("start_s") is not None
-    has_sound = source.is_file() and list_images(source) is None
+    has_sound = source.is_file() and has_streams(source)
     muxed = mux(
         [folder / f"segment_{record.index:06d}.mkv" for record in done],
         source if has_sound else None,

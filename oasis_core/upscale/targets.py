@@ -149,6 +149,8 @@ def _losses(job: Job) -> tuple[str, ...]:
             f"{', '.join(HDR_CODECS)} to keep it"
         )
     images = job.images
+    if not images and not job.has_streams:
+        images = [job.source]  # animated
     if images and read_image_tags(images[0]).icc is not None:
         lines.append("colour profile (ICC): a video has no place for it")
     return tuple(lines)

@@ -3,12 +3,12 @@
 from .codecs import ALPHA_CODECS, CODECS, HDR_CODECS, PRESETS
 from .count import count_frames
 from .errors import VideoError
-from .formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated
 from .images import ImageReader, list_images
 from .info import ColorTags, VideoInfo
 from .mux import CONTAINERS, MuxReport, check_destination, mux
 from .reader import VideoFrame, VideoReader
-from .sources import open_source, probe
+from .sources import has_streams, open_source, probe
 from .spec import EncodeSpec, available_codecs, check_encoder
 from .trial import trial_mux
 from .window import TimeWindow
@@ -37,6 +37,8 @@ __all__ = [
     "check_destination",
     "check_encoder",
     "count_frames",
+    "has_streams",
+    "is_animated",
     "list_images",
     "mux",
     "open_source",

@@ -37,6 +37,11 @@ _MATRICES: dict[int, tuple[str, float, float]] = {
     9: ("bt2020", 0.2627, 0.0593),
     10: ("bt2020", 0.2627, 0.0593),
 }
+# WebP is video inside and says nothing; JPEG says so itself.
+PICTURE_COLORS = {
+    "webp": ColorTags(matrix=BT601, range=LIMITED),
+    "mjpeg": ColorTags(matrix=BT601, range=FULL),
+}
 _CHROMA_LOCATIONS = ("left", "left", "center", "topleft", "top", "bottomleft", "bottom")
 # Where chroma lies between the luma samples: centred in JPEG and MPEG-1, left in all that came
 # later. A file may say otherwise (UHD discs: top left), but PyAV does not show it and the filter

@@ -14,25 +14,20 @@ import numpy as np
 
 from ..remote import RemoteFile
 from .alpha import alpha_of
-from .color import BT601, FULL, LIMITED, RGB_MATRIX, ToRgb, dither_to_8_bit
+from .color import FULL, PICTURE_COLORS, RGB_MATRIX, ToRgb, dither_to_8_bit
 from .errors import AV_ERRORS, VideoError, reason
-from .formats import IMAGE_SUFFIXES
+from .formats import IMAGE_SUFFIXES, is_animated
 from .image_tags import ImageTags, read_image_tags
 from .info import ColorTags, VideoInfo, bit_depth_of
 from .light import is_float, light_of, split_light
 from .reader import VideoFrame
-from .source import MAX_PIXELS, MAX_SIDE_PX, check_file
+from .source import check_file, check_size
 from .window import TimeWindow
 
 log = logging.getLogger(__name__)
 
 DEFAULT_RATE = Fraction(25)
 _NUMBER = re.compile(r"%0?(\d*)d")
-# WebP is video inside and says nothing; the others use the whole range (JPEG says so itself).
-_PICTURE_COLORS = {
-    "webp": ColorTags(matrix=BT601, range=LIMITED),
-    "mjpeg": ColorTags(matrix=BT601, range=FULL),
-}
 
 
 def is_image(path: Path) -> bool:
@@ -66,6 +61,8 @@ def natural_key(path: Path) -> tuple:
 def list_images(path: Path | RemoteFile) -> list[Path] | None:
     """Return the pictures that a source stands for, in order; None if it is no picture source.
 
+    A picture that is animated is a film.
+
     Args:
         path: a picture, a pattern such as `in_%05d.png`, or a folder.
 
@@ -87,6 +84,8 @@ def list_images(path: Path | RemoteFile) -> list[Path] | None:
             )
         return found
     if not is_image(path):
+        return None
+    if is_animated(path):
         return None
     if path.exists() or not is_pattern(path):
         return [path]
@@ -230,7 +229,7 @@ class ImageReader:
 
 def to_rgb(frame: av.VideoFrame, codec: str) -> np.ndarray:
     """Return a picture's pixels `h w 3`, uint8 or uint16, as stored (not turned)."""
-    return ToRgb(_PICTURE_COLORS.get(codec, ColorTags(range=FULL)), codec)(frame)
+    return ToRgb(PICTURE_COLORS.get(codec, ColorTags(range=FULL)), codec)(frame)
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:
@@ -243,12 +242,17 @@ def has_alpha(frame: av.VideoFrame) -> bool:
 
 def _decode(path: Path) -> tuple[av.VideoFrame, str, ImageTags]:
     check_file(path)
+    if is_animated(path):
+        raise VideoError(
+            f"{str(path)!r} is animated and cannot be one of several pictures; name it by itself, "
+            "it is a film"
+        )
     try:
         options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none"}
         with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
             stream = container.streams.video[0]
             size = (stream.codec_context.width, stream.codec_context.height)
-            _check_size(path, size)
+            check_size(path, size)
             stream.codec_context.thread_count = 1
             frame = next(container.decode(stream), None)
             codec = stream.codec_context.name
@@ -256,20 +260,12 @@ def _decode(path: Path) -> tuple[av.VideoFrame, str, ImageTags]:
         raise
     except (*AV_ERRORS, IndexError) as error:
         raise VideoError(
-            f"{str(path)!r} is not a picture that FFmpeg can read ({reason(error)}); animated WebP "
-            "is not supported, and a cut off file must be copied again"
+            f"{str(path)!r} is not a picture that FFmpeg can read ({reason(error)}); copy it again "
+            "if it is cut off"
         ) from error
     if frame is None:
         raise VideoError(f"{str(path)!r} holds no picture; copy or download it again")
     return frame, codec, read_image_tags(path)
-
-
-def _check_size(path: Path, size: tuple[int, int]) -> None:
-    if max(size) > MAX_SIDE_PX or size[0] * size[1] > MAX_PIXELS:
-        raise VideoError(
-            f"{str(path)!r} declares {size[0]}x{size[1]} pixels, but at most {MAX_SIDE_PX} on a "
-            f"side and {MAX_PIXELS} in all are read; scale or crop it first"
-        )
 
 
 def _describe(

@@ -105,6 +105,9 @@ class VideoReader:
             self.info: VideoInfo = describe(
                 self.path, self._container, self._stream, self._first, self._orientation
             )
+            if self.info.codec == "gif":  # decoded with transparency, whether it has any or not
+                is_clear = bool((alpha_of(self._first) == 0).any())
+                self.info = replace(self.info, has_alpha=is_clear)
         except BaseException:
             self.close()
             raise

@@ -60,6 +60,23 @@ def open_video(
         raise
 
 
+def check_size(path: Path, size: tuple[int, int]) -> None:
+    """Refuse a picture of a size that nobody means.
+
+    Args:
+        path: for the sentence.
+        size: (width, height) in pixels.
+
+    Raises:
+        VideoError: it is too large.
+    """
+    if max(size) > MAX_SIDE_PX or size[0] * size[1] > MAX_PIXELS:
+        raise VideoError(
+            f"{str(path)!r} declares {size[0]}x{size[1]} pixels, but at most {MAX_SIDE_PX} on a "
+            f"side and {MAX_PIXELS} in all are read; scale or crop it first"
+        )
+
+
 def _open_remote(path: RemoteFile) -> RemoteReader:
     try:
         file = path.open()

@@ -6,6 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..remote import RemoteFile, as_source
+from .animated import AnimationReader
+from .formats import is_animated, is_animated_webp
 from .images import DEFAULT_RATE, ImageReader, list_images
 from .info import VideoInfo
 from .reader import VideoReader
@@ -19,7 +21,7 @@ def open_source(
     window: TimeWindow | None = None,
     deinterlace: bool = False,
     frame_rate: Fraction | None = None,
-) -> VideoReader | ImageReader:
+) -> VideoReader | ImageReader | AnimationReader:
     """Open a source for reading.
 
     Args:
@@ -37,9 +39,22 @@ def open_source(
     images = list_images(path)
     if images is not None:
         return ImageReader(images, frame_rate=frame_rate or DEFAULT_RATE, window=window)
+    if isinstance(path, Path) and path.is_file() and is_animated_webp(path):
+        return AnimationReader(path, window=window)
     return VideoReader(
         path, allow_truncated=allow_truncated, window=window, deinterlace=deinterlace
     )
+
+
+def has_streams(path: Path | RemoteFile) -> bool:
+    """Return whether a source is a file that may hold sound and other streams.
+
+    Args:
+        path: what the user named.
+    """
+    if isinstance(path, Path) and path.is_file() and is_animated(path):
+        return not is_animated_webp(path)
+    return list_images(path) is None
 
 
 def probe(

@@ -71,6 +71,7 @@ def write_clip(
     frames: Sequence[av.VideoFrame] = (),
     metadata: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
+    format: str | None = None,
     before_header: Callable[[av.container.OutputContainer], object] | None = None,
     after: Callable[[av.container.OutputContainer, object], None] | None = None,
 ) -> Path:
@@ -78,7 +79,7 @@ def write_clip(
     width, height = size
     time_base = time_base or 1 / rate
     times = list(range(pts)) if isinstance(pts, int) else list(pts)
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with av.open(str(path), "w", format=format, options=container_options or {}) as container:
         container.metadata.update(metadata or {})
         default = {"preset": "veryfast", "crf": "12", "threads": "1"} if "264" in codec else {}
         film = container.add_stream(codec, rate=rate, options=default | (options or {}))
