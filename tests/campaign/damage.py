@@ -111,7 +111,7 @@ def truncation(campaign: Campaign) -> None:
 
 
 def mutation(campaign: Campaign) -> None:
-    """Change bytes of every kind of file. Case N of a seed is the same whatever else is tried."""
+    """Change bytes of videos and pictures. Case N of a seed is the same whatever else is tried."""
     with campaign.fault("videos and pictures with changed bytes") as (fault, folder):
         paths = samples(folder)
 
@@ -126,8 +126,12 @@ def mutation(campaign: Campaign) -> None:
             _read(campaign, path, data)
 
         # Made where they are read: a hundred thousand changed files would not fit into memory.
-        cases = [partial(read, number) for number in range(campaign.cases(60, 60_000))]
+        cases = [partial(read, number) for number in range(campaign.cases(60, 40_000))]
         _count(fault, cases, lambda number: changed(number)[2])
+
+
+def mutation_of_data(campaign: Campaign) -> None:
+    """Change bytes of model files, configurations and journals, in the same way."""
     for name, (sample, read_bytes, short, long) in _readers(campaign).items():
         with campaign.fault(f"{name} with changed bytes") as (fault, folder):
             _mutate_all(campaign, fault, folder, name, sample(folder), read_bytes, (short, long))
@@ -256,18 +260,18 @@ def _readers(campaign: Campaign) -> dict[str, Reader]:
 
     readers: dict[str, Reader] = {
         "model files": (lambda _: bundled.read_bytes(), read_model, 10, 2_000),
-        "small model files": (small_model, read_model, 30, 18_000),
+        "small model files": (small_model, read_model, 30, 20_000),
         "routing files": (
             lambda _: json.dumps(routing.to_json()).encode(),
             read_routing,
             300,
-            10_000,
+            20_000,
         ),
         "training recipes (TOML)": (
             lambda _: bundled.with_suffix(".toml").read_bytes(),
             read_recipe,
             200,
-            10_000,
+            14_000,
         ),
     }
     for name in ("manifest.json", "segments.jsonl"):
@@ -275,7 +279,7 @@ def _readers(campaign: Campaign) -> dict[str, Reader]:
             partial(stopped, name=name),
             partial(read_journal, name=name),
             20,
-            3_000,
+            2_000,
         )
     return readers
 

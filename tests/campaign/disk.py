@@ -22,7 +22,7 @@ from .tally import Campaign, Fault
 
 NOBODY = 65534
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 1 << 18
-_MS_RDONLY, _MS_REMOUNT = 1, 32
+_MS_REMOUNT = 32
 _DAY_S = 86400
 
 
@@ -104,11 +104,9 @@ def in_mount_namespace(place: Path, options: str, work: Callable[[Path], Any]) -
     return run_in_child(mounted)
 
 
-def remount(place: Path, options: str = "size=16m", *, read_only: bool = False) -> None:
-    """Change the small disk at a folder."""
+def _remount(place: Path, options: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    flags = _MS_REMOUNT | (_MS_RDONLY if read_only else 0)
-    if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", flags, options.encode()):
+    if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", _MS_REMOUNT, options.encode()):
         raise RuntimeError(f"remounting: {os.strerror(ctypes.get_errno())}")
 
 
@@ -119,7 +117,7 @@ def _on_small_disk(
     outcome = run_in_child(lambda: task.run(campaign, place))
     if problem := problem_after(task, place, outcome, expected):
         return problem
-    remount(place, "size=64m")
+    _remount(place, "size=64m")
     return goes_on(campaign, task, place, expected)
 
 

@@ -39,7 +39,10 @@ def every_call(campaign: Campaign) -> None:
         return
     for name, act in (
         ("a call that changes a file fails, once", partial(_failed, is_for_good=False)),
-        ("no space from one call on", partial(_failed, is_for_good=True)),
+        (
+            "no space, a read-only or an unplugged disk from one call on",
+            partial(_failed, is_for_good=True),
+        ),
         ("SIGKILL at a call that changes a file", _killed),
         ("power cut at a call: bytes not synced are lost", partial(_cut, keeps_names=True)),
         ("power cut at a call: names not synced, too", partial(_cut, keeps_names=False)),
@@ -103,10 +106,13 @@ def _failed(
 ) -> str | None:
     """The run is done all the same or ends with a sentence; the next one is done."""
 
+    lasting = random.choice((errno.ENOSPC, errno.EROFS, errno.EIO))
+
     def code(call: Call) -> int | None:
         if not is_for_good:
             return random.choice(_CODES.get(call.kind, (errno.EIO,)))
-        return errno.ENOSPC if call.kind in ("write", "open", "mkdir", "rename") else None
+        goes_well = call.kind in ("unlink", "rmdir", "fsync", "ftruncate")
+        return None if lasting == errno.ENOSPC and goes_well else lasting
 
     decide = _at(number, code, is_for_good=is_for_good)
     outcome = run_watched(lambda: task.run(campaign, place), place, decide)

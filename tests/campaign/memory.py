@@ -36,7 +36,9 @@ def flat(campaign: Campaign) -> None:
     with campaign.fault(f"peak memory from {short} to {long} frames") as (fault, folder):
         peaks = {}
         for num_frames in (short, long):
-            clip = write_clip(folder / f"{num_frames}.mkv", num_frames=num_frames)
+            clip = write_clip(
+                folder / f"{num_frames}.mkv", num_frames=num_frames, width=16, height=16
+            )
             outcome = run_in_child(lambda clip=clip: _peak(campaign, clip), timeout_s=3600)
             peaks[num_frames] = outcome.value if outcome.kind == "done" else None
         if None in peaks.values():
@@ -58,7 +60,7 @@ def flat(campaign: Campaign) -> None:
 
 def _peak(campaign: Campaign, clip: Path) -> int:
     report = oasis_core.upscale_file(
-        clip, clip.with_suffix(".mp4"), model=campaign.upscaler, scale=2, segment_frames=12
+        clip, clip.with_suffix(".mp4"), model=campaign.upscaler, scale=1, segment_frames=12
     )
     return report.peak_rss_bytes
 
@@ -79,14 +81,14 @@ def _leaked(campaign: Campaign, clip: Path, num_runs: int) -> int:
 def out_of_memory(campaign: Campaign) -> None:
     """Raise torch.OutOfMemoryError somewhere in the model; only that segment may repeat."""
     with campaign.fault("torch.OutOfMemoryError inside the model") as (fault, folder):
-        random = campaign.random("oom")
+        random, num_parts = campaign.random("oom"), len(modules_of(campaign))
         clip = write_clip(folder / "in.mkv", width=64, height=48)
         for number in range(campaign.cases(5, 100)):
-            block, segment = random.randrange(6), random.randrange(5)
+            part, segment = random.randrange(num_parts), random.randrange(5)
             out = folder / f"{number}.mkv"
             outcome = run_in_child(
-                lambda out=out, block=block, segment=segment: _with_hook(
-                    campaign, clip, out, segment, block, _run_out
+                lambda out=out, part=part, segment=segment: _with_hook(
+                    campaign, clip, out, segment, part, _run_out
                 )
             )
             problem = None
@@ -98,24 +100,24 @@ def out_of_memory(campaign: Campaign) -> None:
                 problem = f"too much repeated: {outcome.value}"
             elif sum(n > 1 for n in outcome.value["raised"].values()) > 0:
                 problem = f"raised more than once: {outcome.value}"
-            fault.count(problem and f"block {block} of segment {segment}: {problem}")
+            fault.count(problem and f"part {part} of segment {segment}: {problem}")
 
 
 def not_finite(campaign: Campaign) -> None:
     """Turn one value inside the model into NaN or infinity, once or always."""
     with campaign.fault("NaN or infinity once inside the model") as (fault, folder):
-        random = campaign.random("nan")
+        random, num_parts = campaign.random("nan"), len(modules_of(campaign))
         clip = write_clip(folder / "in.mkv")
         whole = folder / "whole.mkv"
         run_in_child(lambda: _with_hook(campaign, clip, whole, -1, 0, _run_out))
         expected = contents(whole)
         for number in range(campaign.cases(6, 200)):
-            block, segment = random.randrange(6), random.randrange(5)
+            part, segment = random.randrange(num_parts), random.randrange(5)
             value = random.choice((float("nan"), float("inf"), -float("inf")))
             out = folder / f"{number}.mkv"
             outcome = run_in_child(
-                lambda out=out, block=block, segment=segment, value=value: _with_hook(
-                    campaign, clip, out, segment, block, _poison(value)
+                lambda out=out, part=part, segment=segment, value=value: _with_hook(
+                    campaign, clip, out, segment, part, _poison(value)
                 )
             )
             problem = None
@@ -125,18 +127,19 @@ def not_finite(campaign: Campaign) -> None:
                 problem = "nothing was changed"
             elif contents(out)["frames"] != expected["frames"]:
                 problem = "other frames"
-            fault.count(problem and f"{value} in block {block}, segment {segment}: {problem}")
+            fault.count(problem and f"{value} in part {part}, segment {segment}: {problem}")
     with campaign.fault("NaN always: a sentence, no file") as (fault, folder):
         clip = write_clip(folder / "in.mkv")
-        for block in range(2 if not campaign.is_long else 6):
-            out = folder / f"{block}.mkv"
+        num_parts = len(modules_of(campaign))
+        for part in range(0, num_parts, 1 if campaign.is_long else num_parts // 2):
+            out = folder / f"{part}.mkv"
             outcome = run_in_child(
-                lambda out=out, block=block: _with_hook(
-                    campaign, clip, out, None, block, _poison(float("nan"))
+                lambda out=out, part=part: _with_hook(
+                    campaign, clip, out, None, part, _poison(float("nan"))
                 )
             )
             is_good = outcome.kind == "refused" and "finite" in outcome.text and not out.exists()
-            fault.count(None if is_good else f"block {block}: {outcome.kind} {outcome.text}")
+            fault.count(None if is_good else f"part {part}: {outcome.kind} {outcome.text}")
 
 
 def _run_out(output: torch.Tensor) -> torch.Tensor:
@@ -153,15 +156,29 @@ def _poison(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return change
 
 
+def modules_of(campaign: Campaign) -> list[torch.nn.Module]:
+    """Every part of the model that is called by itself: layers, norms, blocks, the whole."""
+    called: list[torch.nn.Module] = []
+    every = list(campaign.upscaler.model.modules())
+    hooks = [
+        module.register_forward_hook(lambda module, _, output: called.append(module))
+        for module in every
+    ]
+    campaign.upscaler.upscale(torch.rand(1, 3, 3, 24, 32), scale=1)
+    for handle in hooks:
+        handle.remove()
+    return [module for module in every if module in called]
+
+
 def _with_hook(
     campaign: Campaign,
     clip: Path,
     out: Path,
     segment: int | None,
-    block: int,
+    part: int,
     change: Callable[[torch.Tensor], torch.Tensor],
 ) -> dict[str, Any]:
-    """Upscale with one block's output changed, once in one segment or (None) always."""
+    """Upscale with one part's output changed, once in one segment or (None) always."""
     calls: dict[int, int] = {}
     raised: dict[int, int] = {}
     do, now = Run.do, [-1]
@@ -171,18 +188,25 @@ def _with_hook(
         do(self, frames)
 
     Run.do = counted
-    modules = [m for m in campaign.upscaler.model.modules() if isinstance(m, torch.nn.ModuleList)]
-    blocks = [member for modules_list in modules for member in modules_list]
+    modules = modules_of(campaign)
 
     def hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor | None:
         del module, inputs
-        calls[now[0]] = calls.get(now[0], 0) + 1
-        if now[0] < 0 or not (segment is None or (now[0] == segment and now[0] not in raised)):
+        if (
+            now[0] < 0
+            or not isinstance(output, torch.Tensor)
+            or not (segment is None or (now[0] == segment and now[0] not in raised))
+        ):
             return None
         raised[now[0]] = raised.get(now[0], 0) + 1
         return change(output)
 
-    blocks[block % len(blocks)].register_forward_hook(hook)
+    def count(module: Any, inputs: Any) -> None:
+        del module, inputs
+        calls[now[0]] = calls.get(now[0], 0) + 1
+
+    modules[0].register_forward_pre_hook(count)
+    modules[part].register_forward_hook(hook)
     report = oasis_core.upscale_file(
         clip, out, model=campaign.upscaler, scale=2, segment_frames=3, codec="ffv1"
     )

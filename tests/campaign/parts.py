@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .damage import mutation, truncation
+from .damage import mutation, mutation_of_data, truncation
 from .disk import full_disk, journals, places
 from .every_call import every_call
 from .golden import golden
@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[Campaign], None]] = {
     "zoo": zoo,
     "truncation": truncation,
     "mutation": mutation,
+    "mutation-of-data": mutation_of_data,
     "memory": flat,
     "out-of-memory": out_of_memory,
     "not-finite": not_finite,

@@ -19,7 +19,7 @@ from oasis_core.upscale import journal_path
 
 from .child import Child, Outcome, run_in_child
 from .clips import contents, write_clip
-from .disk import goes_on, in_mount_namespace, left_alone, problem_after, remount
+from .disk import goes_on, in_mount_namespace, left_alone, problem_after
 from .kill import OPTIONS, Task, half_written, prepare, tasks
 from .tally import Campaign, Fault
 
@@ -47,10 +47,7 @@ def shell(campaign: Campaign) -> None:
         folder,
     ):
         _changing_source(campaign, fault, folder)
-    with campaign.fault("output folder removed or made read-only during the run") as (
-        fault,
-        folder,
-    ):
+    with campaign.fault("output folder or journal removed during the run") as (fault, folder):
         _changing_place(campaign, fault, folder)
     with campaign.fault("no HOME, no TMPDIR, LANG=C, no /dev/shm, as commands") as (fault, folder):
         _surroundings(campaign, fault, folder)
@@ -226,22 +223,6 @@ def _changing_place(campaign: Campaign, fault: Fault, folder: Path) -> None:
         place.mkdir(exist_ok=True)
         problem = problem or goes_on(campaign, task, place, expected)
         fault.count(problem and f"{name} removed: {problem}")
-    outcome = in_mount_namespace(
-        folder / "disk", "size=16m", lambda place: _read_only(campaign, task, place, expected)
-    )
-    if outcome.value != "no tmpfs":
-        problem = outcome.value if outcome.kind == "done" else f"{outcome.kind} {outcome.text}"
-        fault.count(problem and f"made read-only: {problem}")
-
-
-def _read_only(campaign: Campaign, task: Task, place: Path, expected: dict[str, Any]) -> str | None:
-    act = partial(remount, place, read_only=True)
-    outcome = run_in_child(partial(_run_and, campaign, task, place, 2, act))
-    remount(place, read_only=False)
-    problem = problem_after(task, place, outcome, expected)
-    if problem is None and outcome.kind != "refused":
-        problem = f"not refused: {outcome.kind}"
-    return problem or goes_on(campaign, task, place, expected)
 
 
 def _surroundings(campaign: Campaign, fault: Fault, folder: Path) -> None:
