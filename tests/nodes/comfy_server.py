@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
 # Generous: machines that test are often busy, and a busy server answers late.
 ANSWER_S = 600
 START_S = 600

@@ -7,16 +7,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.nodes.comfy_server import START_S, Server, start
+from tests.nodes.comfy_server import PYTHON, START_S, Server, start
 from tests.nodes.media import write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
 
 
 @pytest.fixture(scope="session")

@@ -129,13 +129,19 @@ def replacements(module) -> dict | None:
 
 
 def poisoned_run(module) -> list[int]:
-    """Shape of a clip upscaled while the optional packages are broken."""
+    """Shape of images that the nodes upscaled while the optional packages are broken."""
     from importlib import import_module
 
     import torch
 
-    core = import_module(f"{module.__name__}.oasis_core")
-    return list(core.load(device="cpu").upscale(torch.rand(1, 3, 2, 16, 16), scale=2).shape)
+    def node(file, name):
+        return getattr(import_module(f"{module.__name__}.nodes.{file}"), name)
+
+    with torch.inference_mode():
+        model = node("load_model", "OASISLoadModel").execute("oasis-tiny", "float32", "own").args[0]
+        look = (2.0, 0, 0, 1.0, True, 0, 0, True)
+        upscale = node("upscale_images", "OASISUpscaleImages").execute
+        return list(upscale(model, torch.rand(2, 16, 16, 3), "one clip", *look).args[0].shape)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,23 @@
 """Models in ComfyUI: routing, latents, unloading."""
 
 import dataclasses
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.nodes.comfy_server import RUN_S
+from tests.nodes.comfy_server import PYTHON, RUN_S
 from tests.nodes.media import frames_of
-from tests.nodes.prompts import LOAD, STRENGTHS, assert_goes_on, empty_images, image_prompt
+from tests.nodes.prompts import (
+    LOAD,
+    STRENGTHS,
+    assert_goes_on,
+    empty_images,
+    image_prompt,
+    node_prompt,
+    workflow,
+)
 
 pytestmark = pytest.mark.comfy
 
@@ -44,9 +54,10 @@ def test_routing_is_applied_and_undone(server):
     assert abs(own - everything).max() > 1
 
 
-def test_latent_has_the_format_of_wan(server):
+@pytest.fixture(scope="module")
+def small_model(server):
+    """A model of the oasis-1.3b family with few weights, as a file that ComfyUI lists."""
     torch = pytest.importorskip("torch")
-    from safetensors import safe_open
 
     from oasis_core.checkpoint import save_checkpoint
     from oasis_core.config import OASIS_1_3B
@@ -58,10 +69,14 @@ def test_latent_has_the_format_of_wan(server):
     torch.manual_seed(0)
     file = server.base / "models" / "oasis" / "small.safetensors"
     save_checkpoint(file, build_model(config), HeadRouting.all_global(2, 4), {})
-    prompt = image_prompt(empty_images(30, 70, 6))
-    prompt["1"] = {**LOAD, "inputs": {**LOAD["inputs"], "model_name": "small.safetensors"}}
-    values = {"model": ["1", 0], "images": ["2", 0], "scale": 2.0, "tile_px": 64}
-    prompt["3"] = {"class_type": "OASISDenoiseToLatent", "inputs": values}
+    return {**LOAD, "inputs": {**LOAD["inputs"], "model_name": file.name}}
+
+
+def test_latent_has_the_format_of_wan(server, small_model):
+    from safetensors import safe_open
+
+    prompt = node_prompt("OASISDenoiseToLatent", empty_images(30, 70, 6), tile_px=64)
+    prompt["1"] = small_model
     save = {"samples": ["3", 0], "filename_prefix": "latent"}
     prompt["4"] = {"class_type": "SaveLatent", "inputs": save}
     prompt["5"] = {"class_type": "PreviewAny", "inputs": {"source": ["3", 1]}}
@@ -76,6 +91,23 @@ def test_latent_has_the_format_of_wan(server):
     prompt["1"] = LOAD
     assert "got oasis-tiny, whose decoder is 'conv'" in server.run(prompt).error
     assert_goes_on(server)
+
+
+@pytest.mark.slow
+def test_latent_workflow_decodes_with_the_vae_of_comfyui(server, comfyui, small_model):
+    file = server.base / "models" / "vae" / "wan_2.1_vae.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    command = [PYTHON, str(Path(__file__).with_name("make_wan_vae.py")), str(comfyui), str(file)]
+    subprocess.run(command, check=True, cwd=comfyui, timeout=RUN_S)
+    prompt = workflow("9_denoise_to_latent")
+    prompt["1"] = small_model
+    prompt["4"] = empty_images(30, 70, 9)
+    run = server.run(prompt)
+    file.unlink()
+    assert run.is_success, run.history
+    frames = frames_of(run.files("10")[0])
+    assert len(frames) == 9
+    assert frames[0].shape == (144, 64, 3)
 
 
 def test_model_is_used_again_after_unloading(server):

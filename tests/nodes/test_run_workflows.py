@@ -62,6 +62,17 @@ def test_video_workflow_runs_as_it_is(server):
     assert "3" in again.cached
 
 
+@pytest.mark.parametrize("name", ["8_after_text_to_video", "9_denoise_to_latent"])
+def test_workflow_lacks_nothing_but_files_of_models(server, name):
+    answer = server.post("/prompt", {"prompt": workflow(name)})
+    loaders = {"UNETLoader", "CLIPLoader", "VAELoader", "OASISLoadModel"}
+    wrong = answer["node_errors"].values()
+    assert wrong
+    assert {node["class_type"] for node in wrong} <= loaders
+    kinds = {error["type"] for node in wrong for error in node["errors"]}
+    assert kinds == {"value_not_in_list"}
+
+
 def test_workflows_are_offered_as_templates(server):
     names = {path.stem for path in (ROOT / "workflows").glob("*.json")}
     assert set(server.get("/workflow_templates")["oasis"]) == names

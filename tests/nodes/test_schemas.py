@@ -46,7 +46,7 @@ def test_loading_is_quick_and_leaves_the_work_for_later(pack):
 
 
 def test_broken_optional_packages_change_nothing(pack):
-    assert pack["poisoned_run"] == [1, 3, 2, 32, 32]
+    assert pack["poisoned_run"] == [2, 32, 32, 3]
 
 
 def test_a_renamed_node_would_be_replaced(pack):

@@ -27,6 +27,11 @@ CORE_NODES = {
     "VAEDecode",
     "VAELoader",
 }
+OPTIONAL = {
+    "OASISCompare": {"truth"},
+    "OASISStitchTiles": {"images"},
+    "OASISUpscaleTiles": {"images"},
+}
 
 
 def _node_ids():
@@ -89,6 +94,16 @@ def test_both_forms_have_the_same_values(workflow):
         values = [v for v in api[str(node["id"])]["inputs"].values() if not isinstance(v, list)]
         shown = [v for v in node["widgets_values"] if v != "fixed"]  # what a seed does afterwards
         assert shown == values
+
+
+def test_api_form_gives_every_input_of_our_nodes(workflow):
+    # The locale's inputs are those of the schemas, which another test checks inside ComfyUI.
+    locale = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    for node in workflow[1].values():
+        if node["class_type"] in NODE_IDS:
+            known = set(locale[node["class_type"]].get("inputs", {}))
+            assert set(node["inputs"]) <= known
+            assert known - set(node["inputs"]) <= OPTIONAL.get(node["class_type"], set())
 
 
 @pytest.mark.parametrize("node_id", sorted(NODE_IDS))
