@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..video import MuxReport, SegmentWriter, VideoFrame
 from ..video.alpha import bleed
 from ..video.light import decode_light, to_half_bits
 from .assemble import SegmentAssembler, SegmentFrames
+from .background import Background
 from .job import Job
 from .journal import Journal, SegmentRecord
 from .memory import peak_cuda_bytes, peak_rss_bytes
@@ -27,6 +29,10 @@ from .segment import StageClock, resize, to_pixels, to_video
 from .upscaler import FrameProgress, OnProgress
 
 STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
+ENCODES_BESIDE = ("cuda", "mps")
+"""Devices that leave the CPU to the encoder."""
+MOST_WAITING_BYTES = 512 << 20
+"""Of finished pictures that wait for the encoder."""
 # Share of a segment's time that the model takes, until it has been measured.
 MODEL_SHARE = 0.8
 
@@ -127,13 +133,15 @@ class Run(Counts):
         self.blocks = BlockCounter(job.upscaler.model, self._on_block)
         self._tiles = (0, plan.num_tiles)
         self._num_kept = 0
+        self._background: Background | None = None
+        self._open_writers: list[SegmentWriter] = []
 
     def upscale(self) -> None:
         """Do every segment that is not done yet."""
         assembler = SegmentAssembler(
             self.plan.segment_frames, self.plan.halo_frames, has_shots=self.job.shots
         )
-        with self.job.open() as reader, self.blocks.watching():
+        with self.job.open() as reader, self.blocks.watching(), self._encoding():
             frames = (visible(frame) for frame in timed(reader, self.job.clock, "decode"))
             for segment in timed(assembler.segments(frames), self.job.clock, "shots"):
                 if self.is_finished(segment.index, segment.first_frame, len(segment.kept)):
@@ -164,23 +172,63 @@ class Run(Counts):
         )
         self.tile = self.segments.tile
         path = self.journal.segment_path(segment.index)
-        with SegmentWriter(path, self.job.spec) as writer:
+        record = SegmentRecord(
+            index=segment.index,
+            first_frame=segment.first_frame,
+            num_frames=self._num_kept,
+            sha256="",
+            tile=self.tile,
+            shot=segment.shot,
+        )
+        writer = SegmentWriter(path, self.job.spec)
+        self._open_writers.append(writer)
+        try:
             for index, (frame, result) in enumerate(zip(segment.kept, results, strict=True)):
                 self._write(writer, frame, result)
                 share = model_share + (1 - model_share) * (index + 1) / (self._num_kept + 1)
                 self.progress.report(self._num_kept, share)
-            closing = time.perf_counter()
-        self.journal.record(
-            SegmentRecord(
-                index=segment.index,
-                first_frame=segment.first_frame,
-                num_frames=self._num_kept,
-                sha256=file_sha256(path),
-                tile=self.tile,
-                shot=segment.shot,
-            )
-        )
-        self.job.clock.add("encode", time.perf_counter() - closing)
+            self._do(partial(self._close, writer, record))
+        except BaseException:
+            if self._background is None:  # nobody else will
+                self._discard_writers()
+            raise
+
+    def _discard_writers(self) -> None:
+        """Leave nothing of segments that are not complete."""
+        while self._open_writers:
+            self._open_writers.pop().discard()
+
+    def _close(self, writer: SegmentWriter, record: SegmentRecord) -> None:
+        with self.job.clock("encode"):
+            self._open_writers.remove(writer)
+            writer.close()
+            self.journal.record(replace(record, sha256=file_sha256(writer.path)))
+
+    def _encode(self, writer: SegmentWriter, *picture: Any) -> None:
+        with self.job.clock("encode"):
+            writer.write(*picture)
+
+    def _do(self, call: Callable[[], None]) -> None:
+        """Call now, or beside the device's work where it leaves the CPU free."""
+        if self._background is None:
+            call()
+        else:
+            self._background.put(call)
+
+    @contextmanager
+    def _encoding(self) -> Iterator[None]:
+        """Encode beside a GPU while it does the next segment; on a CPU both want the same cores."""
+        job = self.job
+        try:
+            if job.upscaler.device.type in ENCODES_BESIDE:
+                picture = 6 * job.look.width * job.look.height
+                with Background(max(4, MOST_WAITING_BYTES // picture)) as self._background:
+                    yield
+            else:
+                yield
+        finally:
+            self._background = None
+            self._discard_writers()
 
     def _write(self, writer: SegmentWriter, frame: VideoFrame, result: torch.Tensor) -> None:
         job = self.job
@@ -196,8 +244,7 @@ class Run(Counts):
             if job.spec.has_alpha and frame.alpha is not None:
                 plane = to_video(frame.alpha[..., None], result.device)
                 alpha = to_pixels(resize(plane, job.look.height, job.look.width), dtype)[..., 0]
-        with job.clock("encode"):
-            writer.write(pixels, frame.pts, frame.duration, alpha)
+        self._do(partial(self._encode, writer, pixels, frame.pts, frame.duration, alpha))
 
     def _coded(self, frame: VideoFrame, result: torch.Tensor) -> np.ndarray:
         """Coded values `h w 3` float32 of a result, without bounds."""

@@ -75,7 +75,7 @@ class SegmentWriter:
             )
             self._stream = self._new_stream()
         except AV_ERRORS as error:
-            self._discard()
+            self.discard()
             if isinstance(error, VideoError):
                 raise
             raise write_error(self.path, error) from error
@@ -100,7 +100,7 @@ class SegmentWriter:
         if error is None:
             self.close()
         else:
-            self._discard()
+            self.discard()
 
     def write(
         self, pixels: np.ndarray, pts: int, duration: int, alpha: np.ndarray | None = None
@@ -160,7 +160,7 @@ class SegmentWriter:
     def close(self) -> None:
         """Finish the file, sync it to the disk and give it its name."""
         if self.num_frames == 0:
-            self._discard()
+            self.discard()
             raise ValueError(f"segment {str(self.path)!r} got no frames")
         try:
             self._encode(None)
@@ -168,12 +168,13 @@ class SegmentWriter:
             sync(self._part)
             self._part.replace(self.path)
         except AV_ERRORS as error:
-            self._discard()
+            self.discard()
             if isinstance(error, VideoError):
                 raise
             raise write_error(self.path, error) from error
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
+        """Give the file up; nothing of it is left."""
         container = getattr(self, "_container", None)
         if container is not None:
             try:
