@@ -58,6 +58,8 @@ def test_there_are_workflows_and_nodes():
     assert len(WORKFLOWS) >= 8
     assert len(NODE_IDS) >= 11
     assert {p.name for p in (ROOT / "workflows" / "api").iterdir()} == {p.name for p in WORKFLOWS}
+    pictures = {p.stem for p in (ROOT / "workflows").glob("*.jpg")}  # in the list of templates
+    assert pictures == {p.stem for p in WORKFLOWS}
 
 
 def test_workflows_use_only_our_nodes_and_old_core_ones(workflow):
