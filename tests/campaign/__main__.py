@@ -9,12 +9,14 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from .tally import Campaign
+from .tally import Campaign, Fault
 
 SEED = 7
 
@@ -27,6 +29,16 @@ def _warm(campaign: Campaign) -> None:
 
     clip = write_clip(campaign.scratch / "warm.mkv")
     oasis_core.upscale_file(clip, campaign.scratch / "warm.mp4", model=campaign.upscaler, scale=2)
+
+
+def _say(fault: Fault) -> None:
+    sys.stdout.write(
+        f"{fault.name}: {fault.survived} of {fault.tried} survived, "
+        f"{fault.seconds:.0f} s{'; ' if fault.note else ''}{fault.note}\n"
+    )
+    for text in fault.failures[:20]:
+        sys.stdout.write(f"  FAILED {text}\n")
+    sys.stdout.flush()
 
 
 def main() -> int:
@@ -57,6 +69,7 @@ def main() -> int:
             sys.stderr.write(f"{error}\n")
             return 1
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, too
     logging.disable(logging.CRITICAL)  # warnings about the damage done here
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="oasis-campaign-") as scratch:
@@ -66,19 +79,12 @@ def main() -> int:
             is_long=arguments.long,
             seed=arguments.seed,
             share=arguments.share,
+            on_fault=_say,
         )
         _warm(campaign)
-        for name in arguments.only or PARTS:
-            num_before = len(campaign.faults)
-            PARTS[name](campaign)
-            for fault in campaign.faults[num_before:]:
-                sys.stdout.write(
-                    f"{fault.name}: {fault.survived} of {fault.tried} survived, "
-                    f"{fault.seconds:.0f} s{'; ' if fault.note else ''}{fault.note}\n"
-                )
-                for text in fault.failures[:20]:
-                    sys.stdout.write(f"  FAILED {text}\n")
-                sys.stdout.flush()
+        with suppress(KeyboardInterrupt):  # what was tried until then counts
+            for name in arguments.only or PARTS:
+                PARTS[name](campaign)
     faults = [fault.to_json() for fault in campaign.faults]
     if arguments.json is not None:
         about = {"version": oasis_core.__version__, "torch": torch.__version__}

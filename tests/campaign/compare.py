@@ -48,6 +48,7 @@ def facts(path: Path) -> dict[str, Any]:
                 int(film.codec_context.colorspace),
             ),
             "ends": [_rgb(pictures[0]), _rgb(pictures[-1])],
+            "languages": [s.metadata.get("language", "und") for s in container.streams.audio],
             "sounds": [packets.get(s.index, []) for s in container.streams.audio],
             "num_subtitles": len(container.streams.subtitles),
             "num_covers": len(container.streams.video) - len(films),
@@ -60,10 +61,25 @@ def _rgb(frame: av.VideoFrame) -> np.ndarray:
     return frame.to_ndarray(format="rgb24").astype(np.int16)
 
 
+def upright(pixels: np.ndarray, turn: Sequence[int] | None) -> np.ndarray:
+    """A picture `h w 3` as a display matrix (a b c d, of -1, 0, 1) shows it."""
+    if turn is None:
+        return pixels
+    a, b, c, d = turn
+    if a == 0:
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    return pixels[:: d or 1, :: a or 1]
+
+
 def differences(
-    before: dict[str, Any], after: dict[str, Any], report: dict[str, Any], *, is_turned: bool
+    before: dict[str, Any],
+    after: dict[str, Any],
+    report: dict[str, Any],
+    *,
+    turn: Sequence[int] | None,
 ) -> list[str]:
     """What the output lacks without the report saying so."""
+    is_turned = turn is not None and turn[0] == 0
     said, moved = " ".join(report["dropped"]), " ".join(report["kept"])
     found = []
     if after["num_frames"] != before["num_frames"]:
@@ -82,11 +98,18 @@ def differences(
         ):
             if old not in (0, 2, new):
                 found.append(f"colour {name} {old} became {new}")
-    if not is_turned and not before["has_alpha"] and before["num_frames"] == after["num_frames"]:
-        found += _pictures(before["ends"], after["ends"])
+    if not before["has_alpha"] and before["num_frames"] == after["num_frames"]:
+        found += _pictures([upright(end, turn) for end in before["ends"]], after["ends"])
+    if before["has_alpha"] and not after["has_alpha"] and "transparency" not in said:
+        found.append("transparency lost")
+    if after["bits"] < min(10, before["bits"]) and "bits" not in said:
+        found.append(f"{before['bits']} bits became {after['bits']}")
     for index, sound in enumerate(before["sounds"]):
         if "sound" not in said and "audio" not in said and not _is_among(sound, after["sounds"]):
             found.append(f"sound {index} is lost or changed")
+    lost = [text for text in before["languages"] if text not in (*after["languages"], "und")]
+    if lost and "sound" not in said and "audio" not in said:
+        found.append(f"languages {before['languages']} became {after['languages']}")
     for name in ("subtitle", "cover"):
         if after[f"num_{name}s"] < before[f"num_{name}s"] and name not in said:
             found.append(f"{name} lost")

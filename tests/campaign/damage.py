@@ -162,9 +162,9 @@ def _count(fault: Fault, cases: list[Callable[[], Any]], name: Callable[[int], s
     outcomes = run_batch(cases, timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES)
     for number, outcome in enumerate(outcomes):
         kinds[outcome.kind] += 1
+        fault.note = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         text = f"{outcome.kind} {outcome.text[-900:]}"
         fault.count(None if outcome.is_clean else f"{name(number)}: {text}")
-    fault.note = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
 
 
 def _read_cut(campaign: Campaign, whole: Path, cut: Path, length: int) -> None:

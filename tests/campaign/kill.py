@@ -91,10 +91,10 @@ def kill(campaign: Campaign) -> None:
             prepare(task, place)
             trial += 1
             redone += _one(campaign, fault, task, place, (whole, expected), stage, random, landed)
-        fault.note = f"{sum(landed.values())} kills in {trial} runs: " + ", ".join(
-            f"{stage} {count}" for stage, count in landed.items() if count
-        )
-        fault.note += f"; {redone} segments redone"
+            fault.note = f"{sum(landed.values())} kills in {trial} runs: " + ", ".join(
+                f"{stage} {count}" for stage, count in landed.items() if count
+            )
+            fault.note += f"; {redone} segments redone"
 
 
 def prepare(task: Task, place: Path) -> None:

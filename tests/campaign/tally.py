@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,8 @@ class Campaign:
     """Name of the one fault to try; empty is all."""
     share: float = 1.0
     """Of the number of cases."""
+    on_fault: Callable[[Fault], None] | None = None
+    """Called with each kind of fault when it is over."""
     faults: list[Fault] = field(default_factory=list)
 
     def random(self, name: str) -> Random:
@@ -80,3 +82,5 @@ class Campaign:
         finally:
             fault.seconds = time.perf_counter() - begun
             self.faults.append(fault)
+            if self.on_fault is not None:
+                self.on_fault(fault)

@@ -5,8 +5,9 @@ Committed as a generator, not as files: case N of a seed is the same film on the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -31,7 +32,15 @@ _NOT_FILMS = (
     "bitpacked",
     "xface",
 )
+_NO_FILES = (
+    "alsa", "crc", "dash", "data", "fbdev", "ffmetadata", "fifo", "framecrc", "framehash",
+    "framemd5", "hash", "hds", "hls", "image2", "image2pipe", "md5", "mkvtimestamp_v2", "null",
+    "oss", "rtp", "rtp_mpegts", "rtsp", "sap", "segment", "smoothstreaming", "streamhash", "tee",
+    "uncodedframecrc", "webm_chunk", "webm_dash_manifest", "whip",
+)  # fmt: skip
 _ALIASES = ("h264", "hevc", "vp8", "vp9", "av1")
+COMMON = ("libx264", "libx264", "libx265", "libvpx-vp9", "mpeg4", "prores_ks")
+"""What people have."""
 SOUND_CODECS = (
     "aac", "ac3", "eac3", "flac", "alac", "libmp3lame", "mp2", "libopus", "libvorbis", "pcm_s16le",
     "pcm_s24le", "pcm_f32le", "pcm_s16be", "pcm_alaw", "pcm_u8", "wmav2", "adpcm_ima_wav", "tta",
@@ -73,10 +82,13 @@ class Film:
     has_chapters: bool
     has_cover: bool
     metadata: tuple[tuple[str, str], ...]
+    muxer: str = ""
+    """FFmpeg's name of the container, where the suffix does not tell."""
 
     def __str__(self) -> str:
         extra = ("has_subtitles", "has_chapters", "has_cover")
-        parts = [f"{self.suffix} {self.codec} {self.pixel_format} {self.size[0]}x{self.size[1]}"]
+        size = "x".join(map(str, self.size))
+        parts = [f"{self.muxer or self.suffix} {self.codec} {self.pixel_format} {size}"]
         parts += [f"times {self.times[:3]}", f"tags {self.tags}", f"sounds {self.sounds}"]
         parts += [
             f"{n} {getattr(self, n)}" for n in ("options", "aspect", "turn") if getattr(self, n)
@@ -99,12 +111,28 @@ def encoders() -> list[str]:
     return names
 
 
-def draw(random: Random, codecs: Sequence[str], number: int) -> Film:
-    """Draw a film; every encoder and every suffix has its turn."""
-    codec = codecs[number % len(codecs)]
-    if random.random() < 0.35:  # what people have
-        codec = random.choice(("libx264", "libx264", "libx265", "libvpx-vp9", "mpeg4", "prores_ks"))
-    formats = [f.name for f in av.codec.Codec(codec, "w").video_formats]
+def containers(codecs: Sequence[str]) -> list[tuple[str, str]]:
+    """Every pair of a container and an encoder that this build says fit together."""
+    pairs = []
+    for name in sorted(av.formats_available):
+        if name in _NO_FILES or "," in name:
+            continue
+        try:
+            with av.open(os.devnull, "w", format=name) as container:
+                fitting = container.supported_codecs
+        except (ValueError, OSError):  # it only reads, or wants a device
+            continue
+        pairs += [(name, codec) for codec in codecs if codec in fitting]
+    return pairs
+
+
+def pixel_formats(codec: str) -> list[str]:
+    """What an encoder takes."""
+    return [f.name for f in av.codec.Codec(codec, "w").video_formats]
+
+
+def draw(random: Random, codec: str, number: int) -> Film:
+    """Draw a film; every suffix has its turn."""
     suffix = SUFFIXES[number % len(SUFFIXES)]
     if random.random() < 0.6:
         suffix = random.choice((".mkv", ".mov", ".mp4", ".nut", ".avi"))
@@ -134,7 +162,7 @@ def draw(random: Random, codecs: Sequence[str], number: int) -> Film:
     return Film(
         suffix=suffix,
         codec=codec,
-        pixel_format=random.choice(formats),
+        pixel_format=random.choice(pixel_formats(codec)),
         size=random.choice(SIZES[:-2]) if random.random() < 0.97 else random.choice(SIZES[-2:]),
         rate=random.choice(RATES),
         times=tuple(times),
@@ -149,6 +177,23 @@ def draw(random: Random, codecs: Sequence[str], number: int) -> Film:
         metadata=(("title", "Söme ☃ film"), ("workflow", '{"a": 1}'))
         if random.random() < 0.4
         else (),
+    )
+
+
+def plain(film: Film) -> Film:
+    """The same codec in the same container, in a size and rate that picky ones take."""
+    size = (720, 576) if film.codec in ("dvvideo", "mpeg2video", "dnxhd") else (176, 144)
+    return replace(
+        film,
+        size=size,
+        rate=Fraction(25),
+        times=(0, 2, 4),
+        options=(("b", "36M"),) if film.codec == "dnxhd" else (),
+        sounds=(),
+        turn=None,
+        has_subtitles=False,
+        has_chapters=False,
+        has_cover=False,
     )
 
 
@@ -169,7 +214,7 @@ def picture(index: int, width: int, height: int) -> np.ndarray:
 def _write(film: Film, path: Path) -> None:
     width, height = film.size
     tick = 1 / (2 * film.rate)
-    with av.open(str(path.absolute()), "w") as container:
+    with av.open(str(path.absolute()), "w", format=film.muxer or None) as container:
         container.metadata.update(dict(film.metadata))
         video = container.add_stream(film.codec, rate=film.rate, options=dict(film.options))
         video.width, video.height, video.pix_fmt = width, height, film.pixel_format
