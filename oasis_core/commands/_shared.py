@@ -20,6 +20,7 @@ CODECS = (
     "h264", "h265", "av1", "prores", "ffv1",
     "h264_nvenc", "h265_nvenc", "av1_nvenc", "h264_qsv", "h265_qsv", "av1_qsv",
     "h264_amf", "h265_amf", "av1_amf", "h264_videotoolbox", "h265_videotoolbox",
+    "h264_vaapi", "h265_vaapi", "av1_vaapi",
 )  # fmt: skip
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DECODERS = ("wan", "tiny")
@@ -85,6 +86,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="torch.compile a large model: for long clips on a GPU",
     )
+    parser.add_argument(
+        "--int8", action="store_true", help="a large model in half the memory, for small GPUs"
+    )
 
 
 def load_model(arguments: argparse.Namespace) -> Any:
@@ -97,6 +101,7 @@ def load_model(arguments: argparse.Namespace) -> Any:
         arguments.dtype,
         arguments.decoder,
         compiled=arguments.compile,
+        int8=arguments.int8,
     )
 
 

@@ -102,7 +102,9 @@ def _describe_codecs() -> dict[str, Any]:
     have = available_codecs()
     facts: dict[str, Any] = {"pyav": av.__version__}
     for name, codec in CODECS.items():
-        if name not in have:
+        if codec.takes_surfaces:
+            facts[name] = "PyAV cannot hand pictures to it; use the qsv or amf encoder"
+        elif name not in have:
             facts[name] = f"this FFmpeg build has no {codec.encoder}"
         else:
             containers = " or ".join(codec.containers)

@@ -24,6 +24,7 @@ from ..video import (
     mux,
     trial_mux,
 )
+from ..video.color import FULL
 from ..video.errors import write_error
 from ..video.image_tags import ImageTags, read_image_tags
 from ..video.image_writer import (
@@ -141,6 +142,8 @@ def _losses(job: Job) -> tuple[str, ...]:
         lines.append(
             f"transparency: {job.spec.codec} has none; use --codec prores (.mov) or ffv1 (.mkv)"
         )
+    if job.spec.codec == "prores" and job.spec.color.range == FULL:
+        lines.append("full range: converted to limited, prores has no other; colours are the same")
     if job.info.is_linear:
         lines.append("light below 0 and above 1: limited, a video holds coded values from 0 to 1")
     if job.info.hdr and job.spec.codec not in HDR_CODECS:

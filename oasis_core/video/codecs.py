@@ -41,12 +41,16 @@ class Codec:
     """Pixel format by bits, where it is not planar 4:2:0."""
     alpha_formats: dict[int, str] = field(default_factory=dict)
     """Pixel format by bits with transparency; none: it has none."""
+    says_aspect: bool = True
+    """Whether its own bits say what shape a pixel has, so that any container will do."""
     reorders: bool = True
     """Whether pictures may be coded in another order than they are shown."""
     options: dict[str, str] = field(default_factory=dict)
     """Further options."""
     needs: str = ""
     """What a hardware encoder needs besides the FFmpeg build."""
+    takes_surfaces: bool = False
+    """Whether it takes pictures that lie on the GPU only, which PyAV cannot put there."""
 
 
 def _nvenc(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
@@ -54,6 +58,7 @@ def _nvenc(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
         encoder=encoder,
         depths=depths,
         containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
+        says_aspect="av1" not in encoder,
         crf=19,
         crf_options=("cq",),
         presets=tuple(f"p{n}" for n in range(1, 8)),
@@ -69,6 +74,7 @@ def _qsv(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
         encoder=encoder,
         depths=depths,
         containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
+        says_aspect="av1" not in encoder,
         crf=19,
         crf_range=(1, 51),
         crf_options=("global_quality",),
@@ -84,6 +90,7 @@ def _amf(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
         encoder=encoder,
         depths=depths,
         containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
+        says_aspect="av1" not in encoder,
         crf=19,
         crf_options=("qp_i", "qp_p"),
         presets=("speed", "balanced", "quality"),
@@ -102,6 +109,18 @@ def _videotoolbox(encoder: str, depths: tuple[int, ...]) -> Codec:
         formats={8: "nv12", 10: "p010le"},
         options={"b": "0", "flags": "+qscale", "global_quality": str(70 * 118)},
         needs="a Mac with Apple silicon",
+    )
+
+
+def _vaapi(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
+    return Codec(
+        encoder=encoder,
+        depths=depths,
+        containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
+        says_aspect="av1" not in encoder,
+        formats={8: "nv12", 10: "p010le"},
+        needs="a GPU of Intel or AMD under Linux",
+        takes_surfaces=True,
     )
 
 
@@ -124,6 +143,7 @@ CODECS: dict[str, Codec] = {
         preset="8",
         presets=tuple(str(n) for n in range(14)),
         depths=(8, 10),
+        says_aspect=False,
         reorders=False,  # what is not shown travels inside the next shown picture's packet
         options={"svtav1-params": f"lp={NUM_THREADS}"},
     ),
@@ -135,6 +155,7 @@ CODECS: dict[str, Codec] = {
         preset_option="profile",
         formats={10: "yuv422p10le"},
         alpha_formats={10: "yuva444p10le"},
+        says_aspect=False,
         reorders=False,
         options={"vendor": "apl0"},
     ),
@@ -144,6 +165,7 @@ CODECS: dict[str, Codec] = {
         depths=(8, 10, 12, 16),
         formats={8: "bgr0", 10: "gbrp10le", 12: "gbrp12le", 16: "gbrp16le"},
         alpha_formats={8: "bgra", 10: "gbrap10le", 12: "gbrap12le", 16: "gbrap16le"},
+        says_aspect=False,
         reorders=False,
         options={"level": "3", "slices": "4", "slicecrc": "1", "g": "1"},
     ),
@@ -158,6 +180,9 @@ CODECS: dict[str, Codec] = {
     "av1_amf": _amf("av1_amf"),
     "h264_videotoolbox": _videotoolbox("h264_videotoolbox", (8,)),
     "h265_videotoolbox": _videotoolbox("hevc_videotoolbox", (8, 10)),
+    "h264_vaapi": _vaapi("h264_vaapi", (8,)),
+    "h265_vaapi": _vaapi("hevc_vaapi"),
+    "av1_vaapi": _vaapi("av1_vaapi"),
 }
 """Every codec by the name that users give."""
 

@@ -17,6 +17,7 @@ import av
 from ..remote import RemoteFile, as_source, is_url
 from .codecs import CODECS
 from .errors import AV_ERRORS, VideoError, discard, write_error
+from .matroska_aspect import FILLER, display_size, write_display_size
 from .passthrough import (
     CONTAINER_KEYS,
     ITUNES_KEYS,
@@ -213,6 +214,8 @@ class _Job:
                     if shift and self._cut != "both":
                         beside.kept.append(f"times, moved by {float(shift):.3f} s to start at 0")
                 output.metadata.update(self._metadata)
+                if self._lacks_aspect:
+                    picture.metadata["title"] = picture.metadata.get("title", "") + FILLER
                 if self._comment is not None:
                     key = next((k for k in output.metadata if k.lower() == "comment"), "comment")
                     earlier = output.metadata.get(key)
@@ -224,7 +227,17 @@ class _Job:
             beside_packets = islice(extra, self.most_packets)
             for packet in heapq.merge(coded, beside_packets, key=_decoding_time):
                 output.mux(packet)
+        if self._lacks_aspect:
+            spec = self._spec
+            size = display_size(spec.width, spec.height, spec.sample_aspect_ratio)
+            write_display_size(self._part, size)
         return beside
+
+    @property
+    def _lacks_aspect(self) -> bool:
+        """Whether neither the codec's bits nor PyAV say what shape a pixel has."""
+        is_said = CODECS[self._spec.codec].says_aspect or self._muxer != "matroska"
+        return self._spec.sample_aspect_ratio != 1 and not is_said
 
     def _moved(self, written: av.container.InputContainer) -> list[str]:
         """Return a line if the muxer moved all times: AAC starts before 0, Matroska cannot."""

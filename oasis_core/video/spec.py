@@ -177,6 +177,8 @@ class EncodeSpec:
             matrix, color_range = BT709, LIMITED
         else:
             matrix, color_range = tags.matrix, tags.range
+        if self.codec == "prores":
+            color_range = LIMITED  # it cannot say otherwise, and is read as limited
         return replace(tags, matrix=matrix, range=color_range)
 
 
@@ -250,7 +252,8 @@ def is_x264_unrepeatable() -> bool:
 
 def available_codecs() -> list[str]:
     """Return the codecs whose encoders this FFmpeg build has; hardware may still be missing."""
-    return [name for name, codec in CODECS.items() if codec.encoder in av.codecs_available]
+    usable = {name: codec for name, codec in CODECS.items() if not codec.takes_surfaces}
+    return [name for name, codec in usable.items() if codec.encoder in av.codecs_available]
 
 
 def check_encoder(spec: EncodeSpec) -> None:
@@ -263,6 +266,12 @@ def check_encoder(spec: EncodeSpec) -> None:
         VideoError: it cannot.
     """
     codec = CODECS[spec.codec]
+    if codec.takes_surfaces:
+        raise VideoError(
+            f"{spec.codec} takes pictures that lie on the GPU, which PyAV {av.__version__} cannot "
+            "put there; use h264_qsv on Intel, h264_amf on AMD (or their h265 and av1), or h264, "
+            "h265 or av1 on the CPU"
+        )
     if codec.encoder not in av.codecs_available:
         raise VideoError(
             f"this FFmpeg build (PyAV {av.__version__}) has no {codec.encoder} encoder for "

@@ -155,6 +155,7 @@ def test_codecs_are_explained(tmp_path, capsys):
         (("--pix-fmt", "yuv999"), "o.mp4", "pix_fmt must be a pixel format of FFmpeg"),
         (("--pix-fmt", "gbrp12le"), "o.mp4", "libx264 cannot write gbrp12le"),
         (("--quality", "80"), "o.mp4", "quality is for pictures"),
+        (("--codec", "h264_vaapi"), "o.mp4", "cannot put there; use h264_qsv on Intel"),
         (("--start", "99"), "o.mp4", "must begin before the last frame"),
     ]
     for options, name, text in cases:

@@ -185,7 +185,105 @@ def test_every_codec_holds_the_film(clips, identity, tmp_path, codec):
     assert len(new.audio_streams) == 1
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+ROW_9 = (
+    "23.976", "29.97", "phone, variable rate", "sound shorter", "sound longer", "rotated",
+    "pixels 16:15", "10 bits", "HDR10", "full range", "601",
+)  # fmt: skip
+QUICK = {"h265": "ultrafast", "av1": "13"}
+DEPTHS = {"h265": (8, 10, 12), "av1": (8, 10), "prores": (10,), "ffv1": (8, 10, 12, 16)}
+
+
+@pytest.mark.parametrize("codec", [name for name in ON_CPU if name != "h264"])
+@pytest.mark.parametrize("what", ROW_9)
+def test_every_input_through_every_codec(clips, identity, tmp_path, what, codec):
+    """The table: what the source has, whatever it is encoded as. H.264 is above, in full."""
+    if codec not in available_codecs():
+        pytest.skip(f"this PyAV has no encoder for {codec}")
+    source = make(clips, tmp_path, what)
+    result = tmp_path / ("out" + {"prores": ".mov", "ffv1": ".mkv"}.get(codec, ".mp4"))
+    report = identity(source, result, codec=codec, preset=QUICK.get(codec))
+    (info, frames), (new, new_frames) = frames_of(source), frames_of(result)
+    keeps_hdr = codec in ("h265", "av1")
+    expected = {"HDR10": not keeps_hdr, "full range": codec == "prores"}
+    assert len(report.dropped) == expected.get(what, 0)
+    assert new.hdr == info.hdr or not keeps_hdr
+
+    # Matroska counts milliseconds, and moves all times where AAC begins before 0.
+    tick = Fraction(3, 2000) if result.suffix == ".mkv" else 0
+    moved = new_frames[0].pts * new.time_base - frames[0].pts * info.time_base
+    assert moved == 0 or (tick and any("moved by" in line for line in report.kept))
+    assert len(new_frames) == len(frames) == report.frames
+    for a, b in zip(frames, new_frames, strict=True):
+        assert abs(b.pts * new.time_base - a.pts * info.time_base - moved) <= tick
+    ends = [
+        (f[-1].pts + f[-1].duration) * i.time_base for i, f in ((info, frames), (new, new_frames))
+    ]
+    assert abs(ends[1] - ends[0] - moved) <= 1 / info.frame_rate + tick
+
+    assert other_streams(result) == other_streams(source)
+    for before, after in zip(sound_times(source), sound_times(result), strict=True):
+        assert [data for _, data in after] == [data for _, data in before]
+        assert all(abs(b[0] - a[0] - moved) <= tick for a, b in zip(before, after, strict=True))
+
+    assert (new.width, new.height, new.rotation_deg) == (info.width, info.height, 0)
+    assert new.sample_aspect_ratio == info.sample_aspect_ratio
+    assert new.bit_depth == min(d for d in DEPTHS[codec] if d >= info.bit_depth)
+    assert new.color.transfer == info.color.transfer
+    assert new.color.primaries == info.color.primaries
+    if codec != "ffv1":  # which is RGB here
+        assert new.color.matrix == info.color.matrix
+    full = [np.iinfo(f[0].pixels.dtype).max for f in (frames, new_frames)]
+    error = max(
+        np.abs(a.pixels / full[0] - b.pixels / full[1]).mean()
+        for a, b in zip(frames, new_frames, strict=True)
+    )
+    assert error < (1 / 255 if codec == "ffv1" else 0.02)
+
+
+@pytest.mark.parametrize("codec", ["h264", "av1", "prores", "ffv1"])
+@pytest.mark.parametrize("aspect", [Fraction(16, 15), Fraction(8, 9), Fraction(4320, 2997)])
+def test_matroska_says_what_shape_a_pixel_has(clips, identity, tmp_path, codec, aspect):
+    if codec not in available_codecs():
+        pytest.skip(f"this PyAV has no encoder for {codec}")
+    source = clips.write_clip(
+        tmp_path / "in.mp4", pts=3, size=(72, 66), aspect=aspect, num_sounds=1, tags=(1, 1, 1, 1)
+    )
+    result = tmp_path / "out.mkv"
+    identity(source, result, codec=codec, preset=QUICK.get(codec))
+    with av.open(str(result)) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == aspect
+        assert "title" not in stream.metadata
+        assert sum(1 for _ in container.decode(video=0)) == 3
+    assert probe(result).color.primaries == 1
+
+
+@pytest.mark.parametrize("codec", [c for c in ON_CPU if CODECS[c].alpha_formats])
+def test_transparency_through_every_codec_that_has_it(clips, identity, tmp_path, codec):
+    source = clips.write_clip(
+        tmp_path / "in.mkv", codec="ffv1", pixel_format="bgra", pts=3,
+        frames=[av.VideoFrame.from_ndarray(_veil(index), "bgra") for index in range(3)],
+    )  # fmt: skip
+    result = tmp_path / ("out" + (".mov" if codec == "prores" else ".mkv"))
+    report = identity(source, result, codec=codec)
+    assert report.dropped == ()
+    (_, before), (info, after) = frames_of(source), frames_of(result)
+    assert info.has_alpha
+    for a, b in zip(before, after, strict=True):
+        top = np.iinfo(b.alpha.dtype).max
+        assert np.abs(a.alpha / 255 - b.alpha / top).max() < 0.01
+        seen = a.alpha > 0
+        error = np.abs(a.pixels / 255 - b.pixels / top)[seen]
+        assert error.mean() < 0.02
+
+
+def _veil(index):
+    y, x = np.mgrid[0:48, 0:64]
+    alpha = np.clip((x - 10 - index) * 8, 0, 255)
+    return np.stack([x * 3, y * 4, x + y, alpha], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
 def test_two_sounds_a_subtitle_and_chapters(clips, identity, tmp_path, suffix):
     lines = clips.subtitles(tmp_path)
 
