@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = evaluate_model(arguments, report=None if arguments.json else print)
     if arguments.json:
         print_json(results)
-    return 0
+    return 1 if results["skipped"] else 0
 
 
 def _restored_folders(texts: list[str]) -> dict[str, Path]:
@@ -184,6 +184,16 @@ def _load(arguments: argparse.Namespace) -> VideoUpscaler:
     return load_model(arguments)
 
 
+def _settings(arguments: argparse.Namespace, upscaler: VideoUpscaler | None) -> dict[str, Any]:
+    """What a reader of the figures must know."""
+    return {
+        "model": upscaler.name if upscaler else None,
+        "dtype": str(upscaler.dtype).removeprefix("torch.") if upscaler else None,
+        "scale": arguments.scale,
+        "frames": arguments.frames or "all",
+    }
+
+
 def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict[str, Any]:
     """Measure clips as asked; returns clips and means as JSON values."""
     from ..checkpoint import resolve_model, update_info
@@ -212,6 +222,12 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
         if report:
             report(_line(result))
 
+    def on_skip(name: str, reason: str) -> None:
+        skipped[name] = reason
+        if report:
+            report(f"skipped {name}: {reason}")
+
+    skipped: dict[str, str] = {}
     results = evaluate(
         upscaler,
         sources,
@@ -220,16 +236,12 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
         num_frames=arguments.frames,
         suite=suite,
         on_result=on_result,
+        on_skip=on_skip,
     )
     results = [result.with_scores(scores) for result in results]
-    settings = {
-        "model": upscaler.name if upscaler else None,
-        "dtype": str(upscaler.dtype).removeprefix("torch.") if upscaler else None,
-        "scale": arguments.scale,
-        "frames": arguments.frames or "all",
-    }
+    settings = _settings(arguments, upscaler)
     if arguments.out:
-        page = write_report(arguments.out, results, suite, settings, book)
+        page = write_report(arguments.out, results, suite, settings, book, skipped)
         if report:
             report(f"report: {page}")
     if report:
@@ -238,7 +250,9 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
         path = resolve_model(arguments.model)
         recorded = {"scale": arguments.scale, "frames": arguments.frames}
         update_info(path, metrics={**summarise(results), "settings": recorded})
-    return results_json(results, suite, settings)
+    if skipped and report:
+        report(f"{len(skipped)} of the clips were skipped: {', '.join(skipped)}")
+    return results_json(results, suite, settings, skipped)
 
 
 def _report_means(results: list[ClipResult], suite: Any, report: Report) -> None:

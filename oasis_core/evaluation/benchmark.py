@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..degradation import degrade
+from ..video import VideoError
 from .clips import ClipSource, EvaluationError, find_sources, read_clip, read_frames
 from .metrics import to_uint8
 from .suite import DEFAULT_METRICS, MetricSuite, Values
@@ -168,7 +169,8 @@ def evaluate_source(
         if exact is not None and exact.shape != exact_size:
             # The same for every degradation, and the slowest part.
             exact_size = exact.shape
-            flows, original = suite.flows(exact), suite.measure(exact, None, None)
+            flows = suite.flows(exact)
+            original = suite.measure(exact, None, flows)
         measured = {name: suite.measure(clip, exact, flows) for name, clip in clips.items()}
         if original:
             measured[ORIGINAL] = dict(original)
@@ -200,23 +202,54 @@ def evaluate(
     num_frames: int = 10,
     suite: MetricSuite | None = None,
     on_result: Callable[[ClipResult, Shown], None] | None = None,
+    on_skip: Callable[[str, str], None] | None = None,
 ) -> list[ClipResult]:
-    """Run `evaluate_source` over clips (paths are sharp originals), reporting each result."""
+    """Run `evaluate_source` over clips (paths are sharp originals), reporting each result.
+
+    Args:
+        upscaler: The model under test; None: measure given results only.
+        sources: The clips.
+        degradations: Presets, for clips without a low-quality version.
+        scale: Upscaling factor where no truth tells the size.
+        num_frames: Frames from the start of each clip; 0: all.
+        suite: What to measure.
+        on_result: Called with each result and its pixels.
+        on_skip: Called with name and reason of a clip that cannot be read or paired; None: such a
+            clip ends the evaluation.
+
+    Raises:
+        EvaluationError: A clip cannot be measured, or none of them.
+        VideoError: A clip cannot be read.
+    """
     suite = suite or MetricSuite(DEFAULT_METRICS)
+    clips = [
+        clip
+        for source in sources
+        for clip in ([source] if isinstance(source, ClipSource) else find_sources([source]))
+    ]
     results = []
-    for source in sources:
-        for clip in [source] if isinstance(source, ClipSource) else find_sources([source]):
-            for result, shown in evaluate_source(
-                upscaler,
-                clip,
-                suite,
-                degradations=degradations,
-                scale=scale,
-                num_frames=num_frames,
-            ):
+    for clip in clips:
+        measured = evaluate_source(
+            upscaler,
+            clip,
+            suite,
+            degradations=degradations,
+            scale=scale,
+            num_frames=num_frames,
+        )
+        try:
+            for result, shown in measured:
                 results.append(result)
                 if on_result:
                     on_result(result, shown)
+        except (EvaluationError, VideoError) as error:
+            if on_skip is None or (len(clips) == 1 and not results):
+                raise
+            on_skip(clip.name, str(error))
+    if clips and not results:
+        raise EvaluationError(
+            f"none of the {len(clips)} clips could be measured; each was named with its reason"
+        )
     return results
 
 

@@ -144,15 +144,19 @@ def _wipe(frames: Mapping[str, Tensor]) -> str:
 
 
 def results_json(
-    results: Sequence[ClipResult], suite: MetricSuite, settings: Mapping[str, Any]
+    results: Sequence[ClipResult],
+    suite: MetricSuite,
+    settings: Mapping[str, Any],
+    skipped: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything measured as JSON values."""
+    """Everything measured as JSON values, and the clips that could not be, with the reasons."""
     return {
         "summary": summarise(results),
         "means": method_means(results),
         "clips": [result.to_json() for result in results],
         "unavailable": suite.unavailable,
         "notes": suite.notes,
+        "skipped": dict(skipped or {}),
         "settings": dict(settings),
     }
 
@@ -185,16 +189,18 @@ def write_report(
     suite: MetricSuite,
     settings: Mapping[str, Any],
     book: PictureBook,
+    skipped: Mapping[str, str] | None = None,
 ) -> Path:
     """Write results.json, results.csv and report.html into a folder; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = results_json(results, suite, settings)
+    values = results_json(results, suite, settings, skipped)
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     (folder / "results.json").write_text(text, encoding="utf-8")
     write_csv(folder / "results.csv", results)
     page = folder / "report.html"
     with page.open("w", encoding="utf-8") as file:
-        file.writelines(f"{part}\n" for part in _page(results, suite, settings, book))
+        for part in _page(results, suite, settings, book, skipped or {}):
+            file.write(f"{part}\n")
     return page
 
 
@@ -203,6 +209,7 @@ def _page(
     suite: MetricSuite,
     settings: Mapping[str, Any],
     book: PictureBook,
+    skipped: Mapping[str, str],
 ) -> Iterator[str]:
     """The page piece by piece: all pictures together may be large."""
     degradations = list(dict.fromkeys(result.degradation for result in results))
@@ -210,6 +217,9 @@ def _page(
     yield "<!doctype html><html lang=en><meta charset=utf-8><title>OASIS evaluation</title>"
     yield f"<style>{_STYLE}</style><h1>OASIS evaluation</h1>"
     yield f'<p class="note">{html.escape(_described(settings))}</p>'
+    if skipped:
+        lines = "".join(f"<li>{html.escape(f'{k}: {v}')}</li>" for k, v in skipped.items())
+        yield f"<p><b>{len(skipped)} clips were skipped</b></p><ul>{lines}</ul>"
     for degradation in degradations:
         chosen = [result for result in results if result.degradation == degradation]
         yield f"<h2>{html.escape(degradation)}: mean of {len(chosen)} clips</h2>"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from oasis_core.evaluation.benchmark import evaluate, method_means, summarise
-from oasis_core.evaluation.clips import ClipSource, EvaluationError
+from oasis_core.evaluation.clips import ClipSource, EvaluationError, read_frames
 from oasis_core.evaluation.pictures import (
     busiest_crop,
     encode_picture,
@@ -15,6 +15,8 @@ from oasis_core.evaluation.pictures import (
 )
 from oasis_core.evaluation.report import PictureBook, write_report
 from oasis_core.evaluation.suite import MetricSuite
+from oasis_core.evaluation.warping import motion, warping_error
+from oasis_core.video import VideoError
 
 
 class Sharpener:
@@ -96,6 +98,54 @@ def test_mismatched_pairs_are_one_sentence(tmp_path, clip, change, message):
     )
     with pytest.raises(EvaluationError, match=message):
         evaluate(None, [source], suite=MetricSuite(SUITE))
+
+
+def test_the_originals_own_flicker_stands_beside_and_is_measured_once(tmp_path, clip):
+    source = ClipSource(name="a", truth=save_clip(tmp_path / "a", clip))
+    suite, calls = MetricSuite(("warping_error", "ewarp_corrected")), []
+    flows = suite.flows
+
+    def counted(truth):
+        calls.append(len(truth))
+        return flows(truth)
+
+    suite.flows = counted
+    results = evaluate(Sharpener(), [source], suite=suite)
+    exact = read_frames(source.truth)
+    for result in results:
+        own = result.methods["original"]
+        assert own["warping_error"] == warping_error(exact, motion(exact))
+        assert 0 < own["warping_error"] < result.model["warping_error"]
+        assert own["ewarp_corrected"] > 0
+    assert len(results) == 2
+    assert calls == [3]
+
+
+def test_unreadable_and_unequal_clips_are_skipped_and_listed(tmp_path, clip):
+    good = ClipSource(name="good", truth=save_clip(tmp_path / "good", clip))
+    (tmp_path / "bad.mp4").write_bytes(b"no film")
+    bad = ClipSource(name="bad.mp4", truth=tmp_path / "bad.mp4")
+    short = ClipSource(
+        name="short", truth=good.truth, restored={"x": save_clip(tmp_path / "s", clip[:2])}
+    )
+    skipped, suite = {}, MetricSuite(SUITE)
+    results = evaluate(
+        Sharpener(),
+        [bad, good, short],
+        suite=suite,
+        degradations=["light"],
+        on_skip=skipped.__setitem__,
+    )
+    assert [result.name for result in results] == ["good"]
+    assert "not a video that FFmpeg can read" in skipped["bad.mp4"]
+    assert "same number of frames" in skipped["short"]
+    page = write_report(tmp_path / "out", results, suite, {}, PictureBook(), skipped)
+    assert "2 clips were skipped" in page.read_text()
+    assert json.loads((tmp_path / "out/results.json").read_text())["skipped"] == skipped
+    with pytest.raises(EvaluationError, match="none of the 2 clips could be measured"):
+        evaluate(Sharpener(), [bad, short], suite=suite, on_skip=skipped.__setitem__)
+    with pytest.raises(VideoError, match="not a video"):
+        evaluate(Sharpener(), [bad, good], suite=suite)
 
 
 @pytest.mark.parametrize("has_truth", [True, False])
