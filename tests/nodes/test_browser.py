@@ -1,7 +1,7 @@
 """The front end in a real browser: both renderers, mouse and keyboard.
 
 Needs the extra `test-web` and a Chromium: Playwright's own, or the one at OASIS_CHROMIUM or on the
-path. With OASIS_SCREENSTAGES, a folder, pictures of what was tested are left there to be looked at.
+path. With OASIS_SCREENSHOTS, a folder, pictures of what was tested are left there to be looked at.
 """
 
 import json
@@ -50,7 +50,7 @@ def page(request, browser, server):
     }
     load_with(page, settings)
     yield page
-    folder = os.environ.get("OASIS_SCREENSTAGES")
+    folder = os.environ.get("OASIS_SCREENSHOTS")
     if folder:
         name = request.node.name.replace("[", "_").replace("]", "")
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
