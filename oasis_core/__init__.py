@@ -27,6 +27,7 @@ def load(
     decoder: str | None = None,
     *,
     compiled: bool = False,
+    int8: bool = False,
 ) -> VideoUpscaler:
     """Load a model and make it ready.
 
@@ -37,17 +38,24 @@ def load(
         decoder: "wan" or "tiny", for a model with both; None for the file's own choice.
         compiled: Compile a latent model's blocks by torch.compile: minutes at the start of each
             shape, for long clips on a GPU; what cannot be compiled runs as it is.
+        int8: Hold a latent model's matrices in 8 bits: half the memory, not faster.
 
     Raises:
-        ValueError: The model, device, dtype or decoder cannot be used.
+        ValueError: The model, device, dtype or decoder cannot be used, or 8 bits change the result
+            of this model by more than they may.
     """
     from .checkpoint import load_checkpoint, resolve_model
     from .upscale import VideoUpscaler
 
     checkpoint = load_checkpoint(resolve_model(model), decoder)
     # Another decoder gives another result, so an unfinished run must not go on with it.
-    model_hash = checkpoint.sha256 + (f"-{decoder}" if decoder else "")
+    model_hash = checkpoint.sha256 + (f"-{decoder}" if decoder else "") + "-int8" * int8
     upscaler = VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=model_hash)
+    if int8:
+        from .model.int8 import hold_int8
+        from .upscale.precision import probe_clip
+
+        hold_int8(upscaler.model, probe_clip(upscaler.model, upscaler.device).to(upscaler.dtype))
     if compiled and upscaler.model.config.is_latent:
         from .model.compiled import compile_model
 

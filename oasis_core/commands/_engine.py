@@ -59,8 +59,9 @@ def open_engine(arguments: argparse.Namespace) -> Iterator[Engine]:
         return
     from ..cluster import Cluster
 
-    if arguments.compile:
-        raise ValueError("--compile is for the local engine; leave it out with --engine ray")
+    for name in ("compile", "int8"):
+        if getattr(arguments, name):
+            raise ValueError(f"--{name} is for the local engine; leave it out with --engine ray")
     with Cluster(
         arguments.model,
         arguments.device,

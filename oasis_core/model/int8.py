@@ -56,8 +56,12 @@ def hold_int8(model: OasisModel, probe: Tensor) -> float:
         PSNR in dB of the probe's pixels against those of the unrounded weights.
 
     Raises:
-        ValueError: It is below 40 dB; the model is as it was.
+        ValueError: It is below 40 dB, and the model is as it was; or it has no latent.
     """
+    if not model.config.is_latent:
+        raise ValueError(
+            f"8-bit weights are for large models, got {model.config.name}; leave int8 out"
+        )
     before = model(probe).float()
     linears = _linears(model)
     for parent, name, linear in linears:

@@ -1,12 +1,16 @@
+import dataclasses
 import logging
 
 import pytest
 import torch
 from torch import nn
 
+import oasis_core
 from oasis_core.bench.golden import agreement_db, golden_model, golden_video
+from oasis_core.checkpoint import save_checkpoint
 from oasis_core.model.attention import routed_attention
 from oasis_core.model.int8 import Int8Linear, hold_int8
+from oasis_core.model.routing import HeadRouting
 from oasis_core.model.streams import overlap_groups, overlapped_attention
 from oasis_core.model.transformer import RoutedSelfAttention
 
@@ -70,3 +74,18 @@ def test_overlapped_attention_equals_the_groups_in_turn(device):
         expected = routed_attention(q, k, v, **options)
         got = overlapped_attention(q, k, v, **options)
     assert torch.allclose(got, expected, atol=1e-6)
+
+
+def test_from_file_to_pixels_through_the_public_interface(tmp_path):
+    path = tmp_path / "golden.safetensors"
+    model = golden_model("tiny")
+    model.config = dataclasses.replace(model.config, vae_width=0)  # only its tiny decoder is stored
+    save_checkpoint(path, model, HeadRouting.all_global(2, 6), {})
+    video = golden_video()[:, :, :5, :32, :48]
+    plain = oasis_core.load(path, device="cpu", dtype="float32")
+    small = oasis_core.load(path, device="cpu", dtype="float32", int8=True)
+    assert small.model_hash == f"{plain.model_hash}-int8"
+    got, expected = (upscaler.upscale(video, scale=1) for upscaler in (small, plain))
+    assert 40 <= agreement_db(got, expected) < 90
+    with pytest.raises(ValueError, match="8-bit weights are for large models, got oasis-tiny"):
+        oasis_core.load("oasis-tiny", device="cpu", int8=True)
