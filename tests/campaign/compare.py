@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def differences(
     found = []
     if after["num_frames"] != before["num_frames"]:
         found.append(f"{before['num_frames']} frames became {after['num_frames']}")
-    elif None not in before["times"] and (text := _times(before, after, moved)):
+    # What FFmpeg reads as going back and forth, as B-frames in ASF, is put in order.
+    elif _is_increasing(before["times"]) and (text := _times(before, after, moved)):
         found.append(text)
     size = before["size"][::-1] if is_turned else before["size"]
     if after["size"] != size:
@@ -120,6 +122,10 @@ def differences(
         if old is not None and after["metadata"].get(key) != old and key not in said:
             found.append(f"metadata {key} {old!r} became {after['metadata'].get(key)!r}")
     return found
+
+
+def _is_increasing(times: Sequence[Fraction | None]) -> bool:
+    return None not in times and all(a < b for a, b in pairwise(times))
 
 
 def _times(before: dict[str, Any], after: dict[str, Any], said: str) -> str | None:

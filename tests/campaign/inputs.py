@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -54,8 +55,8 @@ def zoo(campaign: Campaign) -> None:
             elif outcome.value:
                 problem = "; ".join(outcome.value)
             fault.count(problem and f"#{number} {film}: {problem}")
-            for file in folder.glob(f"film{number}.*"):
-                file.unlink()
+            shutil.rmtree(folder)  # with journals of refused films
+            folder.mkdir()
             fault.note = f"{len(made)} encoders, {len(muxers)} containers, "
             fault.note += f"{sum(refused.values())} refused with a sentence"
             if refused:
