@@ -20,11 +20,11 @@ PIXEL_LOSSES = ("charbonnier", "root_mean_square")
 PERCEPTUAL_NETWORKS = ("lpips", "dists")
 _FREE_FIELDS = (
     *("gradient_checkpointing", "data_workers", "validation_dirs", "validate_every"),
-    *("validation_frames", "validation_px", "sample_every", "tensorboard"),
+    *("validation_frames", "validation_px", "sample_every", "tensorboard", "sharded_state"),
 )
 _LATER_FIELDS = (
     *("yardstick_convs", "yardstick_features", "perceptual_network", "latent_encoder"),
-    *("degrade_on_device", "codecs", "drawn_stills"),
+    *("degrade_on_device", "codecs", "drawn_stills", "data_archives"),
 )
 
 
@@ -183,6 +183,11 @@ class TrainingConfig:
     """Steps between pictures of input, output and truth; 0: never."""
     tensorboard: bool = False
     """Log for TensorBoard too, besides log.csv."""
+    data_archives: tuple[str, ...] = ()
+    """In place of data_dirs: WebDataset archives of clips and stills, paths or URLs, such as
+    "s3://bucket/clips-{000..099}.tar"."""
+    sharded_state: bool = False
+    """Write the state in parts, each process its share, all at the same time."""
     licence: str = "Apache-2.0"
     """Licence of the weights, stored with them."""
     data_note: str = ""

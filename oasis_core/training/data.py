@@ -21,8 +21,10 @@ from torch.utils.data import DataLoader
 
 from ..degradation import apply_recipe, draw_recipe
 from ..degradation.batch import Job, apply_recipes
+from .archives import ArchivedFootage, find_archives
 from .config import StageConfig, TrainingConfig
-from .footage import Sources
+from .footage import Sources, load_sources
+from .graphics import draw_stills
 
 MARGIN_PX = 32
 """A sample is this much larger than the crop, so that its uses can differ."""
@@ -166,7 +168,7 @@ def make_shard(
     config: TrainingConfig,
     stage_index: int,
     shard_index: int,
-    sources: Sources,
+    sources: Sources | ArchivedFootage,
     places: range | None = None,
     accelerator: Accelerator | None = None,
 ) -> Shard:
@@ -185,12 +187,15 @@ def make_shard(
     """
     stage = config.stages[stage_index]
     places = range(stage.batch_size) if places is None else places
-    jobs = []
-    for index in range(config.samples_per_shard // stage.batch_size * stage.batch_size):
-        if index % stage.batch_size in places:
+    num_samples = config.samples_per_shard // stage.batch_size * stage.batch_size
+    drawn = {}
+    for place in places:
+        footage = sources.at(shard_index, place)
+        for index in range(place, num_samples, stage.batch_size):
             seed = sample_seed(config.seed, stage_index, shard_index, index)
             generator = torch.Generator().manual_seed(seed)
-            jobs.append(_draw_sample(config, stage, sources, generator))
+            drawn[index] = _draw_sample(config, stage, footage, generator)
+    jobs = [drawn[index] for index in sorted(drawn)]
     if accelerator is None:
         resized = [_degrade_here(job) for job in jobs]
     else:
@@ -270,6 +275,24 @@ def steps_per_shard(config: TrainingConfig, stage: StageConfig) -> int:
     return config.uses_per_sample * (config.samples_per_shard // stage.batch_size)
 
 
+def load_footage(config: TrainingConfig, stage: StageConfig) -> Sources | ArchivedFootage:
+    """What the samples of a stage are cut from.
+
+    Raises:
+        TrainingError: There is nothing usable.
+    """
+    limits = {"min_side_px": stage.crop_px + MARGIN_PX, "min_frames": stage.frames_read}
+    if config.data_archives:
+        archives = find_archives(config.data_archives)
+        return ArchivedFootage(
+            archives=archives, seed=config.seed, batch_size=stage.batch_size, **limits
+        )
+    sources = load_sources(config.data_dirs, **limits)
+    if config.drawn_stills:
+        sources.stills.extend(draw_stills(config.drawn_stills, sources.stills, config.seed))
+    return sources
+
+
 class ShardStream(torch.utils.data.Dataset):
     """The shards of one stage by index, for a DataLoader whose processes make the next ones."""
 
@@ -277,7 +300,7 @@ class ShardStream(torch.utils.data.Dataset):
         self,
         config: TrainingConfig,
         stage_index: int,
-        sources: Sources,
+        sources: Sources | ArchivedFootage,
         places: range | None = None,
     ) -> None:
         self.config, self.stage_index, self.sources = config, stage_index, sources

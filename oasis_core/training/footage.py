@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import torch
@@ -17,6 +18,8 @@ from .config import TrainingError
 logger = logging.getLogger(__name__)
 
 MAX_BAD_SHARE = 0.01
+READ_ERRORS = (av.FFmpegError, TrainingError, OSError)
+"""What `decode_footage` raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,27 @@ class Sources:
     names: list[str]
     """File names of both, sorted."""
 
+    def at(self, shard_index: int, place: int) -> Sources:
+        """The footage for a place of a batch: all of it, always."""
+        del shard_index, place
+        return self
 
-def _decode(path: Path) -> Tensor:
-    with av.open(str(path)) as container:
+
+def decode_footage(source: Path | BinaryIO, name: str) -> Tensor:
+    """Decode a clip or a still, uint8 `t 3 h w`.
+
+    Args:
+        source: The file.
+        name: What it is called in messages.
+
+    Raises:
+        TrainingError: It holds no frame.
+        OSError: It cannot be read, as an error of FFmpeg too.
+    """
+    with av.open(str(source) if isinstance(source, Path) else source) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     if not frames:
-        raise TrainingError(f"{path} holds no frame")
+        raise TrainingError(f"{name} holds no frame")
     return torch.stack([rearrange(torch.from_numpy(f), "h w c -> c h w") for f in frames])
 
 
@@ -52,8 +70,8 @@ def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) 
     clips, stills, names, bad, small = [], [], [], [], []
     for path in paths:
         try:
-            clip = _decode(path)
-        except (av.FFmpegError, TrainingError, OSError) as error:
+            clip = decode_footage(path, str(path))
+        except READ_ERRORS as error:
             logger.warning("training file %s was skipped: %s", path, error)
             bad.append(path)
             continue

@@ -15,21 +15,21 @@ from torch import Tensor, nn
 from ..checkpoint import Checkpoint, load_checkpoint, resolve_model
 from ..model.routing import HeadRouting, calibrate
 from .adversary import Adversary
+from .archives import ArchivedFootage
 from .config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
 from .data import (
-    MARGIN_PX,
     ShardStream,
     batches,
+    load_footage,
     sample_seed,
     steps_per_shard,
 )
-from .footage import Sources, load_sources
-from .graphics import draw_stills
+from .footage import Sources
 from .losses import latent_error, pixel_losses
 from .optimizer import MatrixOptimizer
 from .perceptual import PerceptualLoss
 from .processes import Processes
-from .state import STATE_NAME, keep_older, read_state, write_state
+from .state import STATE_NAME, keep_older, newest_state, read_state, save_state
 from .trainee import (
     Trainee,
     architecture,
@@ -81,13 +81,6 @@ class Trainer:
         self.optimizer = self._new_optimizer()
         self._prepare_losses()
         self._parallel: nn.Module = Trainee(self.model)
-
-    def _load_sources(self, stage: StageConfig) -> Sources:
-        config = self.config
-        sources = load_sources(config.data_dirs, stage.crop_px + MARGIN_PX, stage.frames_read)
-        if config.drawn_stills:
-            sources.stills.extend(draw_stills(config.drawn_stills, sources.stills, config.seed))
-        return sources
 
     def _prepare_losses(self) -> None:
         """Load what the losses of any stage need, so that a run does not stop hours later.
@@ -223,7 +216,7 @@ class Trainer:
         averages, values = list(self.ema.parameters()), list(self.model.parameters())
         torch._foreach_lerp_(averages, values, 1 - decay)
 
-    def calibrate_if_asked(self, sources: Sources) -> None:
+    def calibrate_if_asked(self, sources: Sources | ArchivedFootage) -> None:
         """Assign the heads at the start of a stage that asks for it, then sort them.
 
         From here on the heads stand in routed order in the weights, and the optimiser starts
@@ -261,8 +254,9 @@ class Trainer:
             on_step: Called after every step with the trainer and the loss.
         """
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        if (self.output_dir / STATE_NAME).exists():
+        if newest_state(self.output_dir) is not None:
             self.load_state()
+        self.processes.check_same(f"stage {self.stage_index + 1}, step {self.step}", "state")
         for stage in self.config.stages:
             self.processes.share_of(stage.batch_size)
         watcher = Watcher(self) if self.processes.is_main else None
@@ -270,8 +264,9 @@ class Trainer:
             self.adversary.parallel = self.processes.wrap(self.adversary.network)
         while self.stage_index < len(self.config.stages):
             stage = self.stage
-            sources = self._load_sources(stage)
+            sources = load_footage(self.config, stage)
             self.footage = sources.names
+            self.processes.check_same(f"{len(sources.names)} files", "footage")
             self.calibrate_if_asked(sources)
             self._parallel = self.processes.wrap(
                 Trainee(self.model), has_unused=stage.skip_transformer
@@ -284,7 +279,12 @@ class Trainer:
         self.processes.wait()
         return self.output_dir / WEIGHTS_NAME
 
-    def _run_stage(self, sources: Sources, watcher: Watcher | None, on_step: OnStep | None) -> None:
+    def _run_stage(
+        self,
+        sources: Sources | ArchivedFootage,
+        watcher: Watcher | None,
+        on_step: OnStep | None,
+    ) -> None:
         config, places = self.config, self.processes.share_of(self.stage.batch_size)
         per_shard = steps_per_shard(config, self.stage)
         stream = ShardStream(config, self.stage_index, sources, places)
@@ -304,7 +304,8 @@ class Trainer:
 
     def save_state(self) -> None:
         """Write everything needed to continue; complete or not at all."""
-        if not self.processes.is_main:
+        is_sharded = self.config.sharded_state
+        if not (self.processes.is_main or is_sharded):
             return
         tensors: dict[str, Tensor] = {}
         for prefix, model in (("model.", self.model), ("ema.", self.ema)):
@@ -320,8 +321,9 @@ class Trainer:
             "fingerprint": self.config.fingerprint(),
             "routing": self.routing.to_json() if self.routing else None,
         }
-        write_state(self.output_dir / STATE_NAME, tensors, position)
-        self.save_weights()
+        save_state(self.output_dir, tensors, position, self.processes, is_sharded=is_sharded)
+        if self.processes.is_main:
+            self.save_weights()
 
     def load_state(self) -> None:
         """Continue from the saved state.
@@ -329,7 +331,7 @@ class Trainer:
         Raises:
             TrainingError: The state belongs to another configuration.
         """
-        path = self.output_dir / STATE_NAME
+        path = newest_state(self.output_dir)
         position, tensors = read_state(path, self.config.fingerprint())
         self.stage_index, self.step = position["stage_index"], position["step"]
         self.is_calibrated = position["is_calibrated"]

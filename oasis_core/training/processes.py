@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ class Processes:
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
             raise TrainingError(
                 "this trainer keeps a whole copy of the weights in each process (DDP), FSDP would "
-                "shard them; choose MULTI_GPU in `accelerate config`"
+                "shard them, which Muon's whole matrices forbid; choose MULTI_GPU in `accelerate "
+                "config`, or torchrun --nproc-per-node N -m oasis_core train CONFIG.toml"
             )
         self._accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="no")
         self.index = self._accelerator.process_index
@@ -73,6 +75,28 @@ class Processes:
         total = self._accelerator.reduce(value.detach().float().reshape(1), reduction="sum")
         mean = total.item() / self.count
         return mean if math.isfinite(mean) else math.nan
+
+    def check_same(self, value: str, what: str) -> None:
+        """Refuse to go on where the processes do not stand at the same place.
+
+        Args:
+            value: Must be the same everywhere.
+            what: It is about, for the message.
+
+        Raises:
+            TrainingError: It is not.
+        """
+        if self._accelerator is None:
+            return
+        values: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(values, (value, socket.gethostname()))
+        others = {host: found for found, host in values if found != values[0][0]}
+        if others:
+            host, found = next(iter(others.items()))
+            raise TrainingError(
+                f"all processes must have the same {what}: {values[0][1]} has {values[0][0]}, "
+                f"{host} {found}; put data and output_dir on a file system that all machines share"
+            )
 
     def wait(self) -> None:
         """Until every process is here."""

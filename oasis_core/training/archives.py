@@ -1,0 +1,139 @@
+"""Footage that does not fit a disk: WebDataset archives, read as the samples ask for them.
+
+An archive is a tar of clips and stills. Which one fills which place of which batch depends on the
+seed alone, so that a run goes on to the same weights, and each of several processes reads only the
+archives of its own places.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..remote import as_source, is_url
+from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .config import TrainingError
+from .footage import READ_ERRORS, Sources, decode_footage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedFootage:
+    """Archives, each decoded when a place of a batch needs it; stands for `Sources`."""
+
+    archives: tuple[str, ...]
+    """Paths or URLs of tar files, in order."""
+    seed: int
+    batch_size: int
+    min_side_px: int
+    """Smaller footage is skipped."""
+    min_frames: int
+    """Shorter clips are skipped."""
+
+    @property
+    def names(self) -> list[str]:
+        """The archives, as they are noted with the weights."""
+        return [str(as_source(name)) for name in self.archives]
+
+    def archive_of(self, shard_index: int, place: int) -> str:
+        """The archive that the samples of a place come from: all once, in another order each time.
+
+        Args:
+            shard_index: Of the shard of samples within its stage.
+            place: In the batch.
+        """
+        visit = shard_index * self.batch_size + place
+        epoch, position = divmod(visit, len(self.archives))
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+        order = torch.randperm(len(self.archives), generator=generator)
+        return self.archives[int(order[position])]
+
+    def at(self, shard_index: int, place: int) -> Sources:
+        """The decoded footage of a place.
+
+        Raises:
+            TrainingError: The archive cannot be read or holds nothing usable.
+        """
+        archive = self.archive_of(shard_index, place)
+        sources = Sources(clips=[], stills=[], names=[])
+        for name, content in _members(archive):
+            suffix = Path(name).suffix.lower()
+            if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+                continue
+            is_video = suffix in VIDEO_SUFFIXES
+            try:
+                clip = decode_footage(io.BytesIO(content), name)
+            except READ_ERRORS as error:
+                logger.warning("%s in %s was skipped: %s", name, archive, error)
+                continue
+            is_short = is_video and len(clip) < self.min_frames
+            if is_short or min(clip.shape[-2:]) < self.min_side_px:
+                continue
+            (sources.clips if is_video else sources.stills).append(clip)
+            sources.names.append(name)
+        if not sources.names:
+            raise TrainingError(
+                f"the archive {archive!r} must hold a clip or still of {self.min_side_px} px and "
+                f"{self.min_frames} frames or more and holds none; remove it from data_archives"
+            )
+        return sources
+
+
+def find_archives(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Spell out `clips-{000..099}.tar` and `*`, on disks and behind URLs.
+
+    Raises:
+        TrainingError: The webdataset library is missing, or a pattern stands for nothing.
+    """
+    expand = _library().shardlists.expand_urls
+    found: list[str] = []
+    for pattern in patterns:
+        for name in expand(pattern):
+            if "*" not in name:
+                found.append(name)
+            elif is_url(name):
+                found += [file.url for file in as_source(name).matches()]
+            else:
+                path = Path(name)
+                found += sorted(map(str, path.parent.glob(path.name)))
+    missing = [name for name in found if not is_url(name) and not Path(name).is_file()]
+    if missing or not found:
+        raise TrainingError(
+            f"data_archives must be tar files, {missing[0] if missing else ', '.join(patterns)} "
+            "is none; check the pattern"
+        )
+    return tuple(found)
+
+
+def _library() -> Any:
+    try:
+        import webdataset
+    except ImportError as error:
+        raise TrainingError(
+            "data_archives are read through webdataset, which is not installed; pip install "
+            "'oasis-video-upscaler[train]'"
+        ) from error
+    return webdataset
+
+
+def _members(archive: str) -> Iterator[tuple[str, bytes]]:
+    library = _library()
+    try:
+        with as_source(archive).open("rb") as stream:
+            files = library.tariterators.tar_file_expander(
+                [{"url": archive, "stream": stream}], eof_value=None
+            )
+            for file in files:
+                yield file["fname"], file["data"]
+    except Exception as error:  # tarfile, the network and the library have errors of their own
+        if isinstance(error, TrainingError):
+            raise
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"the archive {archive!r} cannot be read ({text})") from error
