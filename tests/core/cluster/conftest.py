@@ -1,6 +1,8 @@
 """A small model and small films for the cluster's tests; ffmpeg's H.264 so that seeking matters."""
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,3 +69,13 @@ def make_film():
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def file_server():
+    """The HTTP server of the tests beside this folder."""
+    path = Path(__file__).parents[1] / "file_server.py"
+    spec = importlib.util.spec_from_file_location("file_server", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FileServer

@@ -130,5 +130,5 @@ def test_a_source_that_is_not_the_drivers_is_refused(tmp_path, make_film):
     with pytest.raises(ClusterError, match="is another file on"):
         check_source(ticket)
     job.source.unlink()
-    with pytest.raises(ClusterError, match="cannot be read on .* or name their URL"):
+    with pytest.raises(ClusterError, match=r"cannot be read on .* or name their URL"):
         check_source(ticket)
