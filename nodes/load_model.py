@@ -62,6 +62,8 @@ class OASISLoadModel(io.ComfyNode):
                     tooltip="JSON: file, SHA-256, number of parameters, licence and source.",
                 ),
             ],
+            # Shows its facts when the result comes from the cache, too.
+            has_intermediate_output=True,
         )
 
     @classmethod

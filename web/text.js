@@ -28,7 +28,7 @@ const ENGLISH = {
   window: "window",
   loses: "would lose",
   parameters: "parameters",
-  notLoaded: "not loaded yet",
+  notLoaded: "facts appear when it runs",
   idle: "not run yet",
   frames: "frames",
   left: "left",
