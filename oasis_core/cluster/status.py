@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..remote import is_url
 from ..upscale.journal import FOLDER_SUFFIX, LOCK, MANIFEST, RECORDS, Journal, journal_path
 from ..upscale.lock import is_held
 from ..video import VideoError, probe
@@ -75,7 +76,9 @@ def _status(folder: Path) -> RunStatus:
             f"the journal {str(folder)!r} cannot be read ({error}); it may just have been finished"
         ) from error
     num_frames = sum(record.num_frames for record in done)
-    total = None if setting.get("start_s") is not None else _total(source)
+    total = content["about"].get("num_frames")
+    if total is None and setting.get("start_s") is None:
+        total = _total(source)
     is_running = is_held(folder / LOCK)
     is_joining = total is not None and num_frames >= total
     left_s = None
@@ -97,7 +100,9 @@ def _status(folder: Path) -> RunStatus:
 
 
 def _total(source: str | None) -> int | None:
+    if source is None or is_url(source):  # not over the network for a percentage
+        return None
     try:
-        return None if source is None else probe(Path(source)).num_frames
+        return probe(Path(source)).num_frames
     except VideoError:
         return None

@@ -192,7 +192,8 @@ def _carry_out(
     on_progress: OnProgress | None,
 ) -> tuple[Counts, MuxReport]:
     """Plan, do, finish and compare, with the journal held."""
-    plan, about = _plan(job), {"source": str(job.source.absolute())}
+    plan = _plan(job)
+    about = {"source": str(job.source.absolute()), "num_frames": job.num_frames}
     folder, watch = journal_path(job.destination), SourceWatch(job.source)
     with Journal(
         folder, job.identity(), about=about, is_fresh=wanted.fresh, before_record=watch.check
