@@ -49,6 +49,11 @@ def golden(campaign: Campaign) -> None:
                 "python -m tests.campaign --write-golden"
             )
             return
+        title = f"## {stored.get('release')}"
+        if title not in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"):
+            fault.count(f"golden.json belongs to the release {title!r}, which CHANGELOG.md lacks")
+        elif newest_release().startswith(stored["release"]) and not says_so():
+            fault.count(f"CHANGELOG.md must say {_CHANGES!r} in the release that golden.json names")
         exact = 0
         for device, dtype, least_db in BACKENDS:
             if device == "cuda" and not torch.cuda.is_available():
@@ -70,7 +75,7 @@ def write_golden() -> str:
     Raises:
         ValueError: The changelog does not say that output changes.
     """
-    if FILE.exists() and _CHANGES not in newest_release().lower():
+    if FILE.exists() and not says_so():
         raise ValueError(
             f"CHANGELOG.md must say {_CHANGES!r} in its newest release before stored outputs are "
             "replaced; add the line or undo what changes them"
@@ -80,6 +85,7 @@ def write_golden() -> str:
     other = _packed("cpu", "bfloat16")
     hashes |= {f"cpu bfloat16 {name}": values["sha256"] for name, values in other.items()}
     content = {
+        "release": newest_release().split()[0],
         "model": file_sha256(BUNDLED["oasis-tiny"]),
         "torch": torch.__version__,
         "hashes": hashes,
@@ -93,6 +99,11 @@ def newest_release() -> str:
     """The text of the changelog's first release."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     return text.split("\n## ")[1] if "\n## " in text else ""
+
+
+def says_so() -> bool:
+    """Whether the newest release says that output changes."""
+    return _CHANGES in newest_release().lower()
 
 
 def agreement_db(pixels: np.ndarray, other: np.ndarray) -> float:
