@@ -211,11 +211,14 @@ def test_nothing_of_the_front_end_reaches_the_prompt(page):
 
 def test_status_line_and_routing_map(page):
     open_workflow(page, "7_calibrate_routing")
-    # Another seed, so that nothing comes from the cache.
+    # Values that no other test uses, so that nothing comes from the cache.
     page.evaluate(
         """() => {
-            const node = app.graph.nodes.find((n) => n.type === "OASISUpscaleImages");
-            node.widgets.find((w) => w.name === "strength").value = Math.random();
+            const widget = (type, name) =>
+                app.graph.nodes.find((n) => n.type === type).widgets.find((w) => w.name === name);
+            const isVue = app.extensionManager.setting.get("Comfy.VueNodes.Enabled");
+            widget("OASISLoadModel", "dtype").value = isVue ? "bfloat16" : "float32";
+            widget("OASISUpscaleImages", "strength").value = Math.random();
         }"""
     )
     run(page)
