@@ -1,8 +1,10 @@
+import json
 import re
 
 import pytest
 import torch
 
+from oasis_core.cli import main
 from oasis_core.commands.evaluate import SETS
 from oasis_core.evaluation.clips import (
     EvaluationError,
@@ -116,6 +118,49 @@ def test_published_layouts_are_recognised(tmp_path, name, truth, low):
     chosen = sources[1 if name == "reds4" else 0]
     assert chosen.low == tmp_path / low
     assert chosen.truth == (tmp_path / truth if truth else None)
+
+
+EVERY_LAYOUT = [(name, index) for name in LAYOUTS for index in range(len(LAYOUTS[name]))]
+
+
+@pytest.mark.parametrize(("name", "index"), EVERY_LAYOUT)
+def test_every_layout_of_every_set_is_found_where_it_was_made(tmp_path, name, index):
+    layout = LAYOUTS[name][index]
+    clips = list(layout.clips) or ["b_2", "a-1"]
+    for clip in clips:
+        for pattern in filter(None, (layout.truth, layout.low)):
+            clip_folder(tmp_path / pattern.replace("*", clip), 1)
+    sources = find_set(name, tmp_path)
+    assert [source.name for source in sources] == sorted(clips)
+    for source in sources:
+        for found, pattern in ((source.truth, layout.truth), (source.low, layout.low)):
+            assert found == (tmp_path / pattern.replace("*", source.name) if pattern else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "truth", "low", "columns"),
+    [
+        ("vid4", "GT/city", "BIx4/city", {"psnr_db", "ssim"}),
+        ("videolq", "", "Input/000", set()),
+        ("youhq40", "GT/12", "", {"psnr_db", "ssim"}),
+    ],
+)
+def test_a_set_is_measured_by_one_command(tmp_path, name, truth, low, columns):
+    for side, size in ((truth, 64), (low, 16)):
+        if side:
+            folder = tmp_path / "set" / side
+            folder.mkdir(parents=True)
+            for index in range(2):
+                image = torch.rand(3, size, size, generator=torch.Generator().manual_seed(index))
+                (folder / f"{index:03}.png").write_bytes(encode_picture(image))
+    out = tmp_path / "out"
+    command = ["evaluate", "--set", name, str(tmp_path / "set"), "--out", str(out)]
+    assert main([*command, "--metrics", "psnr_db,ssim", "--degradation", "light"]) == 0
+    (clip,) = json.loads((out / "results.json").read_text())["clips"]
+    assert clip["degradation"] == ("given" if low else "light")
+    assert set(clip["methods"]["model"]) == columns
+    assert clip["size"] == [64, 64]
+    assert "data:image/png" in (out / "report.html").read_text()
 
 
 def test_unknown_layouts_say_what_was_looked_for(tmp_path):
