@@ -1,6 +1,8 @@
 """The arithmetic of an archive, and the simulation held against what can be said beforehand."""
 
+import hashlib
 import json
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from oasis_core.cli import main
 from oasis_core.cluster.fleet import StageTimes, fleet_plan, stage_times
 from oasis_core.cluster.simulate import Fleet, simulate
+from oasis_core.upscale.journal import Journal, SegmentRecord
 
 REPORT = {
     "frames": 100,
@@ -113,5 +116,30 @@ def test_deaths_cost_what_was_in_work_and_nothing_is_lost():
 
 def test_what_the_driver_knows_does_not_grow_with_the_archive():
     small = simulate(replace(IDEAL, num_workers=10, num_films=10))
-    large = simulate(replace(IDEAL, num_workers=10, num_films=400))
-    assert small.most_known == large.most_known == 20
+    large = simulate(replace(IDEAL, num_workers=10, num_films=4000))  # 100,000 segments
+    one_film = simulate(replace(IDEAL, num_workers=10, num_films=1, segments_per_film=100_000))
+    assert small.most_known == large.most_known == one_film.most_known == 20
+
+
+def test_the_journal_of_a_film_holds_little_for_each_segment(tmp_path):
+    """What does grow with one film, though not with an archive: a record for each segment."""
+    num_records = 1500
+    with Journal(tmp_path / "film.mkv.oasis", {"source": {"size": 1}}) as journal:
+        journal.start({})
+        tracemalloc.start()
+        for index in range(num_records):
+            digest = hashlib.sha256(str(index).encode()).hexdigest()
+            journal.record(
+                SegmentRecord(
+                    index=index,
+                    first_frame=48 * index,
+                    num_frames=48,
+                    sha256=digest,
+                    tile=(index, index),
+                    shot=index,
+                )
+            )
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        journal.remove()
+    assert grown / num_records < 500
