@@ -273,6 +273,9 @@ def summarise(results: Sequence[ClipResult]) -> dict[str, dict[str, float]]:
                 for name in ("model", "bicubic")
             )
             row["warping_error_ratio"] = float(model / max(bicubic, 1e-12))
+            own = [r.methods[ORIGINAL]["warping_error"] for r in moving if ORIGINAL in r.methods]
+            if len(own) == len(moving):
+                row["warping_error_to_original"] = float(model / max(np.mean(own), 1e-12))
         summary[degradation] = row
     return summary
 

@@ -18,7 +18,7 @@ from .pictures import busiest_crop, data_url, detail, enlarge, time_slice
 from .suite import METRICS, MetricSuite, Values
 
 CROP_PX = 160
-SLICE_ZOOM = 8
+SLICE_ZOOM, SLICE_PX = 8, 160
 WIPE_PX = (480, 270)
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:0 auto;max-width:1180px;padding:1.5rem;color:#222}
@@ -115,7 +115,8 @@ def _slices(clips: Mapping[str, Tensor], crops: Mapping[str, tuple[int, int]]) -
         column = min(left + CROP_PX // 2, clip.shape[3] - 1)
         picture = time_slice(clip, column, top, CROP_PX)
         height, width = picture.shape[1:]
-        figures.append(_figure(name, enlarge(picture, height, width * SLICE_ZOOM), "slice"))
+        zoom = max(SLICE_ZOOM, SLICE_PX // width)
+        figures.append(_figure(name, enlarge(picture, height, width * zoom), "slice"))
     return (
         '<p class="note">One column of pixels, time to the right: even lines are steady, '
         f'jagged ones flicker</p><div class="row">{"".join(figures)}</div>'
@@ -223,6 +224,7 @@ def _page(
     for degradation in degradations:
         chosen = [result for result in results if result.degradation == degradation]
         yield f"<h2>{html.escape(degradation)}: mean of {len(chosen)} clips</h2>"
+        yield _verdict(chosen)
         yield _table(means[degradation])
         yield _chart(chosen)
     yield _legend(results, suite)
@@ -234,6 +236,21 @@ def _page(
             yield _table(result.methods)
             yield book.page(degradation, result.name)
     yield f"<script>{_SCRIPT}</script></html>"
+
+
+def _verdict(results: Sequence[ClipResult]) -> str:
+    """One sentence on the model against the bicubic resize; empty if there is no original."""
+    gains = {result.name: result.gain_db for result in results if result.gain_db is not None}
+    if not gains:
+        return ""
+    worst = min(gains, key=gains.__getitem__)
+    below = sum(gain < 0 for gain in gains.values())
+    text = (
+        f"The model is {sum(gains.values()) / len(gains):+.2f} dB from the bicubic resize on "
+        f"average; worst clip: {worst} ({gains[worst]:+.2f} dB); "
+        f"{below or 'none'} of {len(gains)} below it."
+    )
+    return f"<p><b>{html.escape(text)}</b></p>"
 
 
 def _described(settings: Mapping[str, Any]) -> str:
@@ -258,6 +275,12 @@ def _cell(name: str, method: str, methods: Mapping[str, Values]) -> str:
     if value is None:
         return "<td>-</td>"
     info = METRICS[name]
+    own = methods.get(ORIGINAL, {}).get(name)
+    if own is not None and not info.is_higher_better:
+        # Less change than the original has is blur, not merit: nobody wins or loses there.
+        base = methods.get("bicubic", {}).get(name, value)
+        if min(value, base) < own:
+            return f"<td>{value:.{info.digits}f}</td>"
     known = [row[name] for key, row in methods.items() if name in row and key != ORIGINAL]
     best = max(known) if info.is_higher_better else min(known)
     classes = ["best"] if value == best and len(known) > 1 else []

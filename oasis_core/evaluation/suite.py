@@ -43,7 +43,12 @@ METRICS: dict[str, MetricInfo] = {
     "dists": MetricInfo("DISTS", False, True, 4, "VGG16"),
     "clipiqa": MetricInfo("CLIP-IQA", True, False, 4, "RN50, 0 to 1"),
     "warping_error": MetricInfo(
-        "flicker", False, True, 3, "squared error (x 1000) along the motion of the original"
+        "flicker",
+        False,
+        True,
+        3,
+        "squared error (x 1000) along the motion of the original; below its own it is blur, "
+        "not steadiness",
     ),
     "ewarp_published": MetricInfo(
         "E*warp publ.", False, False, 2, "x 1000, with the published tables' scaling mistake"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..geometry import next_valid_num_frames
 from .log import RunLog
 from .validation import gains, load_validation, write_sample
 
@@ -69,12 +70,16 @@ class Watcher:
         self.start = time.monotonic()
 
     def _restoring(self, video: Tensor) -> Tensor:
+        """The averaged model on a clip of any length, as it is used after training."""
         trainer = self.trainer
+        num_frames = video.shape[2]
+        valid = next_valid_num_frames(num_frames, trainer.ema.config.token_stride[0])
+        last = video[:, :, -1:].expand(-1, -1, valid - num_frames, -1, -1)
         trainer.ema.eval()
         if trainer.is_routed:
             trainer.ema.skips_transformer = trainer.stage.skip_transformer
         with torch.no_grad(), trainer.autocast():
-            return trainer.ema(video)
+            return trainer.ema(torch.cat([video, last], dim=2))[:, :, :num_frames]
 
     def close(self) -> None:
         """Draw the plot of the finished run."""
