@@ -63,21 +63,26 @@ def bench_attention(
                 lambda options=options: routed_attention(q, k, v, **options), device, num_repeats
             )
         pairs = num_heads * _pairs_done(pattern, backend, grid, window, device)
-        done = 4 * head_size * pairs / 1e9
+        gflop, done = attention_flops(grid, counts, head_size, window) / 1e9, 4 * head_size * pairs
         row = {
             "pattern": pattern,
             "backend": backend if pattern == "window" else "sdpa",
             "seconds": seconds,
             "seconds_per_frame": seconds / grid[0],
-            "gflop": attention_flops(grid, counts, head_size, window) / 1e9,
-            "gflop_done": done,
-            "gflop_per_s": done / seconds,
+            "gflop": gflop,
+            "gflop_done": done / 1e9,
+            "gflop_per_s": done / 1e9 / seconds,
         }
-        first = results[0] if results else row
-        row["share_of_dense_rate"] = row["gflop_per_s"] / first["gflop_per_s"]
-        row["speedup"] = first["seconds"] / seconds
-        results.append(row | settings)
+        results.append(_against(results[0] if results else row, row) | settings)
     return results
+
+
+def _against(dense: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """A row with what it says next to global attention's."""
+    return row | {
+        "share_of_dense_rate": row["gflop_per_s"] / dense["gflop_per_s"],
+        "speedup": dense["seconds"] / row["seconds"],
+    }
 
 
 def _random_heads(

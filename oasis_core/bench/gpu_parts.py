@@ -20,8 +20,9 @@ from ..model.int8 import hold_int8
 from ..model.streams import overlap_groups
 from ..model.timing import fastest, synchronize
 from ..upscale import VideoUpscaler
+from ..upscale.latent_plan import plan_for_gpu
 from ..upscale.memory import peak_cuda_bytes
-from ..upscale.plan import plan_for_gpu
+from ..upscale.segment import Look
 from .attention import bench_attention
 from .golden import DECODERS, agreement_db, golden_cases, golden_output, golden_reference
 from .plan_table import routing_counts
@@ -41,8 +42,6 @@ CASES = (
     ("4K", "global", "tiny"),
 )
 """Size, routing and decoder of the stages that are timed."""
-MEMORY_FRAMES = 5
-"""Enough to fill one segment's tiles, which memory depends on."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -261,14 +260,25 @@ def memory_rows(bench: PartContext) -> list[dict[str, Any]]:
 
 
 def _real_memory(bench: PartContext, budget: int) -> dict[str, Any]:
+    """Peak of a full segment of the plan, two of its tiles wide: others would take no more."""
     source, result = bench.scale.memory_sizes
-    frame = np.random.default_rng(0).integers(0, 256, (source[1], source[0], 3), dtype=np.uint8)
     with gpu_of_size(bench.device, budget):
         upscaler = VideoUpscaler(bench.model, bench.device, bench.dtype, model_hash="random")
-        tile = upscaler.plan(source, result).tile
-        for _ in upscaler.upscale_frames([frame] * MEMORY_FRAMES, size=result, shots=False):
+        plan = upscaler.plan(source, result)
+        height = min(result[1], plan.tile[0])
+        width = min(result[0], 2 * plan.tile[1] - plan.overlap_px)
+        segments = upscaler.segment_upscaler(Look(width=width, height=height), plan)
+        shape = (height // 2, width // 2, 3)
+        frame = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        frames = [frame] * (plan.segment_frames + 2 * plan.halo_frames)
+        keep = slice(plan.halo_frames, plan.halo_frames + plan.segment_frames)
+        for _ in segments.run(frames, keep):
             pass
-        return {"peak_bytes": peak_cuda_bytes(bench.device), "tile": list(tile)}
+        return {
+            "peak_bytes": peak_cuda_bytes(bench.device),
+            "plan": plan.to_json(),
+            "tile": list(segments.tile),
+        }
 
 
 @contextmanager

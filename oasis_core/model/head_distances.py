@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -208,29 +209,38 @@ def measure_distances(
         )
         samples[layer].append(sample)
 
-    before = [layer.attention_observer for layer in layers]
-    was_training = model.training
     device = next(model.parameters()).device
-    try:
-        model.eval()
-        for index, layer in enumerate(layers):
-            layer.attention_observer = functools.partial(observe, index)
-        with torch.inference_mode():
-            for done, clip in enumerate(clips, start=1):
-                # Attention is all that counts, so nothing is decoded.
-                model.transformer(model.encode(clip.to(device)))
-                if on_progress is not None:
-                    on_progress(done)
-    finally:
-        model.train(was_training)
-        for layer, observer in zip(layers, before, strict=True):
-            layer.attention_observer = observer
+    with _observed(model, observe), torch.inference_mode():
+        for done, clip in enumerate(clips, start=1):
+            # Attention is all that counts, so nothing is decoded.
+            model.transformer(model.encode(clip.to(device)))
+            if on_progress is not None:
+                on_progress(done)
     if len(grids) != 1:
         raise ValueError(
             f"calibration needs at least one clip and all of one size, got the token grids "
             f"{sorted(grids)[:4]}"
         )
     return _average(samples, grids.pop(), window, head_order)
+
+
+@contextmanager
+def _observed(
+    model: nn.Module, observe: Callable[[int, torch.Tensor, torch.Tensor, Grid], None]
+) -> Iterator[None]:
+    """Show every layer's queries and keys, in evaluation mode; the model is left as it was."""
+    layers = [block.attention for block in model.transformer.blocks]
+    before = [layer.attention_observer for layer in layers]
+    was_training = model.training
+    try:
+        model.eval()
+        for index, layer in enumerate(layers):
+            layer.attention_observer = functools.partial(observe, index)
+        yield
+    finally:
+        model.train(was_training)
+        for layer, observer in zip(layers, before, strict=True):
+            layer.attention_observer = observer
 
 
 def _average(

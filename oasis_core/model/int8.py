@@ -1,7 +1,7 @@
 """Weights as 8-bit integers with one scale a row: half the memory, arithmetic as before.
 
 Each matrix is turned back into the precision of its input just before it is used, so this makes
-nothing faster; what it gives is 1.3 GB of a GPU's memory for larger tiles.
+nothing faster; what it gives is 1.2 GB of a GPU's memory for larger tiles.
 """
 
 from __future__ import annotations

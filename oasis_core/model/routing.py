@@ -326,13 +326,19 @@ def calibrate(
             max_window=thresholds.get("window", 0.0),
         )
     else:
-        total = len(distances.raw[0]) * (1 if scope == "layer" else len(distances.raw))
-        third = total // 3
-        local = {"window": third, "intra": third} if quotas is None else quotas
-        num_window, num_intra = local.get("window", 0), local.get("intra", 0)
-        counts = (total - num_window - num_intra, num_intra, num_window)
-        routing = HeadRouting.from_quotas(distances, counts=counts, scope=scope)
+        routing = _by_quotas(distances, quotas, scope)
     return replace(routing, rule={**routing.rule, "num_queries": num_queries, "seed": seed})
+
+
+def _by_quotas(
+    distances: HeadDistances, quotas: Mapping[str, int] | None, scope: str
+) -> HeadRouting:
+    total = len(distances.raw[0]) * (1 if scope == "layer" else len(distances.raw))
+    third = total // 3
+    local = {"window": third, "intra": third} if quotas is None else quotas
+    num_window, num_intra = local.get("window", 0), local.get("intra", 0)
+    counts = (total - num_window - num_intra, num_intra, num_window)
+    return HeadRouting.from_quotas(distances, counts=counts, scope=scope)
 
 
 def _intra(distances: HeadDistances, at: tuple[int, int]) -> float:

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import ModelConfig
 from ..geometry import balanced_tile, next_valid_num_frames, round_up
 from .live_bytes import LiveTensorBytes
 from .memory import free_bytes, free_host_bytes
-from .model_memory import DEVICE_SHARE, SAFETY, MemoryModel, weight_bytes
+from .model_memory import DEVICE_SHARE, SAFETY
 from .precision import arithmetic, probe_clip
 from .tiles import TileGrid, plan_tiles
 
@@ -34,10 +33,6 @@ HOST_SHARE = 0.5
 """Share of free main memory a job may plan with; the rest is for the user's other programs."""
 HOST_BYTES_PER_720P = 720 << 20
 """On the CPU longer segments stop paying before memory runs out, so the plan stops here."""
-USUAL_HOST_BYTES = 12 << 30
-"""Free main memory of a usual machine with a GPU."""
-CUDA_CONTEXT_BYTES = 500 << 20
-"""What the driver and its kernels take of a GPU before any tensor."""
 ENCODER_FRAMES = 60
 """Frames that an encoder with look-ahead holds."""
 
@@ -201,29 +196,20 @@ def make_plan(
     halo_frames = round_up(halo_frames, workload.stride[0])
     free = free_bytes(device) if free is None else free
     free_host = free_host_bytes() if free_host is None else free_host
-    budget = _budget(free, workload, device)
     may_wait = device.type == "cuda" and workload.memory_model is not None
     candidates = [
-        _candidate(
-            workload,
-            grid,
-            length,
-            halo_frames if num_frames is None or length < num_frames else 0,
-            on_host=on_host,
-        )
+        _candidate(workload, grid, length, halo, on_host=on_host)
         for grid in _grids(workload, tile_px)
         for length in _segment_lengths(num_frames, segment_frames, workload.stride[0])
+        for halo in (halo_frames if num_frames is None or length < num_frames else 0,)
         for on_host in ((False, True) if may_wait and grid.num_tiles > 1 else (False,))
     ]
     candidates = [c for c in candidates if c.needed_on_host <= free_host * HOST_SHARE]
-    fitting = [c for c in candidates if c.needed <= budget]
-    # The first of equals: on the device, with the fewest tiles.
-    smallest = min(candidates, key=lambda c: c.needed)
-    chosen = min(fitting, key=lambda c: c.cost) if fitting else smallest
-    if not fitting and smallest.needed > free * DEVICE_SHARE:
+    chosen = _cheapest(candidates, _budget(free, workload, device))
+    if chosen.needed > free * DEVICE_SHARE:
         raise ValueError(
             f"a result of {workload.width}x{workload.height} needs at least "
-            f"{smallest.needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free "
+            f"{chosen.needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free "
             f"({device.type}); choose a smaller scale or size"
         )
     return Plan(
@@ -237,6 +223,14 @@ def make_plan(
         free_bytes=free,
         on_host=chosen.on_host,
     )
+
+
+def _cheapest(candidates: list[_Candidate], budget: float) -> _Candidate:
+    """The first of the cheapest that fit: on the device, with the fewest tiles; else the least."""
+    fitting = [c for c in candidates if c.needed <= budget]
+    if fitting:
+        return min(fitting, key=lambda c: c.cost)
+    return min(candidates, key=lambda c: c.needed)
 
 
 def _candidate(
@@ -254,56 +248,6 @@ def _candidate(
         cost=_relative_cost(workload, grid, length, halo_frames),
         needed=tile if on_host else tile + waiting,
         needed_on_host=waiting if on_host else 0,
-    )
-
-
-def plan_for_gpu(
-    config: ModelConfig,
-    gpu_bytes: int,
-    source_size: tuple[int, int],
-    size: tuple[int, int],
-    *,
-    dtype: str = "bfloat16",
-    free_host: int = USUAL_HOST_BYTES,
-) -> Plan:
-    """What a latent model would do on a GPU of some size, counted without having one.
-
-    Args:
-        config: The model.
-        gpu_bytes: All of the GPU's memory; the weights are taken off it.
-        source_size: (width, height) of the source in pixels.
-        size: (width, height) of the result in pixels.
-        dtype: Of the arithmetic.
-        free_host: Free main memory beside it.
-
-    Raises:
-        ValueError: Not even the smallest plan fits.
-    """
-    workload = latent_workload(config, source_size, size, dtype=dtype)
-    free = max(0, gpu_bytes - CUDA_CONTEXT_BYTES - weight_bytes(config, SAMPLE_BYTES[dtype]))
-    return make_plan(workload, torch.device("cuda"), free=free, free_host=free_host)
-
-
-def latent_workload(
-    config: ModelConfig,
-    source_size: tuple[int, int],
-    size: tuple[int, int],
-    *,
-    dtype: str,
-    bytes_per_channel: int = 1,
-) -> Workload:
-    """What a plan has to fit for a model whose memory a dry run knows."""
-    return Workload(
-        source_width=source_size[0],
-        source_height=source_size[1],
-        width=size[0],
-        height=size[1],
-        bytes_per_channel=bytes_per_channel,
-        stride=config.token_stride,
-        model_bytes=0.0,
-        dtype=dtype,
-        overlap_px=LATENT_OVERLAP_PX,
-        memory_model=MemoryModel(config, SAMPLE_BYTES[dtype]),
     )
 
 

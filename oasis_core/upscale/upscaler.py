@@ -14,8 +14,9 @@ from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
 from ..model.held import hold_weights, to_channels_last
 from ..video import VideoFrame
 from .assemble import SegmentAssembler
+from .latent_plan import latent_workload
 from .memory import free_host_bytes
-from .plan import HALO_FRAMES, Plan, Workload, latent_workload, make_plan, measure_model_bytes
+from .plan import HALO_FRAMES, Plan, Workload, make_plan, measure_model_bytes
 from .precision import DTYPES, choose_device, choose_dtype, is_latent
 from .segment import Look, SegmentUpscaler, StageClock, to_pixels
 from .shots import find_cuts

@@ -114,6 +114,7 @@ def test_1080p_to_4k_stays_inside_a_smaller_gpu(gib):
     scale = dataclasses.replace(FULL, budgets=(gib << 30,))
     (row,) = memory_rows(PartContext.make(scale, "cuda", "auto", 1))
     assert row["peak_bytes"] <= gib << 30
+    assert row["tile"] == row["plan"]["tile"]  # it never ran out of memory on the way
 
 
 @pytest.mark.gpu

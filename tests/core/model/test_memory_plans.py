@@ -5,9 +5,10 @@ import torch
 
 from oasis_core.bench.golden import golden_model, golden_video
 from oasis_core.config import OASIS_1_3B
+from oasis_core.upscale.latent_plan import latent_workload, plan_for_gpu
 from oasis_core.upscale.memory import free_bytes
 from oasis_core.upscale.model_memory import DEVICE_SHARE, SAFETY, MemoryModel, weight_bytes
-from oasis_core.upscale.plan import HALO_FRAMES, latent_workload, make_plan, plan_for_gpu
+from oasis_core.upscale.plan import HALO_FRAMES, make_plan
 from oasis_core.upscale.segment import Look, SegmentUpscaler
 
 GIB = 1 << 30

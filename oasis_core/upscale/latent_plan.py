@@ -1,0 +1,64 @@
+"""Plans of latent models, whose memory a dry run knows: for this machine or for any GPU."""
+
+from __future__ import annotations
+
+import torch
+
+from ..config import ModelConfig
+from .model_memory import MemoryModel, weight_bytes
+from .plan import LATENT_OVERLAP_PX, SAMPLE_BYTES, Plan, Workload, make_plan
+
+USUAL_HOST_BYTES = 12 << 30
+"""Free main memory of a usual machine with a GPU."""
+CUDA_CONTEXT_BYTES = 500 << 20
+"""What the driver and its kernels take of a GPU before any tensor."""
+
+
+def plan_for_gpu(
+    config: ModelConfig,
+    gpu_bytes: int,
+    source_size: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    dtype: str = "bfloat16",
+    free_host: int = USUAL_HOST_BYTES,
+) -> Plan:
+    """What a latent model would do on a GPU of some size, counted without having one.
+
+    Args:
+        config: The model.
+        gpu_bytes: All of the GPU's memory; the weights are taken off it.
+        source_size: (width, height) of the source in pixels.
+        size: (width, height) of the result in pixels.
+        dtype: Of the arithmetic.
+        free_host: Free main memory beside it.
+
+    Raises:
+        ValueError: Not even the smallest plan fits.
+    """
+    workload = latent_workload(config, source_size, size, dtype=dtype)
+    free = max(0, gpu_bytes - CUDA_CONTEXT_BYTES - weight_bytes(config, SAMPLE_BYTES[dtype]))
+    return make_plan(workload, torch.device("cuda"), free=free, free_host=free_host)
+
+
+def latent_workload(
+    config: ModelConfig,
+    source_size: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    dtype: str,
+    bytes_per_channel: int = 1,
+) -> Workload:
+    """What a plan has to fit for a model whose memory a dry run knows."""
+    return Workload(
+        source_width=source_size[0],
+        source_height=source_size[1],
+        width=size[0],
+        height=size[1],
+        bytes_per_channel=bytes_per_channel,
+        stride=config.token_stride,
+        model_bytes=0.0,
+        dtype=dtype,
+        overlap_px=LATENT_OVERLAP_PX,
+        memory_model=MemoryModel(config, SAMPLE_BYTES[dtype]),
+    )
