@@ -29,8 +29,8 @@ def test_memory_does_not_depend_on_the_length(server):
     for num_frames in (300, 3000):
         write_clip(server.base / "input" / f"{num_frames}.mp4", num_frames)
         server.forget_peak()
-        run = server.run(video_prompt(f"{num_frames}.mp4", segment_frames=24))
+        run = server.run(video_prompt(f"{num_frames}.mp4", scale=1.0, segment_frames=24))
         assert json.loads(run.text("5"))["frames"] == num_frames
         peaks.append(server.memory_mib("VmHWM"))
-    print("peaks", peaks)  # noqa: T201 - the figures of docs/comfyui.md
-    assert peaks[1] - peaks[0] < 50  # the long result is 83 MiB as bytes, 316 as images
+    print(f"peaks of {peaks} MiB")  # noqa: T201 - for docs/comfyui.md, with pytest -s
+    assert peaks[1] - peaks[0] < 15  # the long result is 20 MiB as bytes, 79 as images
