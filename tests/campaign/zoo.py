@@ -188,7 +188,7 @@ def plain(film: Film) -> Film:
         size=size,
         rate=Fraction(25),
         times=(0, 2, 4),
-        options=(("b", "36M"),) if film.codec == "dnxhd" else (),
+        options={"dnxhd": (("b", "36M"),), "libx265": film.options}.get(film.codec, ()),
         sounds=(),
         turn=None,
         has_subtitles=False,
