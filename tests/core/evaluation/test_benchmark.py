@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from oasis_core.evaluation.benchmark import evaluate, method_means, summarise
+from oasis_core.evaluation.benchmark import ClipResult, evaluate, method_means, summarise
 from oasis_core.evaluation.clips import ClipSource, EvaluationError, read_frames
 from oasis_core.evaluation.pictures import (
     busiest_crop,
@@ -164,6 +164,7 @@ def test_report_holds_tables_and_pictures_and_no_outside_address(tmp_path, clip,
     assert "a&lt;b" in text
     assert "a<b" not in text
     assert ("PSNR-Y" in text) == has_truth
+    assert ("dB from the bicubic resize on average; worst clip: a&lt;b" in text) == has_truth
     assert "DOVER" in text
     assert text.count("data:image/png;base64,") >= (4 if has_truth else 3)
     assert 'src="http' not in text
@@ -173,6 +174,21 @@ def test_report_holds_tables_and_pictures_and_no_outside_address(tmp_path, clip,
     assert "lpips" in values["unavailable"]
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
     assert [row["method"] for row in rows] == ["bicubic", "model"]
+
+
+@pytest.mark.parametrize(("bicubic", "model", "is_marked"), [(0.2, 0.4, False), (2.0, 1.5, True)])
+def test_less_change_than_the_original_has_is_no_merit(tmp_path, bicubic, model, is_marked):
+    values = {"bicubic": bicubic, "model": model, "original": 1.0}
+    result = ClipResult(
+        name="a",
+        degradation="given",
+        num_frames=2,
+        size=(8, 8),
+        methods={method: {"warping_error": value} for method, value in values.items()},
+    )
+    page = write_report(tmp_path, [result], MetricSuite(("warping_error",)), {}, PictureBook())
+    assert ('<td class="best better">1.500</td>' in page.read_text()) == is_marked
+    assert summarise([result])["given"]["warping_error_to_original"] == pytest.approx(model)
 
 
 def test_pictures():
