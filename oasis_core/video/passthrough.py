@@ -32,6 +32,11 @@ _PICTURE_KEYS = ("rotate", "encoder", "duration", "bps", "number_of_", "_statist
 _SEEKABLE = ("mov", "matroska")
 _SEEK_MARGIN_S = 5
 _INTERLEAVING_S = 30
+_NOT_IN_MOV = ("flac", "opus", "libopus", "truehd")
+# FFmpeg's own guess for a number of channels, where a file says no more.
+_LAYOUTS = {
+    1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1",
+}  # fmt: skip
 _PICTURE_TYPES = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}
 
 
@@ -45,6 +50,8 @@ class Passthrough:
     """Source stream index to what turns its packets into the output's."""
     kept: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    steps: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Source stream index to the last packet's time and its distance from the one before."""
 
     def packets(
         self,
@@ -87,6 +94,7 @@ class Passthrough:
                     if packet is not None:
                         yield packet
                     continue
+                self._complete(packet)
                 packet.stream = self.pairs[packet.stream_index]
                 yield packet
         except AV_ERRORS as error:
@@ -94,6 +102,16 @@ class Passthrough:
                 f"the sound and subtitles of {str(path)!r} cannot be copied ({reason(error)}); "
                 "the file may be damaged"
             ) from error
+
+    def _complete(self, packet: av.packet.Packet) -> None:
+        """Give sound without a duration one: MP4 plays nothing of a last packet that has none."""
+        if packet.stream.type != "audio":
+            return
+        last, step = self.steps.get(packet.stream_index, (packet.dts, 0))
+        step = packet.dts - last or step
+        self.steps[packet.stream_index] = (packet.dts, step)
+        if not packet.duration:
+            packet.duration = step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +215,24 @@ def _add_stream(
         return "Matroska has no data tracks"
     if stream.codec_context is None and stream.type != "data":
         return "this FFmpeg build does not know its codec"
+    codec = stream.codec_context.name if stream.codec_context is not None else ""
+    if output.format.name == "mov" and codec in _NOT_IN_MOV:
+        # FFmpeg says so only when all else is done.
+        return "MOV cannot hold it; write to .mkv or .mp4 to keep it"
+    layout = None
+    if stream.type == "audio" and stream.codec_context.layout.name.endswith(" channels"):
+        # MP4 must say which speakers PCM is for, and FFmpeg fails at its very end if it cannot.
+        layout = _LAYOUTS.get(stream.codec_context.layout.nb_channels)
+        if layout is None and output.format.name == "mp4":
+            return "it does not say which speakers it is for; write to .mkv or .mov to keep it"
     is_text = stream.type == "subtitle" and stream.codec_context.name in TEXT_CODECS
     if is_text and not is_matroska:
         text = result.converted[stream.index] = MovText(stream, output)
         copy = text.stream
     else:
         copy = output.add_stream_from_template(stream, opaque=True)
+        if layout is not None:
+            copy.codec_context.layout = layout
     copy.metadata.update(stream.metadata)
     copy.disposition = stream.disposition.value
     result.pairs[stream.index] = copy

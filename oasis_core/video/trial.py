@@ -14,7 +14,8 @@ from .spec import EncodeSpec
 from .window import TimeWindow
 from .writer import SegmentWriter
 
-_PACKETS = 64
+# Some muxers must have seen a packet of each stream: E-AC-3 in MP4.
+_PACKETS = 2000
 
 
 def trial_mux(

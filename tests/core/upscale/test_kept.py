@@ -284,6 +284,41 @@ def _veil(index):
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
+@pytest.mark.parametrize("sound", ["pcm_s16le", "flac", "alac", "ac3", "libopus", "libmp3lame"])
+def test_odd_sounds_go_into_every_container(clips, identity, tmp_path, sound, suffix):
+    if sound not in av.codecs_available:
+        pytest.skip(f"this PyAV has no encoder for {sound}")
+    source = tmp_path / "in.mkv"  # which does not say which speakers PCM is for
+    with av.open(str(source), "w") as container:
+        film = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        track = container.add_stream(sound, rate=48000)
+        track.layout = "stereo"
+        kind, size = track.codec_context.format.name, track.codec_context.frame_size or 1024
+        fit = av.AudioResampler(format=kind, layout="stereo", rate=48000, frame_size=size)
+        for index in range(8):
+            pixels = clips.picture(index, 64, 48)
+            container.mux(film.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+            tone = (9000 * np.sin(np.arange(3840) / 9 + index)).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(tone, "s16", "stereo")
+            frame.sample_rate, frame.pts = 48000, 1920 * index
+            frame.time_base = Fraction(1, 48000)
+            for piece in fit.resample(frame):
+                container.mux(track.encode(piece))
+        container.mux(film.encode(None))
+        container.mux(track.encode(None))
+    result = tmp_path / f"out.{suffix}"
+    report = identity(source, result, codec="h264", preset="ultrafast")
+    before, after = sound_times(source), sound_times(result)
+    if report.dropped:
+        assert report.dropped[0].endswith("write to .mkv or .mp4 to keep it")
+        assert suffix == "mov"
+        assert after == []
+        return
+    assert b"".join(data for _, data in after[0]) == b"".join(data for _, data in before[0])
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
 def test_two_sounds_a_subtitle_and_chapters(clips, identity, tmp_path, suffix):
     lines = clips.subtitles(tmp_path)
 
