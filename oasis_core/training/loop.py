@@ -74,6 +74,9 @@ class Trainer:
         self.step = 0
         self.is_calibrated = False
         self.footage: list[str] = []
+        # What the start was made from goes on with the weights: licence, data, earlier training.
+        before = initial.info if initial else {}
+        self.provenance = {key: value for key, value in before.items() if key != "metrics"}
         if initial is not None:
             self._start_from(initial)
         elif config.initial_model:
@@ -364,6 +367,8 @@ class Trainer:
             "training": self.config.to_json(),
             "position": {"stage": self.stage_index + 1, "step": self.step},
         }
+        if self.provenance:
+            info["initial"] = self.provenance
         with keep_older(path):
             save_network(path, self.ema, self.routing, info)
         return path

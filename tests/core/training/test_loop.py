@@ -105,6 +105,10 @@ def test_a_run_can_start_from_a_checkpoint(footage, tmp_path, configuration):
     with torch.inference_mode():
         assert torch.allclose(trainer.ema.eval()(video), loaded.model(video), atol=1e-6)
     assert trainer.routing == loaded.routing
+    trainer.output_dir.mkdir()
+    written = load_checkpoint(trainer.save_weights()).info
+    assert written["initial"]["training"] == loaded.info["training"]
+    assert written["initial"]["footage"] == loaded.info["footage"]
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(footage, tmp_path, configuration):
