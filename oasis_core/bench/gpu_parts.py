@@ -266,7 +266,7 @@ def _real_memory(bench: PartContext, budget: int) -> dict[str, Any]:
         upscaler = VideoUpscaler(bench.model, bench.device, bench.dtype, model_hash="random")
         plan = upscaler.plan(source, result)
         height = min(result[1], plan.tile[0])
-        width = min(result[0], 2 * plan.tile[1] - plan.overlap_px)
+        width = min(result[0], max(plan.tile[1], 2 * plan.tile[1] - plan.overlap_px))
         segments = upscaler.segment_upscaler(Look(width=width, height=height), plan)
         shape = (height // 2, width // 2, 3)
         frame = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
