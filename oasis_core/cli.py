@@ -67,23 +67,23 @@ def _failure_of(error: BaseException) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    try:
+        return _finished(_run(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # before there was anything to interrupt, or a second one
+        return EXIT_INTERRUPTED
+
+
+def _run(words: Sequence[str]) -> int:
     for name in ("stdout", "stderr"):  # None if the shell closed it, as in `2>&-`
         if getattr(sys, name) is None:
             nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (stays open)
             setattr(sys, name, nowhere)
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(words)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="%(levelname)s: %(message)s",
     )
     logging.raiseExceptions = False  # of logging itself, where stderr is closed
-    try:
-        return _finished(_run(arguments, sys.argv[1:] if argv is None else argv))
-    except KeyboardInterrupt:  # a second one, while the first was being answered
-        return EXIT_INTERRUPTED
-
-
-def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from .upscale.memory import keep_freed_memory
 
     keep_freed_memory()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import oasis_core
+from oasis_core.cli import EXIT_INTERRUPTED, main
 from oasis_core.upscale import journal_path
 
 from .child import Child, Outcome, run_in_child
@@ -31,7 +32,6 @@ _SIGNALS = (
     (signal.SIGTERM, signal.SIGINT),
     (signal.SIGINT, signal.SIGTERM),
 )
-_INTERRUPTED = 130
 
 
 def shell(campaign: Campaign) -> None:
@@ -60,8 +60,6 @@ def _command(source: Path, out: Path) -> list[str]:
 
 def _run_command(source: Path, out: Path, streams: dict[int, int] | None = None) -> dict[str, Any]:
     """The command in this (forked) process, as its `main` runs it."""
-    from oasis_core.cli import main
-
     said = os.open(out.with_suffix(".said"), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     for number in (1, 2):
         os.dup2((streams or {}).get(number, said), number)
@@ -115,8 +113,11 @@ def _signals(campaign: Campaign, fault: Fault, folder: Path) -> None:
             os.kill(child.pid, which)
             time.sleep(random.choice((0, 0.001, 0.02)))
         outcome = child.wait()
-        interrupted += outcome.kind == "done" and outcome.value["code"] == _INTERRUPTED
-        problem = _after(outcome, (0, _INTERRUPTED), source, place / "out.mp4", expected)
+        if outcome.kind == "killed" and outcome.signal in numbers:
+            # Before the command listened to it: nothing was begun then.
+            outcome = Outcome(kind="done", value={"code": EXIT_INTERRUPTED, "said": ""})
+        interrupted += outcome.kind == "done" and outcome.value["code"] == EXIT_INTERRUPTED
+        problem = _after(outcome, (0, EXIT_INTERRUPTED), source, place / "out.mp4", expected)
         names = " ".join(which.name for which in numbers)
         fault.count(problem and f"#{number} {names}: {problem}")
         shutil.rmtree(place)
