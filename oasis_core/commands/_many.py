@@ -108,6 +108,17 @@ def run_many(
             rows = []
         if not arguments.json:
             print(line, file=sys.stderr if row["status"] == "failed" else sys.stdout)
+    _conclude(arguments, done, skipped, failed)
+    return 1 if failed else 0
+
+
+def _conclude(
+    arguments: argparse.Namespace,
+    done: Sequence[dict[str, Any]],
+    skipped: Sequence[Pair],
+    failed: Sequence[dict[str, Any]],
+) -> None:
+    """Say what became of all."""
     what = "would be done" if arguments.dry_run else "done"
     if arguments.json:
         there = [str(pair[1]) for pair in skipped]
@@ -115,7 +126,6 @@ def run_many(
     else:
         print(f"{len(done)} {what}, {len(skipped)} there already, {len(failed)} failed")
         _print_failures(failed, is_rehearsal=arguments.dry_run)
-    return 1 if failed else 0
 
 
 def _print_failures(failed: Sequence[dict[str, Any]], *, is_rehearsal: bool) -> None:
