@@ -74,8 +74,8 @@ def model_path(name: str) -> Path:
         return resolve_model(name)
     if name not in model_names():  # ComfyUI before 0.8 lets any text through
         raise ValueError(
-            f"model_name must be one of {', '.join(model_names())}, got {name!r}; put the file into "
-            f"models/{MODEL_FOLDER} and press R"
+            f"model_name must be one of {', '.join(model_names())}, got {name!r}; put the file "
+            f"into models/{MODEL_FOLDER} and press R"
         )
     return Path(folder_paths.get_full_path_or_raise(MODEL_FOLDER, name))
 
