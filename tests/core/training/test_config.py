@@ -4,6 +4,7 @@ import pytest
 
 import oasis_core
 from oasis_core.training.config import TrainingError, load_training_config
+from oasis_core.training.loop import WEIGHTS_NAME
 
 GOOD = """
 model = "oasis-tiny"
@@ -30,6 +31,8 @@ def test_shipped_config_is_valid_and_routes_after_training_unrouted():
     first, *later = config.stages
     assert first.calibrate_window_heads < 0
     assert any(stage.calibrate_window_heads > 0 for stage in later)
+    second = load_training_config(path.with_name("oasis-tiny-2.toml"))
+    assert second.initial_model == f"{config.output_dir}/{WEIGHTS_NAME}"
 
 
 def test_good_config_is_read(tmp_path):
