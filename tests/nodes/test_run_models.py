@@ -49,9 +49,11 @@ def test_routing_is_applied_and_undone(server):
     run = server.run(prompt)
     everything = frames_of(run.files("4")[0])[0].astype(int)
     own, routed, again = (picture.astype(int) for picture in pictures)
-    assert abs(own - again).max() <= 1  # strengths differ by thousandths
+    # Strengths differ by thousandths, so a few values round to the other side in any case.
+    assert abs(own - again).max() <= 1
     assert abs(routed - everything).max() <= 1
-    assert abs(own - everything).max() > 1
+    rounded = max((own != again).mean(), (routed != everything).mean())
+    assert (own != everything).mean() > 3 * rounded
 
 
 @pytest.fixture(scope="module")
