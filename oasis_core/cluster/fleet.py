@@ -129,18 +129,7 @@ def fleet_plan(
     Raises:
         ValueError: A number is out of range.
     """
-    for name, value, least in (
-        ("hours-of-video", hours_of_video, 0),
-        ("workers", num_workers, 0),
-        ("frame rate", frame_rate, 0),
-        ("efficiency", efficiency, 0),
-    ):
-        if not (math.isfinite(value) and value > least):
-            raise ValueError(f"{name} must be more than {least}, got {value}")
-    if efficiency > 1:
-        raise ValueError(f"efficiency must be at most 1, got {efficiency}")
-    if dollars_per_hour is not None and not dollars_per_hour >= 0:
-        raise ValueError(f"price must be 0 or more dollars an hour, got {dollars_per_hour}")
+    _check_ranges(hours_of_video, num_workers, frame_rate, efficiency, dollars_per_hour)
     rows = []
     for name, size in SIZES.items():
         scaled = times.at(*size)
@@ -165,6 +154,27 @@ def fleet_plan(
         "efficiency": efficiency,
         "rows": rows,
     }
+
+
+def _check_ranges(
+    hours_of_video: float,
+    num_workers: int,
+    frame_rate: float,
+    efficiency: float,
+    dollars_per_hour: float | None,
+) -> None:
+    for name, value in (
+        ("hours-of-video", hours_of_video),
+        ("workers", num_workers),
+        ("frame rate", frame_rate),
+        ("efficiency", efficiency),
+    ):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be more than 0, got {value}")
+    if efficiency > 1:
+        raise ValueError(f"efficiency must be at most 1, got {efficiency}")
+    if dollars_per_hour is not None and not 0 <= dollars_per_hour < math.inf:
+        raise ValueError(f"price must be 0 or more dollars an hour, got {dollars_per_hour}")
 
 
 def fleet_lines(plan: dict[str, Any]) -> list[str]:

@@ -41,6 +41,28 @@ def _say(fault: Fault) -> None:
     sys.stdout.flush()
 
 
+def _arguments(parts: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    parser.add_argument("--long", action="store_true", help="many cases: hours")
+    parser.add_argument("--share", type=float, default=1.0, help="of the number of cases")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--only", choices=sorted(parts), action="append", help="this part alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
+    parser.add_argument("--write-golden", action="store_true", help="store the outputs and stop")
+    return parser.parse_args()
+
+
+def _write_golden() -> int:
+    from .golden import write_golden
+
+    try:
+        sys.stdout.write(write_golden() + "\n")
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
 def main() -> int:
     """Run the campaign and print its table."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,23 +74,9 @@ def main() -> int:
 
     from .parts import PARTS
 
-    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="many cases: hours")
-    parser.add_argument("--share", type=float, default=1.0, help="of the number of cases")
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--only", choices=sorted(PARTS), action="append", help="this part alone")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
-    parser.add_argument("--write-golden", action="store_true", help="store the outputs and stop")
-    arguments = parser.parse_args()
+    arguments = _arguments(list(PARTS))
     if arguments.write_golden:
-        from .golden import write_golden
-
-        try:
-            sys.stdout.write(write_golden() + "\n")
-        except ValueError as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
-        return 0
+        return _write_golden()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, too
     logging.disable(logging.CRITICAL)  # warnings about the damage done here
     begun = time.perf_counter()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import struct
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -15,22 +13,13 @@ from random import Random
 from typing import Any
 
 import oasis_core
-from oasis_core.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
-from oasis_core.commands.info import describe
-from oasis_core.config import OASIS_TINY
-from oasis_core.model.denoiser import OasisModel
-from oasis_core.model.routing import HeadRouting
-from oasis_core.training.config import load_training_config
 from oasis_core.upscale import journal_path
-from oasis_core.upscale.partial import export_partial
 from oasis_core.video.image_tags import ImageTags
 from oasis_core.video.image_writer import ImageEncoder, ImageSpec
 
 from .batch import run_batch
 from .child import run_in_child
-from .clips import write_clip
-from .kill import Task, prepare, tasks
-from .marks import Marks, Trigger, install
+from .data_files import DataFile, data_files
 from .tally import Campaign, Fault
 from .zoo import Film, _write, picture
 
@@ -132,28 +121,23 @@ def mutation(campaign: Campaign) -> None:
 
 def mutation_of_data(campaign: Campaign) -> None:
     """Change bytes of model files, configurations and journals, in the same way."""
-    for name, (sample, read_bytes, short, long) in _readers(campaign).items():
+    for name, file in data_files(campaign).items():
         with campaign.fault(f"{name} with changed bytes") as (fault, folder):
-            _mutate_all(campaign, fault, folder, name, sample(folder), read_bytes, (short, long))
+            _mutate_all(campaign, fault, folder, name, file)
 
 
-def _mutate_all(
-    campaign: Campaign,
-    fault: Fault,
-    folder: Path,
-    name: str,
-    whole: bytes,
-    read: Callable[[Path, bytes], Any],
-    num_cases: tuple[int, int],
-) -> None:
+def _mutate_all(campaign: Campaign, fault: Fault, folder: Path, name: str, file: DataFile) -> None:
+    whole = file.make(folder)
+
     def changed(number: int) -> tuple[bytes, str]:
         random = campaign.random(f"{name} {number}")
-        return mutate(whole, random, is_text="model files" not in name)
+        return mutate(whole, random, is_text=file.is_text)
 
     def act(number: int) -> None:
-        read(folder, changed(number)[0])
+        file.read(folder, changed(number)[0])
 
-    cases = [partial(act, number) for number in range(campaign.cases(*num_cases))]
+    num_cases = campaign.cases(file.few_cases, file.many_cases)
+    cases = [partial(act, number) for number in range(num_cases)]
     _count(fault, cases, lambda number: f"#{number}: {changed(number)[1]}")
 
 
@@ -185,103 +169,6 @@ def _read(campaign: Campaign, path: Path, data: bytes) -> None:
         path.unlink(missing_ok=True)
         out.unlink(missing_ok=True)
         shutil.rmtree(journal_path(out), ignore_errors=True)
-
-
-Reader = tuple[Callable[[Path], bytes], Callable[[Path, bytes], Any], int, int]
-
-
-def _readers(campaign: Campaign) -> dict[str, Reader]:
-    """Per kind of file: a whole one, what reads it, and numbers of cases."""
-    bundled = BUNDLED["oasis-tiny"]
-    routing = load_checkpoint(bundled).routing
-
-    def small_model(folder: Path) -> bytes:
-        # Nearly all of it is header, where there is something to get wrong.
-        config = replace(OASIS_TINY, name="small", width=12, num_layers=1, ffn_width=8)
-        config = replace(
-            config, stem_channels=8, out_channels=8, num_stem_blocks=1, num_decoder_blocks=1
-        )
-        path = folder / "small.safetensors"
-        heads = HeadRouting.all_global(config.num_layers, config.num_heads)
-        save_checkpoint(path, OasisModel(config), heads, {"licence": "Apache-2.0"})
-        return path.read_bytes()
-
-    def read_model(folder: Path, data: bytes) -> None:
-        path = folder / "model.safetensors"
-        path.write_bytes(data)
-        describe(str(path))
-        load_checkpoint(path)
-
-    def read_routing(folder: Path, data: bytes) -> None:
-        del folder
-        # The way of checkpoint metadata, where routing comes from.
-        try:
-            values = json.loads(data.decode())
-        except RecursionError as error:
-            raise ValueError("too deep") from error
-        HeadRouting.from_json(values)
-
-    def read_recipe(folder: Path, data: bytes) -> None:
-        path = folder / "recipe.toml"
-        path.write_bytes(data)
-        load_training_config(path)
-
-    def read_journal(folder: Path, data: bytes, name: str) -> None:
-        place = folder / "changed"
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(folder / "stopped", place)
-        task = tasks_of[0]
-        (journal_path(place / task.name) / name).write_bytes(data)
-        problems = []
-        for act in (
-            lambda: export_partial(place / task.name, place / "partial.mkv"),
-            lambda: task.run(campaign, place),
-        ):
-            try:
-                act()
-            except (ValueError, OSError) as error:
-                problems.append(error)
-        if problems:
-            raise problems[0]
-
-    tasks_of: list[Task] = []
-
-    def stopped(folder: Path, name: str) -> bytes:
-        clip = write_clip(folder / "in.mkv", num_frames=6)
-        tasks_of[:] = [Task(source=clip, name="out.mkv", options=tasks(folder)[0].options)]
-        prepare(tasks_of[0], folder / "stopped")
-
-        def stop() -> None:
-            install(Marks(), Trigger(stage="mux", entry=1, delay_s=0))
-            tasks_of[0].run(campaign, folder / "stopped")
-
-        run_in_child(stop)
-        return (journal_path(folder / "stopped" / "out.mkv") / name).read_bytes()
-
-    readers: dict[str, Reader] = {
-        "model files": (lambda _: bundled.read_bytes(), read_model, 10, 2_000),
-        "small model files": (small_model, read_model, 30, 20_000),
-        "routing files": (
-            lambda _: json.dumps(routing.to_json()).encode(),
-            read_routing,
-            300,
-            20_000,
-        ),
-        "training recipes (TOML)": (
-            lambda _: bundled.with_suffix(".toml").read_bytes(),
-            read_recipe,
-            200,
-            14_000,
-        ),
-    }
-    for name in ("manifest.json", "segments.jsonl"):
-        readers[f"the journal's {name}"] = (
-            partial(stopped, name=name),
-            partial(read_journal, name=name),
-            20,
-            2_000,
-        )
-    return readers
 
 
 def mutate(data: bytes, random: Random, *, is_text: bool = False) -> tuple[bytes, str]:
