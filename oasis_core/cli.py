@@ -29,6 +29,7 @@ from .commands import (
     train,
     upscale,
 )
+from .remote import RemoteFile, is_url
 
 COMMANDS = (
     upscale,
@@ -91,7 +92,8 @@ def _run(words: Sequence[str]) -> int:
     try:
         return run(arguments)
     except KeyboardInterrupt:
-        command = shlex.join(["oasis", *words])
+        shown = (str(RemoteFile(word)) if is_url(word) else word for word in words)
+        command = shlex.join(["oasis", *shown])
         with suppress(OSError):  # the terminal may be what went away
             print(f"interrupted; the same command continues: {command}", file=sys.stderr)
         return EXIT_INTERRUPTED

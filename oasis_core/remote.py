@@ -6,9 +6,11 @@ written to a folder.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -29,6 +31,10 @@ ATTEMPTS = 4
 FIRST_PAUSE_S = 0.5
 # Two letters at least: `C:\` is a drive.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# In a message: scheme, user and password, address, query.
+_URL_PARTS = re.compile(
+    r"([a-z][a-z0-9+.-]+://)(?:[^\s/@'\"]*@)?([^\s?#'\"]*)(?:[?#][^\s'\"]*)?", re.IGNORECASE
+)
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 
 
@@ -53,6 +59,14 @@ def as_source(name: Any) -> Any:
         scheme, _, rest = name.partition("://")
         return Path(rest) if scheme.lower() in ("file", "local") else RemoteFile(name)
     return Path(name)
+
+
+def no_result(name: object) -> str:
+    """The sentence for a result that was named by a URL."""
+    return (
+        f"results are written to a folder, got {str(RemoteFile(str(name)))!r}; write to a disk or "
+        "a mounted bucket and copy the finished file"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +197,21 @@ class RemoteFile:
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:
-        """Turn whatever a protocol's package raises into a sentence."""
+        """Turn whatever a protocol's package raises into a sentence.
+
+        Its own error quotes the URL, often quoted anew or the one it was sent on to, so it is
+        neither repeated nor chained as it is.
+        """
         try:
             yield
-        except (RemoteError, FileNotFoundError, KeyboardInterrupt):
+        except RemoteError:
             raise
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from None
         except Exception as error:
             words = str(error).strip().splitlines() or [type(error).__name__]
-            # Messages may quote the URL with its signature.
-            raise self._error(words[0].replace(self.url, str(self))) from error
+            text = words[0].replace(self.url, str(self))
+            raise self._error(_URL_PARTS.sub(r"\1\2", text)) from None
 
 
 class RemoteReader(io.RawIOBase):
@@ -261,8 +281,8 @@ class RemoteReader(io.RawIOBase):
 
     def _reopen(self, place: int) -> None:
         try:
-            self._raw.close()
-            self._raw = self._opened()
+            before, self._raw = self._raw, self._opened()
+            before.close()
         except OSError as error:
             logger.info("%s", error)
         self._raw.seek(place)

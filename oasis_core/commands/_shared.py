@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..remote import is_url
+from ..remote import is_url, no_result
 
 # Spelled out here and not imported: `oasis --help` must answer without loading torch.
 # tests/core/test_cli.py holds them against the definitions.
@@ -32,10 +32,7 @@ Report = Callable[[str], None]
 def parse_output(text: str) -> Path:
     """Read the name of a result, which cannot be a URL."""
     if is_url(text):
-        raise argparse.ArgumentTypeError(
-            f"results are written to a folder, got {text!r}; write to a disk or a mounted bucket "
-            "and copy the finished file"
-        )
+        raise argparse.ArgumentTypeError(no_result(text))
     return Path(text)
 
 

@@ -13,7 +13,7 @@ import av
 import torch
 
 from .. import __version__
-from ..remote import RemoteFile, is_url
+from ..remote import RemoteFile, is_url, no_result
 from ..video import (
     EncodeSpec,
     ImageReader,
@@ -123,10 +123,7 @@ def output_path(name: str | Path) -> Path:
         VideoError: It is a URL.
     """
     if is_url(name):
-        raise VideoError(
-            f"results are written to a folder, got {str(name)!r}; write to a disk or a mounted "
-            "bucket and copy the finished file"
-        )
+        raise VideoError(no_result(name))
     return Path(name)
 
 

@@ -180,7 +180,7 @@ def read_exr_header(path: Path) -> ExrHeader:
         while data.startswith(_EXR_MAGIC) and data[place] != 0:
             name, place = _text(data, place)
             _, place = _text(data, place)
-            size = struct.unpack_from("<i", data, place)[0]
+            size = struct.unpack_from("<I", data, place)[0]
             value, place = data[place + 4 : place + 4 + size], place + 4 + size
             if name == "channels":
                 channels = _channels(value)

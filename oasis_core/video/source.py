@@ -41,10 +41,11 @@ def open_video(
         if file is not None:
             file.seek(0)
         # The absolute path keeps a name such as `concat:a.mp4` from being taken for a protocol, and
-        # the whitelist keeps a playlist in disguise from reaching the network.
+        # the whitelist keeps a playlist in disguise from reaching the network, and one that came
+        # over the network from reaching files here.
         container = av.open(
             str(path.absolute()) if file is None else file,
-            options={"protocol_whitelist": "file,crypto,data"},
+            options={"protocol_whitelist": "file,crypto,data" if file is None else "crypto,data"},
             metadata_errors="replace",
         )
     except VideoError:

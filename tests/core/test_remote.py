@@ -112,6 +112,39 @@ def test_a_server_that_stumbles_is_asked_again(server, film, monkeypatch):
 
 
 @needs_http
+def test_no_sentence_and_no_log_quotes_what_a_url_hides(server, film, capsys, caplog, monkeypatch):
+    monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.01)
+    host = server.url.replace("://", "://me:hidden@")
+    # aiohttp quotes `%2F` as `/` in its own words.
+    query = "X-Signature=hidden%2Fhidden"
+    assert main(["--verbose", "info", f"{host}/other.mp4?{query}"]) == 1
+    server.failing = set(range(1, 100))
+    assert main(["--verbose", "info", f"{host}/film.mp4?{query}"]) == 1
+    with pytest.raises(SystemExit):
+        main(["upscale", str(film), f"{host}/out.mp4?{query}"])
+    said = capsys.readouterr().err + caplog.text
+    assert "503" in said
+    assert "Traceback" in said
+    assert "hidden" not in said
+
+
+@needs_http
+def test_a_playlist_from_a_server_does_not_reach_files_here(server, film, tmp_path):
+    lines = ("#EXTM3U", "#EXT-X-TARGETDURATION:3", "#EXTINF:2.4,", "{film}", "#EXT-X-ENDLIST")
+    segment = tmp_path / "own.ts"
+    with av.open(str(film)) as source, av.open(str(segment), "w") as output:
+        copy = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    playlist = "\n".join(lines).format(film=segment.as_uri())
+    (film.parent / "list.m3u8").write_text(playlist)
+    with pytest.raises(VideoError, match="is not a video that FFmpeg can read"):
+        frames_of(as_source(f"{server.url}/list.m3u8"))
+
+
+@needs_http
 @pytest.mark.parametrize(
     ("address", "message"),
     [
