@@ -72,6 +72,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--routing is for --plan and --random-weights; a file has its own")
     if arguments.compare and not (arguments.gpu_report or arguments.random_weights):
         raise ValueError("--compare needs --gpu-report or --random-weights")
+    if arguments.streams and not arguments.random_weights:
+        raise ValueError("--streams needs --random-weights; --gpu-report times both ways by itself")
     if arguments.gpu_report and not arguments.gpu_report.absolute().parent.is_dir():
         raise ValueError(
             f"the folder of --gpu-report must exist, got {arguments.gpu_report.parent}"

@@ -252,8 +252,10 @@ def memory_rows(bench: PartContext) -> list[dict[str, Any]]:
                 row |= _real_memory(bench, budget)
             else:
                 row["reason"] = f"planned {plan.tile[1]}x{plan.tile[0]} px tiles, not run: no GPU"
-        except (ValueError, torch.cuda.OutOfMemoryError) as error:
+        except ValueError as error:
             row["reason"] = str(error)
+        except torch.cuda.OutOfMemoryError as error:
+            row |= {"reason": str(error).splitlines()[0], "has_run_out": True}
         rows.append(row)
         bench.tidy()
     return rows

@@ -20,7 +20,8 @@ def check_targets(results: dict[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         One row per target: `target`, `wanted`, `unit`, `got` (None if not measured), `reason`
-        (why not) and `verdict`: "met", "missed", "open", or "shrunken" where the model is.
+        (why not) and `verdict`: "met", "missed" (also by running out of memory), "open", or
+        "shrunken" where the model is.
     """
     stages = {
         (row["size_name"], row["routing"], row["decoder"]): row
@@ -46,9 +47,16 @@ def target_lines(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _row(
-    target: str, least: float, unit: str, got: float | None, reason: str = "", sign: str = ">="
+    target: str,
+    least: float,
+    unit: str,
+    got: float | None,
+    reason: str = "",
+    *,
+    sign: str = ">=",
+    has_run_out: bool = False,
 ) -> dict[str, Any]:
-    verdict = "open"
+    verdict = "missed" if has_run_out else "open"
     if got is not None:
         is_met = got >= least if sign == ">=" else got <= least
         verdict = "met" if is_met else "missed"
@@ -69,6 +77,8 @@ def _why(results: dict[str, Any], part: str, otherwise: str) -> str:
 def _against_seedvr2(results: dict[str, Any], stages: dict[tuple, Any]) -> dict[str, Any]:
     ours, theirs, got = stages.get(("720p", "thirds", "wan")), results.get("seedvr2"), None
     reason = _why(results, "seedvr2", "no checkout was given with --compare")
+    if theirs:
+        reason = _why(results, "stages", "ours did not fit")
     if ours and theirs:
         got = theirs["seconds"] / ours["seconds"]
     return _row(
@@ -120,8 +130,11 @@ def _quality(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _memory(results: dict[str, Any]) -> list[dict[str, Any]]:
+    if "memory" not in results:
+        reason = _why(results, "memory", "not measured")
+        return [_row("peak memory on smaller GPUs", 0, "GiB", None, reason, sign="<=")]
     rows = []
-    for row in results.get("memory", []):
+    for row in results["memory"]:
         gib = row["budget_bytes"] / 2**30
         peak = row.get("peak_bytes")
         reason = row.get("reason", "")
@@ -130,5 +143,6 @@ def _memory(results: dict[str, Any]) -> list[dict[str, Any]]:
         sizes = " to ".join("x".join(map(str, size)) for size in row["sizes"])
         target = f"{sizes} on {gib:g} GiB: peak memory"
         got = None if peak is None else peak / 2**30
-        rows.append(_row(target, gib, "GiB", got, reason, sign="<="))
+        has_run_out = row.get("has_run_out", False)
+        rows.append(_row(target, gib, "GiB", got, reason, sign="<=", has_run_out=has_run_out))
     return rows

@@ -26,6 +26,7 @@ def bench_seedvr2(
     num_runs: int,
     device: str,
     is_shrunken: bool = False,
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Any]:
     """Time encoder, transformer (one step) and decoder over random frames.
 
@@ -37,40 +38,54 @@ def bench_seedvr2(
         num_runs: Measured runs of each; the fastest counts.
         device: "cuda" or "cpu".
         is_shrunken: A narrow, shallow network of the same kind, to try this out on a CPU.
+        timeout_s: Seconds after which it is stopped.
 
     Returns:
         `stages` (seconds of each), `seconds`, `fps`, `parameters`, `attention` (whose kernel),
         `peak_bytes`.
 
     Raises:
-        ValueError: It is no such checkout, or its code failed.
+        ValueError: It is no such checkout, or its code failed or took too long.
     """
     if not (checkout / CONFIG).is_file():
         raise ValueError(
             f"--compare must be a checkout of github.com/ByteDance-Seed/SeedVR with {CONFIG}, got "
             f"{checkout}"
         )
+    # The child runs in it, where a relative path would lead elsewhere.
+    checkout = checkout.resolve()
     settings = {
-        "checkout": str(checkout.resolve()),
+        "checkout": str(checkout),
         "size": list(size),
         "frames": num_frames,
         "runs": num_runs,
         "device": device,
         "is_shrunken": is_shrunken,
     }
+    return _run(settings, checkout, timeout_s)
+
+
+def _run(settings: dict[str, Any], checkout: Path, timeout_s: float) -> dict[str, Any]:
+    """Hand the settings to the child process; its results."""
     own = checkout / ".venv" / "bin" / "python"
     root = str(Path(__file__).resolve().parents[2])
     paths = filter(None, (root, os.environ.get("PYTHONPATH")))
     command = [str(own if own.exists() else sys.executable), "-m", f"{__package__}.seedvr2_child"]
-    done = subprocess.run(
-        [*command, json.dumps(settings)],
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*command, json.dumps(settings)],
+            cwd=checkout,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(
+            f"SeedVR2's own code must be done within {timeout_s:g} s, but it was stopped then; "
+            "compare on a faster device"
+        ) from error
     if done.returncode:
         last = " / ".join(done.stderr.strip().splitlines()[-STDERR_LINES:])
         raise ValueError(f"SeedVR2's own code must run here, but it failed: {last[:500]}")

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,6 +89,25 @@ def test_what_did_not_fit_is_open_and_not_met():
     assert verdicts == ["open"]
 
 
+def test_a_reason_names_the_part_that_lacks():
+    results = full_results()
+    results["stages"] = [{**row, "error": "out of memory"} for row in results["stages"]]
+    del results["memory"]
+    results["errors"]["memory"] = "RuntimeError: broken, too"
+    reasons = {row["target"]: row["reason"] for row in check_targets(results)}
+    assert [v for t, v in reasons.items() if "SeedVR2" in t] == ["ours did not fit"]
+    assert [v for t, v in reasons.items() if "peak memory" in t] == ["RuntimeError: broken, too"]
+
+
+def test_running_out_of_a_gpus_memory_is_missed():
+    results = full_results()
+    (row,) = results["memory"]
+    del row["peak_bytes"]
+    row |= {"reason": "CUDA out of memory", "has_run_out": True}
+    (found,) = [r for r in check_targets(results) if "peak memory" in r["target"]]
+    assert (found["got"], found["verdict"]) == (None, "missed")
+
+
 def test_full_and_short_measure_the_same_things():
     assert list(FULL.sizes) == list(SHORT.sizes)
     assert FULL.config.num_heads == 12
@@ -106,6 +127,28 @@ def test_code_that_fails_is_said_in_one_sentence(tmp_path):
     (tmp_path / "common" / "config.py").write_text("raise ImportError('no omegaconf here')\n")
     with pytest.raises(ValueError, match=r"SeedVR2's own code .* no omegaconf here"):
         bench_seedvr2(tmp_path, size=(64, 48), num_frames=5, num_runs=1, device="cpu")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a virtual environment lies elsewhere there")
+def test_its_own_interpreter_is_used_also_by_a_relative_path(tmp_path, monkeypatch):
+    (tmp_path / "configs_3b").mkdir()
+    (tmp_path / "configs_3b" / "main.yaml").write_text("a: 1\n")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "{\\"in\\": \\"$PWD\\"}"\n')
+    python.chmod(0o755)
+    monkeypatch.chdir(tmp_path.parent)
+    options = {"size": (64, 48), "num_frames": 5, "num_runs": 1, "device": "cpu"}
+    assert bench_seedvr2(Path(tmp_path.name), **options) == {"in": str(tmp_path.resolve())}
+
+
+def test_code_that_does_not_end_is_stopped_and_said(tmp_path):
+    (tmp_path / "configs_3b").mkdir()
+    (tmp_path / "configs_3b" / "main.yaml").write_text("a: 1\n")
+    with pytest.raises(ValueError, match=r"within 0\.05 s, but it was stopped"):
+        bench_seedvr2(
+            tmp_path, size=(64, 48), num_frames=5, num_runs=1, device="cpu", timeout_s=0.05
+        )
 
 
 @pytest.mark.gpu
