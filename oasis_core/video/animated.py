@@ -21,12 +21,11 @@ import numpy as np
 
 from .alpha import alpha_of
 from .color import PICTURE_COLORS, RGB_MATRIX, ToRgb
-from .count import behind_the_end
 from .errors import AV_ERRORS, VideoError, reason
 from .info import ColorTags, VideoInfo
 from .reader import VideoFrame
 from .source import check_file, check_size
-from .window import TimeWindow
+from .window import TimeWindow, empty_piece
 
 _TICK = Fraction(1, 1000)
 _ALPHA = 0x10
@@ -126,7 +125,7 @@ class AnimationReader:
         times = self.info.frame_times
         inside = [index for index, time in enumerate(times) if start <= time < stop]
         if not inside:
-            raise behind_the_end(self.path, float(times[-1] * _TICK), self._window)
+            raise empty_piece(self.path, float(times[-1] * _TICK), self._window)
         for index, (frame, canvas) in enumerate(self._canvases()):
             if index > inside[-1] + context:
                 return

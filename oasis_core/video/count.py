@@ -12,7 +12,7 @@ from .errors import AV_ERRORS, VideoError
 from .images import list_images
 from .info import VideoInfo
 from .source import open_video
-from .window import TimeWindow
+from .window import TimeWindow, empty_piece
 
 # Formats whose index finds a key frame at or before a time; others are read from the beginning.
 SEEKABLE = ("mov", "matroska")
@@ -36,7 +36,7 @@ def count_frames(
         Shown frames without context; None where the file's packets do not tell.
 
     Raises:
-        VideoError: the piece begins behind the end.
+        VideoError: no frame begins in the piece.
     """
     if list_images(path) is not None or info.frame_times is not None:
         return _count_listed(path, info, window)
@@ -53,20 +53,6 @@ def count_frames(
         return None
 
 
-def behind_the_end(path: Path | RemoteFile, last_s: float, window: TimeWindow) -> VideoError:
-    """The sentence for a piece that begins behind the end.
-
-    Args:
-        path: what the user named.
-        last_s: when its last frame is shown, in seconds after the first.
-        window: the piece.
-    """
-    return VideoError(
-        f"the piece to read must begin before the last frame of {str(path)!r} at {last_s:.3f} s, "
-        f"got start_s {window.start_s:g}"
-    )
-
-
 def _count_listed(path: Path | RemoteFile, info: VideoInfo, window: TimeWindow | None) -> int:
     """Count pictures, or frames of which every time is known."""
     times = range(info.num_frames) if info.frame_times is None else info.frame_times
@@ -74,8 +60,8 @@ def _count_listed(path: Path | RemoteFile, info: VideoInfo, window: TimeWindow |
         return len(times)
     start, stop = window.ticks(0, info.time_base)
     inside = sum(start <= time < stop for time in times)
-    if not inside and times[-1] < start:
-        raise behind_the_end(path, float(times[-1] * info.time_base), window)
+    if not inside:
+        raise empty_piece(path, float(times[-1] * info.time_base), window)
     return inside
 
 
@@ -114,7 +100,7 @@ def _count_packets(
             if packet.dts is not None and packet.dts >= stop:
                 break  # in decoding order: nothing shown earlier follows
     if not count and window is not None and last is not None and last < start:
-        raise behind_the_end(path, float((last - info.start_pts) * info.time_base), window)
+        raise empty_piece(path, float((last - info.start_pts) * info.time_base), window)
     return count or None
 
 

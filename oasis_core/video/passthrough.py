@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 
-from ..remote import RemoteFile
+from ..remote import RemoteError, RemoteFile
 from .errors import AV_ERRORS, VideoError, reason
 from .info import describe_stream, is_picture
 from .source import open_video
@@ -97,6 +97,8 @@ class Passthrough:
                 self._complete(packet)
                 packet.stream = self.pairs[packet.stream_index]
                 yield packet
+        except RemoteError as error:  # the network's fault, not the file's
+            raise VideoError(str(error)) from error
         except AV_ERRORS as error:
             raise VideoError(
                 f"the sound and subtitles of {str(path)!r} cannot be copied ({reason(error)}); "

@@ -15,7 +15,7 @@ from types import TracebackType
 import av
 import numpy as np
 
-from ..remote import RemoteFile, as_source
+from ..remote import RemoteError, RemoteFile, as_source
 from .alpha import alpha_of
 from .color import ToRgb
 from .deinterlace import deinterlaced
@@ -24,7 +24,7 @@ from .info import VideoInfo, describe, frame_rate_of
 from .orientation import UPRIGHT, Orientation, from_display_matrix
 from .side_data import side_data_of
 from .source import MAX_PIXELS, open_video
-from .window import TimeWindow, frames_in
+from .window import TimeWindow, empty_piece, frames_in
 
 log = logging.getLogger(__name__)
 
@@ -200,10 +200,7 @@ class VideoReader:
             yield frame, is_context
         if not num_inside:
             length = float((self._last_pts or 0) - first_pts) * float(self._stream.time_base)
-            raise VideoError(
-                f"the piece to read must begin before the last frame of {str(self.path)!r} at "
-                f"{length:.3f} s, got start_s {self._window.start_s:g}"
-            )
+            raise empty_piece(self.path, length, self._window)
 
     def _frames_from(self, start: int) -> Iterator[av.VideoFrame]:
         """Decode from a key frame before `start`, or from the beginning where none can be found.
@@ -282,6 +279,8 @@ class VideoReader:
 
     def _give_up(self, error: BaseException) -> list[av.VideoFrame]:
         """Say where decoding stopped; return what the decoder still holds if that is to do."""
+        if isinstance(error, RemoteError):  # the network's fault, not the file's
+            raise VideoError(str(error)) from error
         where = "before its first frame"
         if self._num_decoded:
             where = f"after frame {self._num_decoded - 1} ({self._time(self._last_pts)})"

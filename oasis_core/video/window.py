@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 
+from ..remote import RemoteFile
 from .errors import VideoError
 
 
@@ -91,3 +93,22 @@ def frames_in(
         num_behind += is_behind
         if num_behind >= max(1, context_frames):
             return
+
+
+def empty_piece(path: Path | RemoteFile, last_s: float, window: TimeWindow) -> VideoError:
+    """The sentence for a piece in which no frame begins.
+
+    Args:
+        path: what the user named.
+        last_s: when its last frame is shown, in seconds after the first.
+        window: the piece.
+    """
+    if window.duration_s is None or window.start_s > last_s:
+        return VideoError(
+            f"the piece to read must begin before the last frame of {str(path)!r} at {last_s:.3f} "
+            f"s, got start_s {window.start_s:g}"
+        )
+    return VideoError(
+        f"no frame of {str(path)!r} begins within {window.duration_s:g} s from {window.start_s:g} "
+        "s; choose a longer piece"
+    )

@@ -112,6 +112,20 @@ def test_a_server_that_stumbles_is_asked_again(server, film, monkeypatch):
 
 
 @needs_http
+def test_a_server_that_goes_away_is_not_called_damage(film, monkeypatch):
+    monkeypatch.setattr(remote, "BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.01)
+    with FileServer(film.parent) as server, open_source(f"{server.url}/film.mp4") as reader:
+        frames = iter(reader)
+        next(frames)
+        server.shutdown()
+        server.server_close()
+        with pytest.raises(VideoError, match=r"film.mp4' cannot be read: Cannot connect") as raised:
+            list(frames)
+    assert "repair" not in str(raised.value)
+
+
+@needs_http
 def test_no_sentence_and_no_log_quotes_what_a_url_hides(server, film, capsys, caplog, monkeypatch):
     monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.01)
     host = server.url.replace("://", "://me:hidden@")

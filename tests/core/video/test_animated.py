@@ -89,6 +89,11 @@ def test_every_frame_and_time(animation):
     assert count_frames(animation, probe(animation), piece) == 2
     with pytest.raises(VideoError, match="before the last frame"):
         count_frames(animation, probe(animation), TimeWindow(start_s=9))
+    between = TimeWindow(start_s=0.13, duration_s=0.1)
+    with pytest.raises(VideoError, match=r"no frame of .* begins within 0.1 s from 0.13 s"):
+        count_frames(animation, probe(animation), between)
+    with open_source(animation, window=between) as reader, pytest.raises(VideoError, match="begin"):
+        list(reader)
 
 
 def test_blending_and_disposal(tmp_path):

@@ -35,3 +35,13 @@ def test_a_piece_behind_the_end_is_one_sentence(make_clip):
     path = make_clip("c.mkv", pts=10)
     with pytest.raises(VideoError, match=r"before the last frame of .*c.mkv' at 0.360 s, got .* 2"):
         counted(path, TimeWindow(start_s=2.0))
+
+
+def test_a_piece_between_two_frames_is_one_sentence(make_clip):
+    path = make_clip("c.mp4", pts=[0, 1, 50, 51], time_base=Fraction(1, 25))
+    between = TimeWindow(start_s=0.5, duration_s=1.0, context_frames=1)
+    with (
+        VideoReader(path, window=between) as reader,
+        pytest.raises(VideoError, match=r"no frame of .*c.mp4' begins within 1 s from 0.5 s"),
+    ):
+        list(reader)
