@@ -94,22 +94,23 @@ def find_archives(patterns: tuple[str, ...]) -> tuple[str, ...]:
     """
     expand = _library().shardlists.expand_urls
     found: list[str] = []
-    for pattern in patterns:
-        for name in expand(pattern):
-            if "*" not in name:
-                found.append(name)
-            elif is_url(name):
-                found += [file.url for file in as_source(name).matches()]
-            else:
-                path = Path(name)
-                found += sorted(map(str, path.parent.glob(path.name)))
-    missing = [name for name in found if not is_url(name) and not Path(name).is_file()]
-    if missing or not found:
-        raise TrainingError(
-            f"data_archives must be tar files, {missing[0] if missing else ', '.join(patterns)} "
-            "is none; check the pattern"
-        )
+    for name in (name for pattern in patterns for name in expand(pattern)):
+        matches = _matches(name)
+        if not matches:
+            raise TrainingError(
+                f"data_archives must be tar files, {name} is none; check the pattern"
+            )
+        found += matches
     return tuple(found)
+
+
+def _matches(name: str) -> list[str]:
+    """The files that a name with or without `*` stands for; one URL is believed to be there."""
+    if is_url(name):
+        return [file.url for file in as_source(name).matches()] if "*" in name else [name]
+    path = Path(name)
+    files = path.parent.glob(path.name) if "*" in path.name else [path]
+    return sorted(str(file) for file in files if file.is_file())
 
 
 def _library() -> Any:
@@ -133,7 +134,5 @@ def _members(archive: str) -> Iterator[tuple[str, bytes]]:
             for file in files:
                 yield file["fname"], file["data"]
     except Exception as error:  # tarfile, the network and the library have errors of their own
-        if isinstance(error, TrainingError):
-            raise
         text = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(f"the archive {archive!r} cannot be read ({text})") from error

@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader
 from ..degradation import apply_recipe, draw_recipe
 from ..degradation.batch import Job, apply_recipes
 from .archives import ArchivedFootage, find_archives
-from .config import StageConfig, TrainingConfig
+from .config import StageConfig, TrainingConfig, TrainingError
 from .footage import Sources, load_sources
-from .graphics import draw_stills
+from .graphics import SIDE_PX, draw_stills
 
 MARGIN_PX = 32
 """A sample is this much larger than the crop, so that its uses can differ."""
@@ -279,9 +279,11 @@ def load_footage(config: TrainingConfig, stage: StageConfig) -> Sources | Archiv
     """What the samples of a stage are cut from.
 
     Raises:
-        TrainingError: There is nothing usable.
+        TrainingError: There is nothing usable, or drawn stills were asked for where they cannot be.
     """
     limits = {"min_side_px": stage.crop_px + MARGIN_PX, "min_frames": stage.frames_read}
+    if config.drawn_stills:
+        _check_drawn(config)
     if config.data_archives:
         archives = find_archives(config.data_archives)
         return ArchivedFootage(
@@ -291,6 +293,21 @@ def load_footage(config: TrainingConfig, stage: StageConfig) -> Sources | Archiv
     if config.drawn_stills:
         sources.stills.extend(draw_stills(config.drawn_stills, sources.stills, config.seed))
     return sources
+
+
+def _check_drawn(config: TrainingConfig) -> None:
+    """Look at all stages at once, so that a run does not stop hours later."""
+    if config.data_archives:
+        raise TrainingError(
+            "drawn_stills are added to those of data_dirs, and data_archives take their place; "
+            "leave one of them out"
+        )
+    crop_px = max(stage.crop_px for stage in config.stages)
+    if crop_px + MARGIN_PX > SIDE_PX:
+        raise TrainingError(
+            f"drawn_stills are {SIDE_PX} px wide, so crop_px must be at most "
+            f"{SIDE_PX - MARGIN_PX}, got {crop_px}; leave drawn_stills out"
+        )
 
 
 class ShardStream(torch.utils.data.Dataset):

@@ -105,7 +105,7 @@ def test_archives_that_cannot_be_used_are_named(archives, monkeypatch):
         ("none-*.tar", r"none-\*\.tar is none; check the pattern"),
     ):
         with pytest.raises(TrainingError, match=message):
-            find_archives((str(archives / name),))
+            find_archives((str(archives / "clips-*.tar"), str(archives / name)))
     for name, message in (
         ("text.tar", r"text\.tar' cannot be read"),
         ("empty.tar", r"empty\.tar' must hold a clip or still of 64 px"),

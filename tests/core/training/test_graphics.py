@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from oasis_core.training.config import TrainingConfig, TrainingError
+from oasis_core.training.data import load_footage
 from oasis_core.training.graphics import SIDE_PX, draw_stills
 
 pytest.importorskip("PIL")
@@ -41,3 +44,23 @@ def test_a_training_takes_none_by_default_and_no_negative_number():
     with pytest.raises(TrainingError, match="drawn_stills must be at least 0, got -1"):
         TrainingConfig(**config, drawn_stills=-1)
     assert TrainingConfig.__dataclass_fields__["drawn_stills"].default == 0
+
+
+def test_drawings_join_the_stills_of_every_stage(footage, tmp_path, configuration):
+    config = configuration(footage, tmp_path, drawn_stills=3)
+    plain = load_footage(configuration(footage, tmp_path), config.stages[0])
+    sources = load_footage(config, config.stages[1])
+    assert len(sources.stills) == len(plain.stills) + 3
+    expected = draw_stills(3, plain.stills, config.seed)
+    assert all(map(torch.equal, sources.stills[-3:], expected))
+
+
+def test_drawings_are_refused_where_they_would_not_fit(footage, tmp_path, configuration):
+    config = configuration(footage, tmp_path, drawn_stills=3)
+    large = dataclasses.replace(config.stages[1], crop_px=512)
+    config = dataclasses.replace(config, stages=(config.stages[0], large))
+    with pytest.raises(TrainingError, match="crop_px must be at most 480, got 512"):
+        load_footage(config, config.stages[0])
+    config = configuration(footage, tmp_path, drawn_stills=3, data_archives=("clips.tar",))
+    with pytest.raises(TrainingError, match="leave one of them out"):
+        load_footage(config, config.stages[0])
