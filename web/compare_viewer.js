@@ -362,5 +362,5 @@ function describe(metrics) {
     if (flicker !== null) parts.push(`warping error ${flicker.toFixed(3)}`);
     return parts.length ? `${text(name)}: ${parts.join(", ")}` : "";
   };
-  return [line("before"), line("after"), ...metrics.notes].filter(Boolean).join("\n");
+  return [line("before"), line("after")].filter(Boolean).join("\n");
 }

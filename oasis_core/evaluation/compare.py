@@ -68,8 +68,8 @@ def compare_clips(
 
     Returns:
         JSON values: "reference", and for each measured clip psnr_db, ssim (None below 11 pixels)
-        and warping_error (x 1000, along the motion of the reference; None for one frame). "notes"
-        is what a reader must know, an empty list as a rule.
+        and warping_error (x 1000, along the motion of the reference; None for one frame, or
+        without `has_motion`).
     """
     clips = {"before": before, "after": after}
     reference = to_uint8(before if truth is None else truth)
@@ -92,7 +92,6 @@ def compare_clips(
         "reference": "before" if truth is None else "truth",
         "frames": len(reference),
         **measured,
-        "notes": [],
     }
 
 
