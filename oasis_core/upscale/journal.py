@@ -253,11 +253,12 @@ class Journal:
         path = self.folder / RECORDS
         is_new = not path.exists()
         with _writing(path):
-            with path.open("ab") as file:
-                start = file.tell()
+            with path.open("ab", buffering=0) as file:  # what is left in a buffer is written later
+                start = file.seek(0, os.SEEK_END)
+                line = json.dumps(_checked(entry)).encode() + b"\n"
                 try:
-                    file.write(json.dumps(_checked(entry)).encode() + b"\n")
-                    file.flush()
+                    while line:
+                        line = line[file.write(line) :]
                     os.fsync(file.fileno())
                 except OSError:
                     # A full disk must not leave half a line that the next one would join.

@@ -273,6 +273,31 @@ def test_a_full_disk_keeps_the_journal(write_video, read_video, upscaler, tmp_pa
     assert (read_video(destination)[0] == read_video(tmp_path / "whole.mkv")[0]).all()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits on the size of files")
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    values = {"num_frames": 3, "sha256": "0" * 64, "tile": (64, 48), "shot": 0}
+    records = [SegmentRecord(index=i, first_frame=3 * i, **values) for i in range(3)]
+    with Journal(tmp_path / "o.mkv.oasis", {"setting": {"a": 1}}) as journal:
+        journal.start({"tile_px": 64})
+        journal.record(records[0])
+        lines = journal.folder / "segments.jsonl"
+        whole = lines.read_bytes()
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 100, limits[1]))
+            with pytest.raises(VideoError, match="free some space"):
+                journal.record(records[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, before)
+        assert lines.read_bytes() == whole
+        journal.record(records[2])
+        assert Journal.read_records(journal.folder) == [records[0], records[2]]
+
+
 def test_files_of_others_in_the_folder_stay(write_video, upscaler, tmp_path):
     source, destination = write_video(lengths=(4,)), tmp_path / "o.mkv"
     folder = journal_path(destination)
