@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from ..video.errors import discard, write_error
 from .worker import ClusterError, Outcome
 
 APPEAR_S = 15.0
@@ -22,14 +23,10 @@ def publish(outcome: Outcome, path: Path, *, appear_s: float = APPEAR_S) -> None
 
     Raises:
         ClusterError: It does not appear.
+        VideoError: It came over the network and cannot be written.
     """
     if outcome.content is not None:
-        arrived = path.with_name(outcome.path.name)
-        with arrived.open("wb") as file:
-            file.write(outcome.content)
-            file.flush()
-            os.fsync(file.fileno())
-        arrived.replace(path)
+        _write(outcome.content, path.with_name(outcome.path.name), path)
         return
     deadline, pause_s = time.monotonic() + appear_s, 0.02
     while True:
@@ -45,3 +42,16 @@ def publish(outcome: Outcome, path: Path, *, appear_s: float = APPEAR_S) -> None
                 ) from error
         time.sleep(pause_s)
         pause_s = min(1.0, 2 * pause_s)
+
+
+def _write(content: bytes, part: Path, path: Path) -> None:
+    """Write a file that appears whole or not at all."""
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        discard(part)
+        raise write_error(path, error) from error

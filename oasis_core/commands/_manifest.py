@@ -21,7 +21,7 @@ class Row:
 
     source: Path | RemoteFile
     destination: Path | None = None
-    """Where its result goes, inside the destination's folder; None leaves the name to us."""
+    """Where its result goes, seen from the destination's folder; None leaves the name to us."""
 
 
 def is_list(source: Path | RemoteFile) -> bool:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..remote import as_source
 from ._batch import folder_contents
 from ._shared import print_json
 
@@ -71,7 +72,11 @@ def describe(subject: str) -> dict[str, Any]:
     }
     facts |= {name: str(value) for name, value in values.items() if name not in facts}
     tags = ("primaries", "transfer", "matrix", "range", "chroma_location")
-    return {"file": subject, **facts, "color": {tag: getattr(info.color, tag) for tag in tags}}
+    return {
+        "file": str(as_source(subject)),
+        **facts,
+        "color": {tag: getattr(info.color, tag) for tag in tags},
+    }
 
 
 def _describe_folder(folder: Path, videos: list[Path], images: list[Path]) -> dict[str, Any]:

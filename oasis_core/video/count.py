@@ -11,11 +11,9 @@ from ..remote import RemoteFile
 from .errors import AV_ERRORS, VideoError
 from .images import list_images
 from .info import VideoInfo
-from .source import open_video
+from .source import is_seekable, open_video
 from .window import TimeWindow, empty_piece
 
-# Formats whose index finds a key frame at or before a time; others are read from the beginning.
-SEEKABLE = ("mov", "matroska")
 _SEEK_MARGIN_S = 1
 
 
@@ -108,6 +106,5 @@ def _seek(
     container: av.container.InputContainer, stream: av.VideoStream, start: int, info: VideoInfo
 ) -> None:
     target = start - round(_SEEK_MARGIN_S / info.time_base)
-    is_seekable = any(name in container.format.name for name in SEEKABLE)
-    if is_seekable and target > info.start_pts:
+    if is_seekable(container) and target > info.start_pts:
         container.seek(target, stream=stream)

@@ -13,7 +13,7 @@ import av
 from ..remote import RemoteError, RemoteFile
 from .errors import AV_ERRORS, VideoError, reason
 from .info import describe_stream, is_picture
-from .source import open_video
+from .source import is_seekable, open_video
 from .subtitles import TEXT_CODECS, MovText
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ ITUNES_KEYS = frozenset(
     )
 )  # fmt: skip
 _PICTURE_KEYS = ("rotate", "encoder", "duration", "bps", "number_of_", "_statistics", "source_id")
-_SEEKABLE = ("mov", "matroska")
 _SEEK_MARGIN_S = 5
 _INTERLEAVING_S = 30
 _NOT_IN_MOV = ("flac", "opus", "libopus", "truehd")
@@ -127,8 +126,7 @@ class Span:
 
     def seek(self, source: av.container.InputContainer) -> None:
         """Skip what lies well before the span, where the format has an index."""
-        is_seekable = any(name in source.format.name for name in _SEEKABLE)
-        if self.start_s is not None and is_seekable and self.start_s > _SEEK_MARGIN_S:
+        if self.start_s is not None and is_seekable(source) and self.start_s > _SEEK_MARGIN_S:
             source.seek(int((self.start_s - _SEEK_MARGIN_S) * av.time_base))
 
     def takes(self, packet: av.packet.Packet) -> bool:

@@ -23,7 +23,7 @@ from .errors import AV_ERRORS, VideoError, reason
 from .info import VideoInfo, describe, frame_rate_of
 from .orientation import UPRIGHT, Orientation, from_display_matrix
 from .side_data import side_data_of
-from .source import MAX_PIXELS, open_video
+from .source import MAX_PIXELS, is_seekable, open_video
 from .window import TimeWindow, empty_piece, frames_in
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 # Codecs of which every packet is one shown picture, so that a missing one is a loss.
 _ONE_PICTURE_PER_PACKET = ("h264", "hevc", "av1", "vp9", "mpeg4", "ffv1", "prores", "mjpeg")
 _MAX_WARNINGS = 5
-# Formats whose index finds a key frame at or before a time; others are read from the beginning.
-_SEEKABLE = ("mov", "matroska")
 _SEEK_MARGIN_S = 1
 
 
@@ -210,8 +208,7 @@ class VideoReader:
         """
         lead = self._window.context_frames * self._ticks_per_frame
         target = start - lead - round(_SEEK_MARGIN_S / Fraction(self._stream.time_base))
-        is_seekable = any(name in self._container.format.name for name in _SEEKABLE)
-        if not is_seekable or target <= self._first.pts:
+        if not is_seekable(self._container) or target <= self._first.pts:
             return chain([self._first], self._decoded)
         self._container.seek(target, stream=self._stream)
         self._restart()

@@ -61,6 +61,17 @@ def open_video(
         raise
 
 
+def is_seekable(container: av.container.InputContainer) -> bool:
+    """Return whether the format's index finds a key frame at or before a time.
+
+    Other formats are read from the beginning.
+
+    Args:
+        container: an opened file.
+    """
+    return any(name in container.format.name for name in ("mov", "matroska"))
+
+
 def check_size(path: Path, size: tuple[int, int]) -> None:
     """Refuse a picture of a size that nobody means.
 

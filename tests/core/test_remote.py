@@ -132,11 +132,14 @@ def test_no_sentence_and_no_log_quotes_what_a_url_hides(server, film, capsys, ca
     # aiohttp quotes `%2F` as `/` in its own words.
     query = "X-Signature=hidden%2Fhidden"
     assert main(["--verbose", "info", f"{host}/other.mp4?{query}"]) == 1
+    assert main(["--verbose", "info", f"{host}/film.mp4?{query}"]) == 0
     server.failing = set(range(1, 100))
     assert main(["--verbose", "info", f"{host}/film.mp4?{query}"]) == 1
     with pytest.raises(SystemExit):
         main(["upscale", str(film), f"{host}/out.mp4?{query}"])
-    said = capsys.readouterr().err + caplog.text
+    captured = capsys.readouterr()
+    said = captured.out + captured.err + caplog.text
+    assert "h264" in said
     assert "503" in said
     assert "Traceback" in said
     assert "hidden" not in said
