@@ -72,6 +72,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--routing is for --plan and --random-weights; a file has its own")
     if arguments.compare and not (arguments.gpu_report or arguments.random_weights):
         raise ValueError("--compare needs --gpu-report or --random-weights")
+    if arguments.compare and arguments.short and not arguments.gpu_report:
+        raise ValueError(
+            "--compare with --random-weights times whole networks; leave --short out, or try it "
+            "with --gpu-report, which shrinks both"
+        )
     if arguments.streams and not arguments.random_weights:
         raise ValueError("--streams needs --random-weights; --gpu-report times both ways by itself")
     if arguments.gpu_report and not arguments.gpu_report.absolute().parent.is_dir():
@@ -131,7 +136,6 @@ def _compare(arguments: argparse.Namespace, ours: dict[str, Any], report: Report
         num_frames=ours["frames"],
         num_runs=arguments.runs,
         device=ours["device_type"],
-        is_shrunken=arguments.short,
     )
     parts = ", ".join(f"{name} {value:.3f} s" for name, value in theirs["stages"].items())
     report(

@@ -7,7 +7,6 @@ which random numbers are not.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Iterator
 
@@ -91,12 +90,6 @@ def golden_output(decoder: str, device: torch.device, dtype: torch.dtype, backen
         block.attention.backend = backend
     video = golden_video().to(device, dtype)
     return (video + model(video)).float().cpu()
-
-
-def pixels_sha256(video: Tensor) -> str:
-    """Hash of frames in [0, 1] as the 8-bit values that a file gets."""
-    pixels = (video.clamp(0, 1) * 255).round().to(torch.uint8)
-    return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
 
 
 def agreement_db(video: Tensor, reference: Tensor) -> float:

@@ -12,7 +12,6 @@ SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "4K": (3840, 2160)}
 DECODING = ("decode", "shots")
 UPSCALING = ("resize", "model", "blend")
 ENCODING = ("encode",)
-SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,7 +105,6 @@ def _failed(
     is_for_good: bool,
 ) -> str | None:
     """The run is done all the same or ends with a sentence; the next one is done."""
-
     lasting = random.choice((errno.ENOSPC, errno.EROFS, errno.EIO))
 
     def code(call: Call) -> int | None:
@@ -131,7 +130,7 @@ def _killed(
     decide = _at(number, lambda _: 0)
     if problem := _ended(_watched(campaign, task, place, marks, decide)):
         return problem
-    return _continued(campaign, task, place, expected, marks, most_redone=1)
+    return _continued(campaign, task, place, expected, marks)
 
 
 def _cut(
@@ -160,7 +159,7 @@ def _cut(
     else:
         disk.lose_names()
         (place / task.name).parent.mkdir(exist_ok=True)
-    return _continued(campaign, task, place, expected, marks, most_redone=1)
+    return _continued(campaign, task, place, expected, marks)
 
 
 def _watched(campaign: Campaign, task: Task, place: Path, marks: Marks, decide: Decide) -> Outcome:
@@ -182,8 +181,6 @@ def _continued(
     place: Path,
     expected: dict[str, Any],
     marks: Marks,
-    *,
-    most_redone: int,
 ) -> str | None:
     if problem := half_written(task, place, expected):
         return problem
@@ -192,7 +189,7 @@ def _continued(
         if outcome.kind != "done":
             return f"and then {outcome.kind} {outcome.text}"
         redone = marks.segments_begun() - outcome.value["segments"]
-        if redone > most_redone:
+        if redone > 1:  # the one at which it stopped
             return f"{redone} segments done again"
     return problem_after(task, place, Outcome(kind="done"), expected)
 

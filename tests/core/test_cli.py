@@ -160,6 +160,7 @@ def test_evaluate_and_bench_print_json(tmp_path, capsys):
         (("--only", "speed", "--runs", "0"), "--runs must be at least 1"),
         (("--only", "speed", "--threads", "-1"), "--threads must be at least 1"),
         (("--only", "speed", "--routing", "global"), "--routing is for"),
+        (("--random-weights", "--compare", ".", "--short"), "times whole networks"),
         (("--only", "speed", "--streams"), "--streams needs --random-weights"),
         (("--plan", "--price", "3"), "need --hours-of-video"),
     ],

@@ -4,6 +4,7 @@ The stored file was made by this one, `python tests/core/model/test_golden.py`, 
 the newest release in the changelog says that it changes output.
 """
 
+import hashlib
 import json
 import platform
 from pathlib import Path
@@ -19,7 +20,6 @@ from oasis_core.bench.golden import (
     golden_model,
     golden_output,
     golden_reference,
-    pixels_sha256,
 )
 
 GOLDEN = Path(__file__).with_name("golden_wan.json")
@@ -31,6 +31,12 @@ LEAST_DB = {torch.float32: 50, torch.bfloat16: 40, torch.float16: 40}
 def thumbnail(video):
     cells = F.avg_pool3d(video, (1, 16, 16))[0, :, ::4]
     return [round(value, 5) for value in cells.flatten().tolist()]
+
+
+def pixels_sha256(video):
+    """Of frames in [0, 1] as the 8-bit values that a file gets."""
+    pixels = (video.clamp(0, 1) * 255).round().to(torch.uint8)
+    return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
 
 
 def machine():

@@ -81,7 +81,7 @@ def test_where_segments_wait_changes_no_bit():
         assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(plain, waiting, strict=True))
 
 
-def test_four_gib_do_not_hold_it():
+def test_three_gib_do_not_hold_it():
     with pytest.raises(ValueError, match=r"needs at least \d+\.\d GiB of memory"):
         plan_for_gpu(OASIS_1_3B, 3 * GIB, SOURCE, RESULT)
 
