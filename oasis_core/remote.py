@@ -57,8 +57,17 @@ def as_source(name: Any) -> Any:
         return name
     if isinstance(name, str) and is_url(name):
         scheme, _, rest = name.partition("://")
-        return Path(rest) if scheme.lower() in ("file", "local") else RemoteFile(name)
+        if scheme.lower() == "local":
+            return Path(rest)
+        return _local(rest) if scheme.lower() == "file" else RemoteFile(name)
     return Path(name)
+
+
+def _local(rest: str) -> Path:
+    """The path of a file URL: `%20` is a space, and `/C:/films` a drive on Windows."""
+    from urllib.request import url2pathname  # slow to import
+
+    return Path(url2pathname(rest.removeprefix("localhost")))
 
 
 def no_result(name: object) -> str:

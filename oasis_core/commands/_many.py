@@ -149,7 +149,7 @@ def _each(
         start = time.monotonic()
         try:
             result = do(*pair, None if progress is None else progress.of(number))
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
             result = error
         return pair, result, time.monotonic() - start
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..remote import as_source
-from ._shared import CODECS, parse_time
+from ._shared import CODECS, parse_output, parse_time
 
 
 def add_parser(commands: Any) -> None:
@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("source", metavar="SRC", type=as_source)
     parser.add_argument("result", metavar="RESULT", type=Path)
-    parser.add_argument("destination", metavar="DST", type=Path)
+    parser.add_argument("destination", metavar="DST", type=parse_output)
     parser.add_argument("--mode", choices=("side", "split"), default="side")
     parser.add_argument(
         "--start", type=parse_time, metavar="TIME", help="where the result begins in the source"

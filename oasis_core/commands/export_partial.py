@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ._shared import parse_output
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
@@ -13,7 +15,7 @@ def add_parser(commands: Any) -> None:
         "export-partial", help="a playable file of what an unfinished run has done so far"
     )
     parser.add_argument("unfinished", metavar="OUT", type=Path, help="the output, or OUT.oasis")
-    parser.add_argument("destination", metavar="DST", type=Path)
+    parser.add_argument("destination", metavar="DST", type=parse_output)
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
     parser.set_defaults(run=run)
 

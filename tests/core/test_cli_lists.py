@@ -1,12 +1,15 @@
 """Lists of films from the shell: CSV, JSON lines, patterns; results and --retry-failed."""
 
 import json
+from argparse import Namespace
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
 from oasis_core import cli
+from oasis_core.commands._many import run_many
 
 QUICK = ("--scale", "1", "--strength", "0", "--device", "cpu", "--dtype", "float32")
 
@@ -110,3 +113,22 @@ def test_retry_needs_results(films, tmp_path, capsys):
     words = ("upscale", films / "a/film.mp4", films / "c.mkv", tmp_path / "out")
     assert run(*words, *QUICK, "--retry-failed") == 1
     assert "needs the results of an earlier run" in capsys.readouterr().err
+
+
+def test_a_film_that_memory_does_not_suffice_for_does_not_end_the_others(tmp_path, capsys):
+    def do(source, destination, on_progress):
+        if source.name == "large.mp4":
+            raise MemoryError
+        return SimpleNamespace(frames=1, to_json=lambda: {"destination": str(destination)})
+
+    pairs = [(tmp_path / name, tmp_path / "out" / name) for name in ("large.mp4", "small.mp4")]
+    (tmp_path / "out").mkdir()
+    arguments = Namespace(
+        destination=tmp_path / "out", sources=[tmp_path], retry_failed=False, overwrite=False,
+        json=True, dry_run=False,
+    )  # fmt: skip
+    code = run_many(arguments, do, pairs, num_at_once=1, stop=lambda: None, summary=str)
+    said = json.loads(capsys.readouterr().out)
+    assert code == 1
+    assert [row["error"] for row in said["failed"]] == ["MemoryError"]
+    assert [row["destination"] for row in said["done"]] == [str(pairs[1][1])]

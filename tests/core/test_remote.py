@@ -72,6 +72,9 @@ def assert_same_frames(found, expected):
 def test_urls_are_told_from_paths_and_keep_their_secrets(tmp_path):
     assert not any(map(is_url, ["film.mkv", "/a/b.mp4", r"C:\films\a.mp4", "s3:/b", tmp_path]))
     assert as_source("file:///a/b.mp4") == Path("/a/b.mp4")
+    assert as_source("file://localhost/a/b.mp4") == Path("/a/b.mp4")
+    named = tmp_path / "a film, 100 %.mp4"
+    assert as_source(named.as_uri()) == named
     assert as_source("a/b.mp4") == Path("a/b.mp4")
     file = as_source("https://me:secret@host/in/a%20film.mkv?X-Signature=secret")
     assert (file.name, file.stem, file.suffix) == ("a film.mkv", "a film", ".mkv")
@@ -213,7 +216,10 @@ def test_results_are_not_written_to_urls(film, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["upscale", str(film), "s3://bucket/out.mkv"])
     assert stopped.value.code == 2
-    assert "results are written to a folder, got 's3://bucket/out.mkv'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["compare", str(film), str(film), "s3://bucket/out.mkv"])
+    said = capsys.readouterr().err
+    assert said.count("results are written to a folder, got 's3://bucket/out.mkv'") == 2
 
 
 @pytest.fixture
