@@ -23,8 +23,8 @@ def add_parser(commands: Any) -> None:
         "--only",
         action="append",
         choices=GROUPS,
-        help="routing: global, window or routed heads; curriculum: consistent, inconsistent or "
-        "both in turn; yardstick: a conv net of equal cost and time. Default: all",
+        help="routing: global, window or routed heads, or no transformer; curriculum: consistent, "
+        "inconsistent or both in turn; yardstick: a conv net of equal cost and time. Default: all",
     )
     ablate.add_argument("--seeds", default="1,2,3", metavar="A,B")
     ablate.add_argument("--clips", nargs="+", type=Path, required=True, help="sharp clips")
