@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..remote import as_source
+from ..remote import RemoteFile, as_source
 from ..video import EncodeSpec, MuxReport, VideoError, check_destination, has_streams, mux
+from ..video.images import is_pattern
 from .job import exists_error, refuse_own_input
 from .journal import (
     FOLDER_SUFFIX,
@@ -64,7 +65,8 @@ def export_partial(
         )
     source = as_source(about["source"])
     is_piece = identity["setting"].get("start_s") is not None
-    has_sound = source.is_file() and has_streams(source)
+    is_there = _is_there(source)
+    has_sound = is_there and not source.is_dir() and not is_pattern(source) and has_streams(source)
     muxed = mux(
         [folder / f"segment_{record.index:06d}.mkv" for record in done],
         source if has_sound else None,
@@ -72,12 +74,23 @@ def export_partial(
         spec,
         cut="both" if is_piece else "end",
     )
+    if not is_there:
+        lost = f"sound and all else: {str(source)!r} cannot be read any more"
+        muxed = replace(muxed, dropped=(*muxed.dropped, lost))
     return PartialReport(
         frames=sum(record.num_frames for record in done),
         num_segments=len(done),
         num_waiting=len(records) - len(done),
         muxed=muxed,
     )
+
+
+def _is_there(source: Path | RemoteFile) -> bool:
+    """Whether the source can still be asked for its sound; a pattern is taken to be there."""
+    try:
+        return source.exists() or is_pattern(source)
+    except OSError:
+        return False
 
 
 def _folder_of(path: Path) -> Path:

@@ -151,6 +151,12 @@ def test_partial_file_plays_and_the_run_goes_on(write_video, read_video, upscale
     assert times == whole_times[:12]
     assert sound_of(tmp_path / "part.mkv")[-1][0] < whole_times[12]
     assert sorted(p.name for p in journal_path(destination).iterdir()) == before
+    assert report.muxed.dropped == ()
+    away = source.rename(tmp_path / "away")
+    report = export_partial(destination, tmp_path / "mute.mkv")
+    assert "cannot be read any more" in report.muxed.dropped[0]
+    assert (read_video(tmp_path / "mute.mkv")[0] == frames).all()
+    away.rename(source)
     again = upscale_file(source, destination, upscaler=upscaler, **OPTIONS)
     assert again.num_resumed_segments == 3
 
