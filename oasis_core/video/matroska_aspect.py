@@ -77,8 +77,8 @@ def _with_size(entry: bytes, size: tuple[int, int]) -> bytes:
         if content or name != _NAME:
             new += name + _length(len(content)) + content
         at = end
-    room = len(entry) - len(new)  # far more than the two bytes of the shortest void
-    return new + _VOID + _length(room - 2) + bytes(room - 2)
+    room = len(entry) - len(new) - 9  # the void's own name, and its length in eight bytes
+    return new + _VOID + b"\x01" + room.to_bytes(7, "big") + bytes(room)
 
 
 def _without(content: bytes, unwanted: bytes) -> bytes:
