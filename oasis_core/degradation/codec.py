@@ -10,6 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..video.codecs import X265_LEAST_CUTREE_WIDTH
 from ..video.spec import is_x264_unrepeatable
 
 DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "libx265": "hevc", "libvpx-vp9": "vp9"}
@@ -82,8 +83,10 @@ def from_pixels(pixels: np.ndarray, like: Tensor) -> Tensor:
 def compress_pixels(frames: np.ndarray, codec: str, quality: float) -> np.ndarray:
     """`compress` on `t h w 3` uint8; plain arrays, so that another process can do it."""
     t, h, w, _ = frames.shape
-    # yuv420p needs even sizes; 16 keeps the oldest encoders content.
-    height, width = max(16, h + h % 2), max(16, w + w % 2)
+    # yuv420p needs even sizes; 16 keeps the oldest encoders content. Padded for x265's cutree, not
+    # encoded without it: a crop must be damaged as a whole frame is.
+    least_width = X265_LEAST_CUTREE_WIDTH if codec == "libx265" else 16
+    height, width = max(16, h + h % 2), max(least_width, w + w % 2)
     padded = np.pad(frames, ((0, 0), (0, height - h), (0, width - w), (0, 0)), mode="edge")
     encoder = av.CodecContext.create(codec, "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"

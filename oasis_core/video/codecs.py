@@ -12,6 +12,11 @@ PRESETS = (
 # Fixed, because x264 and x265 write different bits for different numbers of threads.
 NUM_THREADS = 4
 
+X265_LEAST_CUTREE_WIDTH = 50
+"""x265 4.2 writes past the end of its cutree arrays, into the heap of the process, where pictures
+are narrower (measured with glibc's MALLOC_CHECK_ at every even width from 16 to 298: free() finds
+the damage up to 48 and never above; without cutree never)."""
+
 _PRORES_PROFILES = ("proxy", "lt", "standard", "hq", "4444", "4444xq")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from .codecs import ALPHA_CODECS, CODECS, NUM_THREADS
+from .codecs import ALPHA_CODECS, CODECS, NUM_THREADS, X265_LEAST_CUTREE_WIDTH
 from .color import BT709, FULL, LIMITED, RGB_MATRIX, guess_matrix
 from .errors import AV_ERRORS, VideoError, reason
 from .hdr import HdrMetadata, svtav1_params, x264_params, x265_params
@@ -231,6 +231,8 @@ def _encoder_options(spec: EncodeSpec) -> dict[str, str]:
         options |= {"x264-params": params} if params else {}
     elif codec.encoder == "libx265":
         options["x265-params"] += x265_params(spec.hdr)
+        if spec.width < X265_LEAST_CUTREE_WIDTH:
+            options["x265-params"] += ":cutree=0"
     elif codec.encoder == "libsvtav1":
         options["svtav1-params"] += svtav1_params(spec.hdr)
     # Silence puts 4:2:0 chroma to the left; other places are written down.

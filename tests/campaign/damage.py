@@ -21,7 +21,7 @@ from .batch import run_batch
 from .child import run_in_child
 from .data_files import DataFile, data_files
 from .tally import Campaign, Fault
-from .zoo import Film, _write, picture
+from .zoo import QUIET_X265, Film, _write, picture
 
 TIMEOUT_S = 60.0
 MEMORY_BYTES = 1 << 30
@@ -57,7 +57,7 @@ def samples(folder: Path) -> list[Path]:
             size=(32, 24),
             rate=Fraction(25),
             times=(0, 2, 4, 7, 8),
-            options=(("x265-params", "log-level=none"),) if codec == "libx265" else (),
+            options=(("x265-params", QUIET_X265),) if codec == "libx265" else (),
             tags=(1, 1, 1, 1),
             aspect=Fraction(16, 15),
             turn=None,

@@ -41,6 +41,8 @@ _NO_FILES = (
 _ALIASES = ("h264", "hevc", "vp8", "vp9", "av1")
 COMMON = ("libx264", "libx264", "libx265", "libvpx-vp9", "mpeg4", "prores_ks")
 """What people have."""
+QUIET_X265 = "log-level=none:cutree=0"
+"""For films of any width: see `oasis_core.video.codecs.X265_LEAST_CUTREE_WIDTH`."""
 SOUND_CODECS = (
     "aac", "ac3", "eac3", "flac", "alac", "libmp3lame", "mp2", "libopus", "libvorbis", "pcm_s16le",
     "pcm_s24le", "pcm_f32le", "pcm_s16be", "pcm_alaw", "pcm_u8", "wmav2", "adpcm_ima_wav", "tta",
@@ -146,7 +148,7 @@ def draw(random: Random, codec: str, number: int) -> Film:
     options = []
     if codec in ("libx264", "libx265"):
         options = [("preset", "ultrafast"), ("threads", "1")]
-        options += [("x265-params", "log-level=none")] if codec == "libx265" else []
+        options += [("x265-params", QUIET_X265)] if codec == "libx265" else []
         options += random.choice(((), (("bf", "3"), ("g", "4")), (("bf", "2"), ("flags", "-cgop"))))
     if codec in ("libx264", "mpeg2video", "mpeg4") and random.random() < 0.15:
         options += [("flags", "+ildct+ilme")]  # interlaced
