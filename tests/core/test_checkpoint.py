@@ -57,7 +57,9 @@ def rewrite(path, tensors=None, **metadata):
 
     with safe_open(path, framework="pt") as file:
         old = file.metadata()
-    save_file(load_file(path) if tensors is None else tensors, path, metadata={**old, **metadata})
+    tensors = load_file(path) if tensors is None else tensors
+    path.unlink()  # safetensors before 0.5 writes in place, where the tensors still are mapped
+    save_file(tensors, path, metadata={**old, **metadata})
 
 
 def test_round_trip_gives_the_same_function(saved):
