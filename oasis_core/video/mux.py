@@ -185,6 +185,7 @@ class _Job:
         source, film = open_video(source_path, allow_truncated=True)
         with source:
             beside = self._write(source_path, (source, film))
+            beside.say_moved(source)
             with av.open(str(self._part.absolute()), metadata_errors="replace") as written:
                 beside.dropped += lost_metadata(source, written)
                 beside.kept += self._moved(written)

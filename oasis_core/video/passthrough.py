@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 import av
@@ -51,6 +53,10 @@ class Passthrough:
     dropped: list[str] = field(default_factory=list)
     steps: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Source stream index to the last packet's time and its distance from the one before."""
+    is_strict: bool = False
+    """Whether the container wants each packet of sound later than the one before it."""
+    num_moved: Counter[int] = field(default_factory=Counter)
+    """Source stream index to the number of its packets that went back in time."""
 
     def packets(
         self,
@@ -78,8 +84,8 @@ class Passthrough:
                     continue
                 if packet.stream.type == "video":  # a cover picture has no time
                     packet.pts = packet.dts = 0
-                elif packet.pts is None and packet.dts is None:
-                    log.warning("%s: a packet without a time is left out of the copy", path.name)
+                elif not self._place(packet, shift):
+                    self._leave_out(packet)
                     continue
                 elif span is not None and not span.takes(packet):
                     if span.is_over(packet):
@@ -88,12 +94,12 @@ class Passthrough:
                 ticks = round(shift / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts + ticks
                 packet.dts = packet.pts if packet.dts is None else packet.dts + ticks
+                self._complete(packet)
                 if packet.stream_index in self.converted:
                     packet = self.converted[packet.stream_index].convert(packet)
                     if packet is not None:
                         yield packet
                     continue
-                self._complete(packet)
                 packet.stream = self.pairs[packet.stream_index]
                 yield packet
         except RemoteError as error:  # the network's fault, not the file's
@@ -104,15 +110,48 @@ class Passthrough:
                 "the file may be damaged"
             ) from error
 
+    def _place(self, packet: av.packet.Packet, shift: Fraction) -> bool:
+        """Put sound without a time behind the packet before it; return whether it has one now."""
+        if packet.pts is not None or packet.dts is not None:
+            return True
+        if packet.stream_index not in self.steps:
+            return False
+        last, step = self.steps[packet.stream_index]
+        packet.pts = packet.dts = last + max(1, step) - round(shift / packet.time_base)
+        return True
+
+    def _leave_out(self, packet: av.packet.Packet) -> None:
+        """Say once for each stream that a packet of it is not in the copy."""
+        text = f"{describe_stream(packet.stream)}: its packets without a time"
+        if text not in self.dropped:
+            self.dropped.append(text)
+
     def _complete(self, packet: av.packet.Packet) -> None:
-        """Give sound without a duration one: MP4 plays nothing of a last packet that has none."""
-        if packet.stream.type != "audio":
+        """Keep times from going back, where muxers give up, and sound from lasting no time.
+
+        MP4 plays nothing of a last packet without a duration.
+        """
+        if packet.stream.type == "video":
             return
+        is_sound = packet.stream.type == "audio"
         last, step = self.steps.get(packet.stream_index, (packet.dts, 0))
+        least = last
+        if self.is_strict and is_sound and packet.stream_index in self.steps:
+            least += ceil(self.pairs[packet.stream_index].time_base / packet.time_base)
+        if packet.dts < least:
+            self.num_moved[packet.stream_index] += 1
+            packet.dts = least
+            packet.pts = least if packet.pts is None else max(packet.pts, least)
         step = packet.dts - last or step
         self.steps[packet.stream_index] = (packet.dts, step)
-        if not packet.duration:
+        if is_sound and not packet.duration:
             packet.duration = step
+
+    def say_moved(self, source: av.container.InputContainer) -> None:
+        """Add a line for each stream whose times were put in order, after the last packet."""
+        for index, count in sorted(self.num_moved.items()):
+            name = describe_stream(source.streams[index])
+            self.kept.append(f"{name}: {count} packets whose time went back, put behind the others")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +205,7 @@ def add_streams(
         film_index: index of the stream that was replaced by our picture.
         output: opened for writing, its picture stream added, nothing written yet.
     """
-    result = Passthrough()
+    result = Passthrough(is_strict="matroska" not in output.format.name)
     # Attachments are written by Matroska in any order; sound first is what players expect.
     order = {"audio": 0, "subtitle": 1, "video": 2}
     for stream in sorted(source.streams, key=lambda s: (order.get(s.type, 3), s.index)):

@@ -335,3 +335,31 @@ def test_sound_only_source_is_refused(make_clip, clips, tmp_path):
     with pytest.raises(VideoError, match="no video stream"):
         clips.upscale_identity(frames, info, tmp_path / "out.mp4", source=sound_file)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_sound_that_goes_back_in_time_does_not_stop_the_join(make_clip, rebuild, clips, tmp_path):
+    for name in ("one.ts", "two.ts"):
+        make_clip(name, pts=8, num_sounds=1)
+    both = tmp_path / "both.ts"  # as recordings are joined by `cat`
+    both.write_bytes(b"".join((tmp_path / name).read_bytes() for name in ("one.ts", "two.ts")))
+    ((_, _, old),) = sound(clips, both)
+    assert any(a > b for (a, _), (b, _) in itertools.pairwise(old))
+    for name in ("out.mp4", "out.mov", "out.mkv"):
+        (_, frames), (_, new_frames), report = rebuild(both, name)
+        assert len(new_frames) == len(frames) == 16
+        assert "whose time went back" in " ".join(report.kept)
+        assert report.dropped == ()
+        ((_, _, new),) = sound(clips, tmp_path / name)
+        assert len(new) == len(old)
+        times = [time for time, _ in new]
+        assert times == sorted(times)
+
+
+def test_sound_without_times_follows_the_sound_before_it(make_clip, rebuild, clips, tmp_path):
+    path = make_clip("a.wtv", pts=12, codec="mpeg4", num_sounds=1)
+    old = clips.packets_of(path, 1)
+    assert old[0].pts is not None
+    assert old[1].pts is None
+    _, _, report = rebuild(path, "out.mkv")
+    assert report.dropped == ()
+    assert [bytes(p) for p in clips.packets_of(tmp_path / "out.mkv", 1)] == [bytes(p) for p in old]
