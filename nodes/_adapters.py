@@ -226,12 +226,13 @@ def _stop_if_cancelled(*_: object) -> None:
 class Progress:
     """Moves the running node's progress bar, tells the page its speed, and heeds cancelling.
 
-    To be called with (frames done, frames in all).
+    To be called with (units done, units in all), by default of frames.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "frames") -> None:
         from server import PromptServer
 
+        self._unit = unit  # a word of web/text.js
         self._bar = comfy.utils.ProgressBar(PROGRESS_STEPS)
         self._server = getattr(PromptServer, "instance", None)
         self._node = getattr(self._server, "last_node_id", None)  # None where nobody listens
@@ -250,11 +251,11 @@ class Progress:
         samples.append((now_s, done))
         while len(samples) > 2 and now_s - samples[0][0] > SPEED_OVER_S:
             samples.popleft()
-        seconds, num_frames = now_s - samples[0][0], done - samples[0][1]
-        values = {"node": self._node, "done": done, "total": total, **self._place}
-        values["seconds"] = now_s - self._start_s
-        if seconds > 0 and num_frames > 0:
-            fps = num_frames / seconds
+        seconds, num_done = now_s - samples[0][0], done - samples[0][1]
+        values = {"node": self._node, "unit": self._unit, "done": done, "total": total}
+        values |= {"seconds": now_s - self._start_s, **self._place}
+        if seconds > 0 and num_done > 0:
+            fps = num_done / seconds
             values |= {"fps": fps, "eta_s": max(0.0, total - done) / fps}
         self._server.send_sync(STATUS_EVENT, values, self._server.client_id)
 

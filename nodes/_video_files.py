@@ -92,9 +92,11 @@ def upscale_on_disk(
 
     path = _result_path(source, model, settings)
     facts = path.with_suffix(".json")
-    if path.is_file() and facts.is_file():
-        return path, json.loads(facts.read_text(encoding="utf-8"))
     progress = _adapters.Progress()
+    if path.is_file() and facts.is_file():
+        known = json.loads(facts.read_text(encoding="utf-8"))
+        progress(known["frames"], known["frames"])
+        return path, known
     with _adapters.running(model) as upscaler:
         report = upscale_file(
             source.path,

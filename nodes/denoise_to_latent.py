@@ -72,6 +72,6 @@ class OASISDenoiseToLatent(io.ComfyNode):
                 video,
                 scale=scale,
                 tile_px=tile_px or None,
-                on_progress=_adapters.Progress(),
+                on_progress=_adapters.Progress("tiles"),
             )
         return io.NodeOutput({"samples": latent}, len(images))

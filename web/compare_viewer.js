@@ -124,7 +124,7 @@ export class CompareViewer {
   togglePlay() {
     if (!this.facts) return;
     if (this.isPlaying) this.video.pause();
-    else this.video.play();
+    else this.video.play().catch(() => {}); // a pause right after; other errors have an event
   }
 
   playChanged() {

@@ -11,7 +11,12 @@ import { StatusLine } from "./status_line.js";
 import { addStyles } from "./styles.js";
 import { loadTranslations } from "./text.js";
 
-const RUNNING_NODES = ["OASISUpscaleVideo", "OASISUpscaleImages", "OASISUpscaleTiles"];
+const RUNNING_NODES = [
+  "OASISUpscaleVideo",
+  "OASISUpscaleImages",
+  "OASISUpscaleTiles",
+  "OASISDenoiseToLatent",
+];
 const PANELS = {
   OASISLoadModel: {
     key: "oasis_model",
@@ -90,6 +95,10 @@ function onProgress({ detail }) {
   running?.show(detail);
 }
 
+function onCached({ detail }) {
+  for (const node of detail.nodes) statusLines.get(findNode(node))?.kept();
+}
+
 function onStopped() {
   running?.stop();
   running = undefined;
@@ -100,6 +109,7 @@ app.registerExtension({
   async setup() {
     addStyles();
     api.addEventListener("oasis.progress", onProgress);
+    api.addEventListener("execution_cached", onCached);
     for (const name of ["execution_error", "execution_interrupted"]) {
       api.addEventListener(name, onStopped);
     }

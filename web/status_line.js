@@ -1,4 +1,4 @@
-// What a running node is doing: frames, speed, time left.
+// What a running node is doing: how far it is, speed, time left.
 
 import { text } from "./text.js";
 
@@ -21,6 +21,7 @@ export class StatusLine {
     this.bar = this.element.appendChild(document.createElement("div"));
     this.bar.className = "oasis-status-bar";
     this.label = this.element.appendChild(document.createElement("span"));
+    this.isIdle = true;
     this.write(text("idle"), 0);
   }
 
@@ -30,19 +31,23 @@ export class StatusLine {
     this.bar.style.width = `${100 * share}%`;
   }
 
-  /** Shows {done, total, seconds, fps?, eta_s?, shot?, segment?, segments?}. */
-  show({ done, total, seconds, fps, eta_s: left, shot, segment, segments }) {
-    const parts = [`${Math.floor(done)}/${Math.ceil(total)} ${text("frames")}`];
+  /** Shows {unit, done, total, seconds, fps?, eta_s?, shot?, segment?}; unit is a key of text.js. */
+  show({ unit, done, total, seconds, fps, eta_s: left, shot, segment }) {
+    this.isIdle = false;
+    const parts = [`${Math.floor(done)}/${Math.ceil(total)} ${text(unit)}`];
     if (shot !== undefined) parts.push(`${text("shot")} ${shot}`);
-    if (segment !== undefined) {
-      parts.push(`${text("segment")} ${segment}${segments ? `/${segments}` : ""}`);
-    }
-    if (fps) parts.push(`${fps.toPrecision(3)} fps`);
+    if (segment !== undefined) parts.push(`${text("segment")} ${segment}`);
+    if (fps && unit === "frames") parts.push(`${fps.toPrecision(3)} fps`);
     if (done >= total) parts.push(`${text("took")} ${clock(seconds)}`);
     else if (left !== undefined) parts.push(`${clock(left)} ${text("left")}`);
     this.element.setAttribute("aria-valuemax", String(Math.ceil(total)));
     this.element.setAttribute("aria-valuenow", String(Math.floor(done)));
     this.write(parts.join(" \u00b7 "), total > 0 ? done / total : 0);
+  }
+
+  /** The result is one that ComfyUI kept; what the page saw of that run stays. */
+  kept() {
+    if (this.isIdle) this.write(text("kept"), 1);
   }
 
   stop() {

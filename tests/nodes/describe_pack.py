@@ -55,7 +55,7 @@ def main(comfyui: str, pack: str, out: str) -> None:
         "public": list(module.__all__),
         "nodes": {name: describe(node) for name, node in offered.items()},
         "constants": constants(module),
-        "poisoned_run": poisoned_run(module),
+        "run": poisoned_run(module),
         "replacements": replacements(module),
     }
     Path(out).write_text(json.dumps(facts))
@@ -128,10 +128,11 @@ def replacements(module) -> dict | None:
     return manager.as_dict()
 
 
-def poisoned_run(module) -> list[int]:
-    """Shape of images that the nodes upscaled while the optional packages are broken."""
+def poisoned_run(module) -> dict:
+    """What the nodes upscale while the optional packages are broken, and after losing the model."""
     from importlib import import_module
 
+    import comfy.model_management
     import torch
 
     def node(file, name):
@@ -139,9 +140,17 @@ def poisoned_run(module) -> list[int]:
 
     with torch.inference_mode():
         model = node("load_model", "OASISLoadModel").execute("oasis-tiny", "float32", "own").args[0]
-        look = (2.0, 0, 0, 1.0, True, 0, 0, True)
+        values = (torch.rand(2, 16, 16, 3), "one clip", 2.0, 0, 0, 1.0, True, 0, 0, True)
         upscale = node("upscale_images", "OASISUpscaleImages").execute
-        return list(upscale(model, torch.rand(2, 16, 16, 3), "one clip", *look).args[0].shape)
+        first = upscale(model, *values).args[0]
+        # As when other models are loaded: this asks for more memory than there is.
+        gone = comfy.model_management.free_memory(1e30, model.patcher.load_device)
+        again = upscale(model, *values).args[0]
+    return {
+        "shape": list(first.shape),
+        "unloaded": len(gone),
+        "is_same": torch.equal(first, again),
+    }
 
 
 if __name__ == "__main__":

@@ -33,7 +33,14 @@ def frames_of(path):
         return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
 
 
+def packets_of(path):
+    """The encoded pictures."""
+    with av.open(str(path)) as video:
+        return [bytes(packet) for packet in video.demux(video=0) if packet.size]
+
+
 def sound_of(path):
+    """The encoded sound."""
     with av.open(str(path)) as video:
         return [bytes(packet) for packet in video.demux(audio=0) if packet.size]
 

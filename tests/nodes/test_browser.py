@@ -233,6 +233,11 @@ def test_status_line_and_routing_map(page):
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
     assert page.inner_text(".oasis-details").startswith("layer 1, head 1")
+    # Opened again, as after closing the page, all of it comes from the cache.
+    page.evaluate("async () => await app.loadGraphData(app.graph.serialize())")
+    run(page)
+    eventually(page, lambda: "unchanged" in status.inner_text())
+    eventually(page, lambda: page.locator(".oasis-cell").count() == 18)
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "workflows").glob("*.json")))

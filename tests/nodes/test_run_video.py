@@ -4,6 +4,7 @@ import json
 import time
 
 import av
+import numpy as np
 import pytest
 
 from tests.nodes.comfy_server import RUN_S, needs_proc
@@ -13,6 +14,7 @@ from tests.nodes.media import (
     RATE,
     WIDTH,
     frames_of,
+    packets_of,
     psnr_db,
     resized,
     sound_of,
@@ -35,6 +37,9 @@ def test_video_keeps_frames_times_and_sound(server, clip):
         assert video.streams.video[0].average_rate == RATE
     for small, large in zip(before, after, strict=True):
         assert psnr_db(large, resized(small, 2 * WIDTH, 2 * HEIGHT)) > 30
+    # Save Video copied what the node had written: nothing was encoded again.
+    written = map(packets_of, (server.base / "temp").glob("oasis_*.mp4"))
+    assert packets_of(path) in list(written)
     report = json.loads(run.text("5"))
     assert report["frames"] == NUM_FRAMES
     assert report["model"] == "oasis-tiny"
@@ -146,6 +151,24 @@ def test_created_video_keeps_frames_and_sound(server, clip):
     assert sound_of(path)
     left = [p for p in (server.base / "temp").iterdir() if p.is_dir()]
     assert not left
+
+
+@pytest.mark.parametrize(("kind", "width"), [("cropped", WIDTH // 2), ("in memory", WIDTH)])
+def test_video_that_is_no_plain_file_is_upscaled_as_shown(server, clip, kind, width):
+    if kind == "cropped" and "Video Slice" not in server.get("/object_info"):
+        pytest.skip("this ComfyUI cannot edit videos")
+    prompt = video_prompt(video=["6", 0])
+    prompt["6"] = {"class_type": "OddVideo", "inputs": {"file": "small.mp4", "kind": kind}}
+    run = server.run(prompt)
+    assert run.is_success, run.history
+    (path,) = run.files("4")
+    after, before = frames_of(path), frames_of(clip)
+    assert len(after) == NUM_FRAMES
+    assert after[0].shape == (2 * HEIGHT, 2 * width, 3)
+    shown = np.ascontiguousarray(before[5][:, :width])
+    assert psnr_db(after[5], resized(shown, 2 * width, 2 * HEIGHT)) > 30
+    assert sound_of(path)
+    assert not [p for p in (server.base / "temp").iterdir() if p.is_dir()]
 
 
 def test_cancelled_run_goes_on_later(server):

@@ -46,7 +46,12 @@ def test_loading_is_quick_and_leaves_the_work_for_later(pack):
 
 
 def test_broken_optional_packages_change_nothing(pack):
-    assert pack["poisoned_run"] == [2, 32, 32, 3]
+    assert pack["run"]["shape"] == [2, 32, 32, 3]
+
+
+def test_the_model_leaves_when_others_need_the_memory(pack):
+    assert pack["run"]["unloaded"] == 1
+    assert pack["run"]["is_same"]
 
 
 def test_a_renamed_node_would_be_replaced(pack):

@@ -1,6 +1,12 @@
-"""A pack for the tests' ComfyUI: images that other people's nodes may hand over."""
+"""A pack for the tests' ComfyUI: values that other people's nodes may hand over."""
 
+import dataclasses
+import io
+from pathlib import Path
+
+import folder_paths
 import torch
+from comfy_api.input_impl import VideoFromFile
 
 KINDS = {
     "nan": lambda: torch.full((2, 24, 32, 3), float("nan")),
@@ -31,4 +37,57 @@ class OddImages:
         return (KINDS[kind](),)
 
 
-NODE_CLASS_MAPPINGS = {"OddImages": OddImages}
+class Cropped(VideoFromFile):
+    """A file whose left half is shown, as the crop of ComfyUI after 0.30 says it."""
+
+    def has_pending_frame_edits(self):
+        return True
+
+    def get_components(self):
+        whole = super().get_components()
+        left = whole.images[:, :, : whole.images.shape[2] // 2]
+        return dataclasses.replace(whole, images=left)
+
+
+VIDEO_KINDS = {
+    "cropped": Cropped,
+    "in memory": lambda path: VideoFromFile(io.BytesIO(Path(path).read_bytes())),
+}
+
+
+class OddVideo:
+    """A file of the input folder as one of the kinds of VIDEO."""
+
+    CATEGORY = "tests"
+    FUNCTION = "make"
+    RETURN_TYPES = ("VIDEO",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - ComfyUI's name
+        return {"required": {"file": ("STRING",), "kind": (list(VIDEO_KINDS),)}}
+
+    def make(self, file, kind):
+        return (VIDEO_KINDS[kind](folder_paths.get_annotated_filepath(file)),)
+
+
+class RandomConditioning:
+    """CONDITIONING of the shape that the text encoder of Wan 2.1 gives, without its 6 GB."""
+
+    CATEGORY = "tests"
+    FUNCTION = "make"
+    RETURN_TYPES = ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - ComfyUI's name
+        return {"required": {"seed": ("INT",)}}
+
+    def make(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return ([[torch.randn(1, 8, 4096, generator=generator), {}]],)
+
+
+NODE_CLASS_MAPPINGS = {
+    "OddImages": OddImages,
+    "OddVideo": OddVideo,
+    "RandomConditioning": RandomConditioning,
+}
