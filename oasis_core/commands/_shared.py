@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..remote import is_url, no_result
+from ..remote import RemoteFile, as_source, is_url, no_result
 
 # Spelled out here and not imported: `oasis --help` must answer without loading torch.
 # tests/core/test_cli.py holds them against the definitions.
@@ -34,6 +34,26 @@ def parse_output(text: str) -> Path:
     if is_url(text):
         raise argparse.ArgumentTypeError(no_result(text))
     return Path(text)
+
+
+def on_disk(source: str | Path | RemoteFile) -> Path:
+    """What a name stands for if it is on a disk; a file URL is.
+
+    Raises:
+        ValueError: It is behind a URL.
+    """
+    source = as_source(source)
+    if isinstance(source, RemoteFile):
+        raise ValueError(f"must be on a disk, got {str(source)!r}; download it first")
+    return source
+
+
+def parse_on_disk(text: str) -> Path:
+    """Read the name of a file or folder that must be on a disk."""
+    try:
+        return on_disk(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -171,22 +191,22 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def find_clips(sources: Iterable[Path]) -> list[Path]:
-    """Files as given, folders replaced by the videos in them, sorted.
+def find_clips(sources: Iterable[Path | RemoteFile]) -> list[Path | RemoteFile]:
+    """Files and URLs as given, folders replaced by the videos in them, sorted.
 
     Raises:
         ValueError: A source does not exist, or nothing was found.
     """
     from ..video import VIDEO_SUFFIXES
 
-    paths: list[Path] = []
+    paths: list[Path | RemoteFile] = []
     for source in sources:
         if source.is_dir():
             paths += sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
         elif source.is_file():
             paths.append(source)
         else:
-            raise ValueError(f"{source} does not exist")
+            raise ValueError(f"{str(source)!r} does not exist")
     if not paths:
         raise ValueError(f"no video found; looked for {', '.join(sorted(VIDEO_SUFFIXES))}")
     return paths

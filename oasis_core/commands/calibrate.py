@@ -7,14 +7,18 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._shared import DEFAULT_MODEL, DTYPES, Report, find_clips, print_json
+from ..remote import as_source
+from ._shared import DEFAULT_MODEL, DTYPES, Report, find_clips, parse_output, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from ..checkpoint import Checkpoint
     from ..model.head_distances import HeadDistances
     from ..model.routing import HeadRouting
+    from ..remote import RemoteFile
 
 COST_SIZES = ((1280, 720), (1920, 1080), (3840, 2160))
 COST_FRAMES = 33
@@ -24,16 +28,18 @@ LEAST_CROP_PX = 32
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
     parser = commands.add_parser("calibrate", help="measure attention heads and route them")
-    parser.add_argument("clips", nargs="+", metavar="CLIP", type=Path)
+    parser.add_argument("clips", nargs="+", metavar="CLIP", type=as_source)
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|PATH")
     parser.add_argument("--device", default="cpu", help="where to measure (default cpu)")
     parser.add_argument(
         "--dtype", choices=DTYPES[1:], default="float32", help="arithmetic of a large model"
     )
-    parser.add_argument("--out", type=Path, metavar="JSON", help="write the routing here")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="write a picture of it here")
+    parser.add_argument("--out", type=parse_output, metavar="JSON", help="write the routing here")
     parser.add_argument(
-        "--write", type=Path, metavar="MODEL", help="write the model with this routing here"
+        "--plot", type=parse_output, metavar="PNG", help="write a picture of it here"
+    )
+    parser.add_argument(
+        "--write", type=parse_output, metavar="MODEL", help="write the model with this routing here"
     )
     parser.add_argument("--window-heads", type=int, help="heads of the network made window heads")
     parser.add_argument("--intra-heads", type=int, help="heads of the network made intra-frame")
@@ -57,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _center_crops(paths: list[Path], num_frames: int, crop_px: int) -> list[Tensor]:
+def _center_crops(
+    paths: Sequence[Path | RemoteFile], num_frames: int, crop_px: int
+) -> list[Tensor]:
     """Centre crops `1 3 t h w` of the first frames, all of one size."""
     from ..evaluation.benchmark import read_clip
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..remote import as_source
-from ._shared import CODECS, parse_output, parse_time
+from ._shared import CODECS, parse_on_disk, parse_output, parse_time
 
 
 def add_parser(commands: Any) -> None:
@@ -16,7 +15,7 @@ def add_parser(commands: Any) -> None:
         "compare", help="a source, plainly resized, and its result side by side or split"
     )
     parser.add_argument("source", metavar="SRC", type=as_source)
-    parser.add_argument("result", metavar="RESULT", type=Path)
+    parser.add_argument("result", metavar="RESULT", type=parse_on_disk)
     parser.add_argument("destination", metavar="DST", type=parse_output)
     parser.add_argument("--mode", choices=("side", "split"), default="side")
     parser.add_argument(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from ._shared import DEGRADATIONS, Progress, print_json
+from ..remote import as_source
+from ._shared import DEGRADATIONS, Progress, parse_output, print_json
 
 # Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
 CODECS = ("libx264", "libx264", "mpeg4")
@@ -15,8 +15,8 @@ CODECS = ("libx264", "libx264", "mpeg4")
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
     parser = commands.add_parser("degrade", help="make a realistic low-quality copy of a video")
-    parser.add_argument("source", metavar="SRC", type=Path)
-    parser.add_argument("destination", metavar="DST", type=Path)
+    parser.add_argument("source", metavar="SRC", type=as_source, help="a video, or its URL")
+    parser.add_argument("destination", metavar="DST", type=parse_output)
     parser.add_argument("--scale", type=float, default=4.0, help="factor by which it gets smaller")
     parser.add_argument("--preset", choices=DEGRADATIONS, default="consistent")
     parser.add_argument("--seed", type=int, default=0)

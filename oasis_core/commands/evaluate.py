@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._shared import DEGRADATIONS, Report, add_model_options, load_model, print_json
+from ..remote import as_source
+from ._shared import (
+    DEGRADATIONS,
+    Report,
+    add_model_options,
+    load_model,
+    on_disk,
+    parse_on_disk,
+    parse_output,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import ClipResult, Shown
@@ -34,12 +44,18 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     evaluate.add_argument(
-        "sources", nargs="*", metavar="CLIP|FOLDER", type=Path, help="sharp clips, or a set's root"
+        "sources",
+        nargs="*",
+        metavar="CLIP|FOLDER",
+        type=as_source,
+        help="sharp clips, URLs too, or a set's root",
     )
     add_model_options(evaluate)
     pairs = evaluate.add_argument_group("given clips (folders of videos or of picture folders)")
-    pairs.add_argument("--truth", type=Path, metavar="FOLDER", help="originals")
-    pairs.add_argument("--low", type=Path, metavar="FOLDER", help="low-quality clips to restore")
+    pairs.add_argument("--truth", type=parse_on_disk, metavar="FOLDER", help="originals")
+    pairs.add_argument(
+        "--low", type=parse_on_disk, metavar="FOLDER", help="low-quality clips to restore"
+    )
     pairs.add_argument(
         "--restored",
         action="append",
@@ -56,10 +72,16 @@ def add_parser(commands: Any) -> None:
     evaluate.add_argument("--metrics", metavar="A,B", help="default: all that can run")
     evaluate.add_argument("--no-motion", action="store_true", help="skip the warping errors")
     evaluate.add_argument(
-        "--scores", type=Path, metavar="CSV", help="other tools' scores: clip, method, musiq, ..."
+        "--scores",
+        type=parse_on_disk,
+        metavar="CSV",
+        help="other tools' scores: clip, method, musiq, ...",
     )
     evaluate.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write results.json, results.csv, report.html"
+        "--out",
+        type=parse_output,
+        metavar="FOLDER",
+        help="write results.json, results.csv, report.html",
     )
     evaluate.add_argument(
         "--record", action="store_true", help="store the means in the model file's metadata"
@@ -82,7 +104,10 @@ def _restored_folders(texts: list[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for text in texts:
         name, separator, folder = text.partition("=")
-        path = Path(folder if separator else text)
+        try:
+            path = on_disk(folder if separator else text)
+        except ValueError as error:
+            raise EvaluationError(f"--restored {error}") from error
         name = name if separator else path.name
         if not name or name in folders or name in RESERVED:
             raise EvaluationError(
@@ -137,7 +162,11 @@ def _sources(arguments: argparse.Namespace) -> list[ClipSource]:
     if arguments.set:
         if len(arguments.sources) != 1:
             raise EvaluationError(f"--set {arguments.set} needs one folder, the set's root")
-        return find_set(arguments.set, arguments.sources[0])
+        try:
+            root = on_disk(arguments.sources[0])
+        except ValueError as error:
+            raise EvaluationError(f"the folder of --set {error}") from error
+        return find_set(arguments.set, root)
     if arguments.sources:
         return find_sources(arguments.sources)
     return pair_folders(
@@ -196,8 +225,7 @@ def _settings(arguments: argparse.Namespace, upscaler: VideoUpscaler | None) -> 
 
 def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict[str, Any]:
     """Measure clips as asked; returns clips and means as JSON values."""
-    from ..checkpoint import resolve_model, update_info
-    from ..evaluation.benchmark import evaluate, summarise
+    from ..evaluation.benchmark import evaluate
     from ..evaluation.report import PictureBook, results_json, write_report
     from ..evaluation.suite import MetricSuite, read_scores
     from ..upscale.precision import choose_device
@@ -246,13 +274,33 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
             report(f"report: {page}")
     if report:
         _report_means(results, suite, report)
-    if arguments.record:
-        path = resolve_model(arguments.model)
-        recorded = {"scale": arguments.scale, "frames": arguments.frames}
-        update_info(path, metrics={**summarise(results), "settings": recorded})
     if skipped and report:
         report(f"{len(skipped)} of the clips were skipped: {', '.join(skipped)}")
-    return results_json(results, suite, settings, skipped)
+    values = results_json(results, suite, settings, skipped)
+    if arguments.record:
+        values["recorded"] = _record(arguments, results, skipped, report)
+    return values
+
+
+def _record(
+    arguments: argparse.Namespace,
+    results: list[ClipResult],
+    skipped: dict[str, str],
+    report: Report | None,
+) -> bool:
+    """Store the means with the model, unless a clip is missing from them; whether it was done."""
+    from ..checkpoint import resolve_model, update_info
+    from ..evaluation.benchmark import summarise
+
+    if skipped:
+        # Means without the hard clips look better than the model is.
+        if report:
+            report("not recorded: --record needs every clip; mend or leave out the skipped ones")
+        return False
+    settings = {"scale": arguments.scale, "frames": arguments.frames}
+    metrics = {**summarise(results), "settings": settings}
+    update_info(resolve_model(arguments.model), metrics=metrics)
+    return True
 
 
 def _report_means(results: list[ClipResult], suite: Any, report: Report) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from ..remote import RemoteFile, as_source
 from ..video import (
     EncodeSpec,
     SegmentWriter,
@@ -48,7 +49,7 @@ def slice_steps(steps: tuple[Step, ...], start: int, stop: int) -> tuple[Step, .
     )
 
 
-def _count_frames(source: Path) -> int:
+def _count_frames(source: Path | RemoteFile) -> int:
     with VideoReader(source) as reader:
         return sum(1 for _ in reader)
 
@@ -77,10 +78,13 @@ def _degrade_chunk(
     )
 
 
-def _check_request(source: Path, destination: Path, seed: int, overwrite: bool) -> None:
+def _check_request(
+    source: Path | RemoteFile, destination: Path, seed: int, overwrite: bool
+) -> None:
     """Refuse what can be refused before anything is read or written."""
     check_destination(destination, "h264")
-    if destination.exists() and source.exists() and destination.samefile(source):
+    is_here = not isinstance(source, RemoteFile) and source.exists()
+    if is_here and destination.exists() and destination.samefile(source):
         raise DegradationError(
             f"output {str(destination)!r} is the input itself; name another file"
         )
@@ -91,7 +95,7 @@ def _check_request(source: Path, destination: Path, seed: int, overwrite: bool) 
 
 
 def degrade_file(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | RemoteFile,
     destination: str | os.PathLike[str],
     *,
     preset: str = "consistent",
@@ -104,7 +108,7 @@ def degrade_file(
     """Write a low-quality copy of a video, its sound untouched; the same for the same seed.
 
     Args:
-        source: A video file.
+        source: A video file, or its URL.
         destination: Ends in .mp4, .mkv or .mov; appears complete or not at all.
         preset: "light", "consistent" or "inconsistent".
         scale: Factor by which the picture gets smaller, in [1, 16]; sizes are rounded to even
@@ -121,7 +125,7 @@ def degrade_file(
         DegradationError: A request that cannot be met.
         VideoError: A file that cannot be read or written.
     """
-    source, destination = Path(source), Path(destination)
+    source, destination = as_source(source), Path(destination)
     _check_request(source, destination, seed, overwrite)
     codecs = check_codecs(codecs)
     num_frames = _count_frames(source)

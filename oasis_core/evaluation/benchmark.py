@@ -13,9 +13,16 @@ import numpy as np
 from einops import rearrange
 from torch import Tensor
 
-from ..degradation import degrade
+from ..degradation import DegradationError, degrade
 from ..video import VideoError
-from .clips import ClipSource, EvaluationError, find_sources, read_clip, read_frames
+from .clips import (
+    ClipSource,
+    EvaluationError,
+    distinct_names,
+    find_sources,
+    read_clip,
+    read_frames,
+)
 from .metrics import to_uint8
 from .suite import DEFAULT_METRICS, MetricSuite, Values
 
@@ -213,21 +220,22 @@ def evaluate(
         scale: Upscaling factor where no truth tells the size.
         num_frames: Frames from the start of each clip; 0: all.
         suite: What to measure.
-        on_result: Called with each result and its pixels.
-        on_skip: Called with name and reason of a clip that cannot be read or paired; None: such a
-            clip ends the evaluation.
+        on_result: Called with each result and its pixels, also of a clip that is skipped later.
+        on_skip: Called with name and reason of a clip that cannot be read, degraded or paired,
+            of which nothing counts then; None: such a clip ends the evaluation.
 
     Raises:
         EvaluationError: A clip cannot be measured, or none of them.
+        DegradationError: A clip cannot be degraded.
         VideoError: A clip cannot be read.
     """
     suite = suite or MetricSuite(DEFAULT_METRICS)
-    clips = [
+    clips = distinct_names(
         clip
         for source in sources
         for clip in ([source] if isinstance(source, ClipSource) else find_sources([source]))
-    ]
-    results = []
+    )
+    results: list[ClipResult] = []
     for clip in clips:
         measured = evaluate_source(
             upscaler,
@@ -237,15 +245,18 @@ def evaluate(
             scale=scale,
             num_frames=num_frames,
         )
+        of_clip = []
         try:
             for result, shown in measured:
-                results.append(result)
+                of_clip.append(result)
                 if on_result:
                     on_result(result, shown)
-        except (EvaluationError, VideoError) as error:
-            if on_skip is None or (len(clips) == 1 and not results):
+        except (EvaluationError, DegradationError, VideoError) as error:
+            if on_skip is None or len(clips) == 1:
                 raise
             on_skip(clip.name, str(error))
+        else:
+            results += of_clip
     if clips and not results:
         raise EvaluationError(
             f"none of the {len(clips)} clips could be measured; each was named with its reason"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..remote import RemoteFile
 from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader
 
 
@@ -25,8 +27,8 @@ class ClipSource:
 
     name: str
     """What reports call it."""
-    truth: Path | None = None
-    """The sharp original: a video file, a picture, or a folder of pictures."""
+    truth: Path | RemoteFile | None = None
+    """The sharp original: a video file, a picture, a folder of pictures, or a video's URL."""
     low: Path | None = None
     """The low-quality version; without it one is made from the truth."""
     restored: Mapping[str, Path] = field(default_factory=dict)
@@ -46,7 +48,8 @@ def list_clips(folder: Path) -> list[Path]:
         EvaluationError: There is no such folder, or no clip in it.
     """
     if not folder.is_dir():
-        raise EvaluationError(f"{folder} must be a folder of clips; there is none of this name")
+        kind = "is a file" if folder.exists() else "does not exist"
+        raise EvaluationError(f"{str(folder)!r} must be a folder of clips, but {kind}")
     if _pictures(folder):
         return [folder]
     clips = [
@@ -62,19 +65,52 @@ def list_clips(folder: Path) -> list[Path]:
     return clips
 
 
-def find_sources(paths: Sequence[Path]) -> list[ClipSource]:
+def find_sources(paths: Sequence[Path | RemoteFile]) -> list[ClipSource]:
     """Sharp clips to degrade: files as given, folders replaced by the clips in them.
+
+    A clip that is named twice counts once.
 
     Raises:
         EvaluationError: A path does not exist, or a folder holds no clip.
     """
-    sources = []
+    clips: list[Path | RemoteFile] = []
     for path in paths:
         if not path.exists():
-            raise EvaluationError(f"{path} does not exist")
-        found = list_clips(path) if path.is_dir() else [path]
-        sources += [ClipSource(name=clip.name, truth=clip) for clip in found]
-    return sources
+            raise EvaluationError(f"{str(path)!r} does not exist")
+        clips += list_clips(path) if path.is_dir() else [path]
+    once = {clip if isinstance(clip, RemoteFile) else clip.resolve(): clip for clip in clips}
+    return distinct_names(ClipSource(name=clip.name, truth=clip) for clip in once.values())
+
+
+def distinct_names(sources: Iterable[ClipSource]) -> list[ClipSource]:
+    """The same clips; those of one name are told apart by their folders, or else by numbers."""
+    clips = list(sources)
+    for depth in range(2, 2 + max((len(_parts(clip)) for clip in clips), default=0)):
+        if not (alike := _repeated(clips)):
+            break
+        clips = [
+            replace(clip, name="/".join(_parts(clip)[-depth:]))
+            if clip.name in alike and _parts(clip)
+            else clip
+            for clip in clips
+        ]
+    alike, seen = _repeated(clips), Counter()
+    for index, clip in enumerate(clips):
+        seen[clip.name] += 1
+        if clip.name in alike:
+            clips[index] = replace(clip, name=f"{clip.name} ({seen[clip.name]})")
+    return clips
+
+
+def _repeated(clips: Sequence[ClipSource]) -> set[str]:
+    return {name for name, count in Counter(clip.name for clip in clips).items() if count > 1}
+
+
+def _parts(clip: ClipSource) -> list[str]:
+    path = clip.truth or clip.low
+    if path is None:
+        return []
+    return list(path.parts) if isinstance(path, Path) else str(path).split("/")
 
 
 def pair_folders(
@@ -91,11 +127,7 @@ def pair_folders(
         EvaluationError: A folder is missing or empty, or the names differ.
     """
     folders = {"truth": truth, "low": low, **{f"restored {k}": v for k, v in restored.items()}}
-    found = {
-        role: {path.stem if path.is_file() else path.name: path for path in list_clips(folder)}
-        for role, folder in folders.items()
-        if folder is not None
-    }
+    found = {role: _by_name(folder) for role, folder in folders.items() if folder is not None}
     if not found:
         raise EvaluationError("nothing to measure; name clips, --truth, --low or --restored")
     first, *others = found
@@ -120,12 +152,30 @@ def pair_folders(
     ]
 
 
-def _frames_of_file(path: Path, num_frames: int) -> list[np.ndarray]:
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The clips of a folder by their names without endings.
+
+    Raises:
+        EvaluationError: Two have the same.
+    """
+    clips: dict[str, Path] = {}
+    for path in list_clips(folder):
+        name = path.name if path.is_dir() else path.stem
+        if name in clips:
+            raise EvaluationError(
+                f"clips are paired by their names without endings, and {folder} holds both "
+                f"{clips[name].name} and {path.name}; rename or remove one"
+            )
+        clips[name] = path
+    return clips
+
+
+def _frames_of_file(path: Path | RemoteFile, num_frames: int) -> list[np.ndarray]:
     with VideoReader(path) as reader:
         return [frame.pixels for frame in itertools.islice(reader, num_frames or None)]
 
 
-def read_frames(path: Path, num_frames: int = 0) -> Tensor:
+def read_frames(path: Path | RemoteFile, num_frames: int = 0) -> Tensor:
     """The first frames of a video, a picture or a folder of pictures; 0 frames: all.
 
     Returns:
@@ -153,7 +203,7 @@ def read_frames(path: Path, num_frames: int = 0) -> Tensor:
     return rearrange(clip, "t h w c -> t c h w").contiguous()
 
 
-def read_clip(path: Path, num_frames: int, multiple: int) -> Tensor:
+def read_clip(path: Path | RemoteFile, num_frames: int, multiple: int) -> Tensor:
     """The first frames of a clip, cropped to a multiple; `t 3 h w` float32 in [0, 1]."""
     clip = read_frames(path, num_frames)
     height, width = (n // multiple * multiple for n in clip.shape[2:])

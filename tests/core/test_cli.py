@@ -218,6 +218,11 @@ def test_record_changes_a_copy_only_and_only_with_figures(tmp_path, capsys):
     metrics = checkpoint.read_header(copy)[2]["metrics"]
     assert metrics["light"]["num_clips"] == 1
     assert "mean_gain_db" in metrics["light"]
+    (folder / "bad.mkv").write_bytes(b"no film")
+    stored = checkpoint.file_sha256(copy)
+    assert run("evaluate", folder, *options, "--model", copy) == 1
+    assert "not recorded: --record needs every clip" in capsys.readouterr().out
+    assert checkpoint.file_sha256(copy) == stored
 
 
 def bad_files(folder):

@@ -212,6 +212,40 @@ def test_without_fsspec_or_the_protocols_package_it_is_named(monkeypatch):
         RemoteFile("https://host/film.mp4").open()
 
 
+@needs_http
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("degrade", "{url}", "{folder}/low.mp4", "--preset", "light", "--scale", "2"),
+        ("evaluate", "{url}", "--frames", "1", "--degradation", "light", "--metrics", "psnr_db"),
+        ("calibrate", "{url}", "--frames", "1", "--crop", "32", "--queries", "4"),
+    ],
+)
+def test_every_command_that_reads_a_film_reads_urls(server, tmp_path, words):
+    names = {"url": f"{server.url}/film.mp4", "folder": tmp_path}
+    assert main([word.format(**names) for word in words]) == 0
+    missing = names | {"url": f"{server.url}/none.mp4"}
+    assert main([word.format(**missing) for word in words]) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("degrade", "in.mp4", "http://h/out.mp4"),
+        ("evaluate", "in.mp4", "--out", "http://h/out"),
+        ("evaluate", "--truth", "http://h/in"),
+        ("calibrate", "in.mp4", "--out", "http://h/out.json"),
+        ("compare", "in.mp4", "http://h/out.mp4", "both.mp4"),
+    ],
+)
+def test_what_must_be_on_a_disk_is_refused_behind_a_url(words, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "got 'http://h/" in error
+    assert "download it first" in error or "results are written to a folder" in error
+
+
 def test_results_are_not_written_to_urls(film, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["upscale", str(film), "s3://bucket/out.mkv"])

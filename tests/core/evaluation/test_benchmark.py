@@ -148,6 +148,46 @@ def test_unreadable_and_unequal_clips_are_skipped_and_listed(tmp_path, clip):
         evaluate(Sharpener(), [bad, good], suite=suite)
 
 
+def test_nothing_of_a_clip_counts_that_fails_later(tmp_path, clip):
+    low = torch.nn.functional.interpolate(clip, size=(12, 16), mode="area")
+    truth = save_clip(tmp_path / "gt", clip)
+    sharp = ClipSource(name="sharp", truth=truth)
+    pair = ClipSource(name="pair", truth=truth, low=save_clip(tmp_path / "lq", low))
+    seen, skipped = [], {}
+    results = evaluate(
+        Sharpener(),
+        [sharp, pair],
+        suite=MetricSuite(SUITE),
+        degradations=["light", "no such"],
+        on_result=lambda result, shown: seen.append((result.name, result.degradation)),
+        on_skip=skipped.__setitem__,
+    )
+    assert seen == [("sharp", "light"), ("pair", "given")]
+    assert [result.name for result in results] == ["pair"]
+    assert "preset must be one of" in skipped["sharp"]
+
+
+def test_clips_of_one_name_stay_apart(tmp_path, clip):
+    folders = [
+        save_clip(tmp_path / name / "clip", clip[: index + 1]) for index, name in enumerate("ab")
+    ]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "clip").write_bytes(b"no film")
+    skipped, book, suite = {}, PictureBook(), MetricSuite(SUITE)
+    results = evaluate(
+        Sharpener(),
+        [*folders, tmp_path / "c" / "clip"],
+        suite=suite,
+        degradations=["light"],
+        on_result=book.add,
+        on_skip=skipped.__setitem__,
+    )
+    assert [(r.name, r.num_frames) for r in results] == [("a/clip", 1), ("b/clip", 2)]
+    assert list(skipped) == ["c/clip"]
+    assert "jagged" not in book.page("light", "a/clip")
+    assert "jagged" in book.page("light", "b/clip")
+
+
 @pytest.mark.parametrize("has_truth", [True, False])
 def test_report_holds_tables_and_pictures_and_no_outside_address(tmp_path, clip, has_truth):
     low = torch.nn.functional.interpolate(clip, size=(12, 16), mode="area")

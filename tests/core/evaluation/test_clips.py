@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +8,9 @@ import torch
 from oasis_core.cli import main
 from oasis_core.commands.evaluate import SETS
 from oasis_core.evaluation.clips import (
+    ClipSource,
     EvaluationError,
+    distinct_names,
     find_sources,
     list_clips,
     pair_folders,
@@ -45,6 +48,26 @@ def test_clips_are_videos_and_picture_folders(tmp_path):
     assert [source.name for source in find_sources([tmp_path])] == ["a", "b"]
 
 
+def test_clips_of_one_name_are_told_apart_and_one_clip_counts_once(tmp_path, monkeypatch):
+    for folder in ("a/x", "b/x", "b/y"):
+        clip_folder(tmp_path / folder)
+    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "b" / ".." / "b" / "y"]
+    assert [source.name for source in find_sources(paths)] == ["a/x", "b/x", "y"]
+    monkeypatch.chdir(tmp_path)
+    clip_folder(tmp_path / "x")
+    relative = [Path("x"), Path("a/x"), Path("b/x")]
+    assert [source.name for source in find_sources(relative)] == ["x", "a/x", "b/x"]
+    nameless = [ClipSource(name="x"), ClipSource(name="x")]
+    assert [source.name for source in distinct_names(nameless)] == ["x (1)", "x (2)"]
+
+
+def test_two_files_of_one_name_are_no_pair(tmp_path):
+    for name in ("x.mp4", "x.mkv"):
+        (tmp_path / name).write_bytes(b"film")
+    with pytest.raises(EvaluationError, match=r"holds both x\.mkv and x\.mp4; rename or remove"):
+        pair_folders(truth=tmp_path, low=None, restored={})
+
+
 def test_folders_are_paired_by_name(tmp_path):
     for role in ("gt", "lq", "ours"):
         clip_folder(tmp_path / role / "one")
@@ -80,7 +103,7 @@ def test_two_picture_folders_are_a_pair_and_two_single_clips_need_one_name(tmp_p
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir()])
 def test_missing_and_empty_folders_are_one_sentence(tmp_path, make):
     make(tmp_path / "gt")
-    with pytest.raises(EvaluationError, match=r"none of this name|holds no clip"):
+    with pytest.raises(EvaluationError, match=r"does not exist|holds no clip"):
         pair_folders(truth=tmp_path / "gt", low=None, restored={})
 
 
@@ -178,7 +201,10 @@ def test_unknown_layouts_say_what_was_looked_for(tmp_path):
         (["clip.mp4", "--frames", "-3"], "--frames must be at least 0"),
         ([], "name either sharp clips"),
         (["clip.mp4", "--low", "x"], "name either sharp clips"),
-        (["none.mp4"], "none.mp4 does not exist"),
+        (["none.mp4"], "'none.mp4' does not exist"),
+        (["--truth", __file__], "must be a folder of clips, but is a file"),
+        (["--truth", ".", "--restored", "a=http://h/b"], "--restored must be on a disk, got"),
+        (["--set", "vid4", "http://h/b"], "the folder of --set must be on a disk, got 'http://h/b"),
         (["a", "b", "--set", "vid4"], "needs one folder"),
     ],
 )
