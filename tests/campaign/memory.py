@@ -157,13 +157,16 @@ def _poison(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def modules_of(campaign: Campaign) -> list[torch.nn.Module]:
-    """Every part of the model that is called by itself: layers, norms, blocks, the whole."""
+    """Every part of the model that gives one tensor: layers, norms, blocks, the whole."""
     called: list[torch.nn.Module] = []
+
+    def note(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        del inputs
+        if isinstance(output, torch.Tensor):
+            called.append(module)
+
     every = list(campaign.upscaler.model.modules())
-    hooks = [
-        module.register_forward_hook(lambda module, _, output: called.append(module))
-        for module in every
-    ]
+    hooks = [module.register_forward_hook(note) for module in every]
     campaign.upscaler.upscale(torch.rand(1, 3, 3, 24, 32), scale=1)
     for handle in hooks:
         handle.remove()
