@@ -21,6 +21,8 @@ from .tally import Campaign
 
 FLAT_BYTES = 64 << 20
 LEAK_BYTES = 50 << 20
+_BEFORE_RELU = (".conv1", ".conv_neighbors")
+"""Layers where minus infinity becomes 0, as would the number that was too small for a float."""
 _HUGE = ((16384, 16384), (65535, 65535), (30000, 8), (16383, 16383))
 
 
@@ -106,7 +108,9 @@ def out_of_memory(campaign: Campaign) -> None:
 def not_finite(campaign: Campaign) -> None:
     """Turn one value inside the model into NaN or infinity, once or always."""
     with campaign.fault("NaN or infinity once inside the model") as (fault, folder):
-        random, num_parts = campaign.random("nan"), len(modules_of(campaign))
+        random, modules = campaign.random("nan"), modules_of(campaign)
+        named = {module: name for name, module in campaign.upscaler.model.named_modules()}
+        names, num_parts = [named[module] for module in modules], len(modules)
         clip = write_clip(folder / "in.mkv")
         whole = folder / "whole.mkv"
         run_in_child(lambda: _with_hook(campaign, clip, whole, -1, 0, _run_out))
@@ -114,6 +118,8 @@ def not_finite(campaign: Campaign) -> None:
         for number in range(campaign.cases(6, 200)):
             part, segment = random.randrange(num_parts), random.randrange(5)
             value = random.choice((float("nan"), float("inf"), -float("inf")))
+            if value == -float("inf") and names[part].endswith(_BEFORE_RELU):
+                value = float("nan")
             out = folder / f"{number}.mkv"
             outcome = run_in_child(
                 lambda out=out, part=part, segment=segment, value=value: _with_hook(
