@@ -124,25 +124,15 @@ def _gpu_report(arguments: argparse.Namespace, report: Report) -> dict[str, Any]
 
 def _compare(arguments: argparse.Namespace, ours: dict[str, Any], report: Report) -> dict[str, Any]:
     """SeedVR2-3B at the same size, next to a stages bench."""
-    from ..config import OASIS_1_3B
-    from ..model.cost import padded_size
-    from .seedvr2 import bench_seedvr2
+    from .seedvr2 import bench_beside
 
-    width, height = arguments.size
-    height, width = padded_size(OASIS_1_3B, height, width)
-    theirs = bench_seedvr2(
-        arguments.compare,
-        size=(width, height),
-        num_frames=ours["frames"],
-        num_runs=arguments.runs,
-        device=ours["device_type"],
-    )
+    theirs = bench_beside(arguments.compare, ours, num_runs=arguments.runs)
     parts = ", ".join(f"{name} {value:.3f} s" for name, value in theirs["stages"].items())
     report(
         f"SeedVR2-3B, random weights, attention by {theirs['attention']}: "
-        f"{theirs['seconds']:.3f} s ({parts}), {theirs['seconds'] / ours['seconds']:.2f} times ours"
+        f"{theirs['seconds']:.3f} s ({parts}), {theirs['times_ours']:.2f} times ours"
     )
-    return theirs | {"times_ours": theirs["seconds"] / ours["seconds"]}
+    return theirs
 
 
 def _plan(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:

@@ -144,5 +144,12 @@ def _memory(results: dict[str, Any]) -> list[dict[str, Any]]:
         target = f"{sizes} on {gib:g} GiB: peak memory"
         got = None if peak is None else peak / 2**30
         has_run_out = row.get("has_run_out", False)
+        if got is not None and row["tile"] != row["plan"]["tile"]:
+            # What fits after the tile was halved is not what was planned.
+            planned, used = (
+                f"{tile[1]}x{tile[0]} px" for tile in (row["plan"]["tile"], row["tile"])
+            )
+            got, has_run_out = None, True
+            reason = f"ran out of memory with the planned {planned} tiles, went on with {used}"
         rows.append(_row(target, gib, "GiB", got, reason, sign="<=", has_run_out=has_run_out))
     return rows

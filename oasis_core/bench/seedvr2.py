@@ -16,6 +16,7 @@ from typing import Any
 CONFIG = Path("configs_3b") / "main.yaml"
 TIMEOUT_S = 3600
 STDERR_LINES = 3
+STRIDE_PX = 16
 
 
 def bench_seedvr2(
@@ -45,8 +46,14 @@ def bench_seedvr2(
         `peak_bytes`.
 
     Raises:
-        ValueError: It is no such checkout, or its code failed or took too long.
+        ValueError: It is no such checkout, its network has no such size, or its code failed or
+            took too long.
     """
+    if any(side % STRIDE_PX for side in size):
+        raise ValueError(
+            f"SeedVR2 takes sides that are multiples of {STRIDE_PX} px, got {size[0]}x{size[1]}; "
+            "choose another --size"
+        )
     if not (checkout / CONFIG).is_file():
         raise ValueError(
             f"--compare must be a checkout of github.com/ByteDance-Seed/SeedVR with {CONFIG}, got "
@@ -63,6 +70,31 @@ def bench_seedvr2(
         "is_shrunken": is_shrunken,
     }
     return _run(settings, checkout, timeout_s)
+
+
+def bench_beside(checkout: Path, ours: dict[str, Any], *, num_runs: int) -> dict[str, Any]:
+    """Time it on just the frames that a stages bench restored.
+
+    Args:
+        checkout: As for `bench_seedvr2`.
+        ours: Result of `bench_stages`.
+        num_runs: Measured runs of each; the fastest counts.
+
+    Returns:
+        As `bench_seedvr2`, with `times_ours`: how many times as long it took.
+
+    Raises:
+        ValueError: As for `bench_seedvr2`.
+    """
+    width, height = ours["size"]
+    theirs = bench_seedvr2(
+        checkout,
+        size=(width, height),
+        num_frames=ours["frames"],
+        num_runs=num_runs,
+        device=ours["device_type"],
+    )
+    return theirs | {"times_ours": theirs["seconds"] / ours["seconds"]}
 
 
 def _run(settings: dict[str, Any], checkout: Path, timeout_s: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from oasis_core.bench.gpu_parts import CASES, PartContext, gpu_of_size, memory_rows
 from oasis_core.bench.gpu_report import FULL, SHORT
 from oasis_core.bench.gpu_targets import check_targets
-from oasis_core.bench.seedvr2 import bench_seedvr2
+from oasis_core.bench.seedvr2 import bench_beside, bench_seedvr2
 from oasis_core.cli import main
 
 
@@ -64,7 +64,7 @@ def full_results():
         "stages": rows,
         "attention": [{"backend": "flex", "share_of_dense_rate": x} for x in (0.6, 0.4)],
         "memory": [{"budget_bytes": 8 << 30, "sizes": [[1920, 1080], [3840, 2160]],
-                    "peak_bytes": 7 << 30}],
+                    "peak_bytes": 7 << 30, "tile": [640, 592], "plan": {"tile": [640, 592]}}],
         "seedvr2": {"seconds": 14.0},
     }  # fmt: skip
 
@@ -108,6 +108,14 @@ def test_running_out_of_a_gpus_memory_is_missed():
     assert (found["got"], found["verdict"]) == (None, "missed")
 
 
+def test_a_tile_that_had_to_shrink_is_missed():
+    results = full_results()
+    results["memory"][0]["tile"] = [320, 592]
+    (found,) = [r for r in check_targets(results) if "peak memory" in r["target"]]
+    assert (found["got"], found["verdict"]) == (None, "missed")
+    assert found["reason"].endswith("the planned 592x640 px tiles, went on with 592x320 px")
+
+
 def test_full_and_short_measure_the_same_things():
     assert list(FULL.sizes) == list(SHORT.sizes)
     assert FULL.config.num_heads == 12
@@ -129,7 +137,28 @@ def test_code_that_fails_is_said_in_one_sentence(tmp_path):
         bench_seedvr2(tmp_path, size=(64, 48), num_frames=5, num_runs=1, device="cpu")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a virtual environment lies elsewhere there")
+needs_posix = pytest.mark.skipif(
+    os.name == "nt", reason="a virtual environment lies elsewhere there"
+)
+
+
+@needs_posix
+def test_it_is_given_the_frames_that_ours_restored(tmp_path):
+    (tmp_path / "configs_3b").mkdir()
+    (tmp_path / "configs_3b" / "main.yaml").write_text("a: 1\n")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf \'{"seconds": 3.0, "asked": %s}\\n\' "$3"\n')
+    python.chmod(0o755)
+    ours = {"size": [96, 64], "frames": 9, "device_type": "cpu", "seconds": 2.0}
+    theirs = bench_beside(tmp_path, ours, num_runs=1)
+    assert (theirs["asked"]["size"], theirs["asked"]["frames"]) == ([96, 64], 9)
+    assert theirs["times_ours"] == 1.5
+    with pytest.raises(ValueError, match="multiples of 16 px, got 100x64"):
+        bench_beside(tmp_path, ours | {"size": [100, 64]}, num_runs=1)
+
+
+@needs_posix
 def test_its_own_interpreter_is_used_also_by_a_relative_path(tmp_path, monkeypatch):
     (tmp_path / "configs_3b").mkdir()
     (tmp_path / "configs_3b" / "main.yaml").write_text("a: 1\n")

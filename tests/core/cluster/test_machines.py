@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -137,20 +138,28 @@ def test_when_every_machine_is_lost_the_run_waits_for_a_new_one(
     source = make_film(tmp_path / "film.mp4", lengths=(36,))
     plain(source, tmp_path / "plain.mp4")
     only = machines.add_node(num_cpus=1)
-    threads = []
+    is_in_the_middle, is_lost = threading.Event(), threading.Event()
 
-    def replace_it():
+    def wait_for_the_loss(done, _):
+        if done >= 12:
+            is_in_the_middle.set()
+            is_lost.wait(300)
+
+    with (
+        ThreadPoolExecutor(1) as threads,
+        Cluster(str(model_file), "cpu", "float32", num_workers=1, start_s=400) as cluster,
+    ):
+        target = tmp_path / "ray.mp4"
+        run = threads.submit(
+            cluster.upscale_file, source, target, on_progress=wait_for_the_loss, **OPTIONS
+        )
+        # Ray sets signal handlers for a new node, which only the main thread may.
+        wait_for(is_in_the_middle.is_set, "progress", lambda: not run.done())
         machines.remove_node(only, False)
+        is_lost.set()
+        wait_for(lambda: len(alive()) == 1, "loss of the node")
         machines.add_node(num_cpus=1)
-
-    def lose_it(done, _):
-        if not threads and done >= 12:
-            threads.append(threading.Thread(target=replace_it))
-            threads[0].start()
-
-    with Cluster(str(model_file), "cpu", "float32", num_workers=1, start_s=400) as cluster:
-        cluster.upscale_file(source, tmp_path / "ray.mp4", on_progress=lose_it, **OPTIONS)
-        threads[0].join()
+        run.result(300)
         assert cluster.pool.num_retries >= 1
     assert (tmp_path / "ray.mp4").read_bytes() == (tmp_path / "plain.mp4").read_bytes()
 
