@@ -71,7 +71,7 @@ class ArchivedFootage:
             try:
                 clip = decode_footage(io.BytesIO(content), name)
             except READ_ERRORS as error:
-                logger.warning("%s in %s was skipped: %s", name, archive, error)
+                logger.warning("%s in %s was skipped: %s", name, as_source(archive), error)
                 continue
             is_short = is_video and len(clip) < self.min_frames
             if is_short or min(clip.shape[-2:]) < self.min_side_px:
@@ -80,8 +80,9 @@ class ArchivedFootage:
             sources.names.append(name)
         if not sources.names:
             raise TrainingError(
-                f"the archive {archive!r} must hold a clip or still of {self.min_side_px} px and "
-                f"{self.min_frames} frames or more and holds none; remove it from data_archives"
+                f"the archive {str(as_source(archive))!r} must hold a clip or still of "
+                f"{self.min_side_px} px and {self.min_frames} frames or more and holds none; "
+                "remove it from data_archives"
             )
         return sources
 
@@ -108,7 +109,7 @@ def _matches(name: str) -> list[str]:
     """The files that a name with or without `*` stands for; one URL is believed to be there."""
     if is_url(name):
         return [file.url for file in as_source(name).matches()] if "*" in name else [name]
-    path = Path(name)
+    path = Path(name).expanduser()
     files = path.parent.glob(path.name) if "*" in path.name else [path]
     return sorted(str(file) for file in files if file.is_file())
 
@@ -135,4 +136,6 @@ def _members(archive: str) -> Iterator[tuple[str, bytes]]:
                 yield file["fname"], file["data"]
     except Exception as error:  # tarfile, the network and the library have errors of their own
         text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"the archive {archive!r} cannot be read ({text})") from error
+        raise TrainingError(
+            f"the archive {str(as_source(archive))!r} cannot be read ({text})"
+        ) from error

@@ -13,6 +13,7 @@ from typing import Any
 from ..config import PRESETS as MODEL_PRESETS
 from ..degradation import PRESETS as DEGRADATIONS
 from ..degradation.recipe import CODECS, DegradationError, check_codecs
+from ..remote import as_source, is_url
 
 YARDSTICK = "yardstick"
 FROM_INITIAL = "initial"
@@ -238,8 +239,9 @@ class TrainingConfig:
             raise TrainingError("validate_every and sample_every need validation_dirs")
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as plain JSON values."""
-        return dataclasses.asdict(self)
+        """The configuration as plain JSON values, without signatures and passwords of URLs."""
+        archives = [str(as_source(a)) if is_url(a) else a for a in self.data_archives]
+        return dataclasses.asdict(self) | {"data_archives": tuple(archives)}
 
     def fingerprint(self) -> str:
         """A hash of all that must stay the same for a run to go on to the same weights.

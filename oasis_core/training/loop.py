@@ -57,7 +57,7 @@ class Trainer:
         # Squares of tiny gradients are denormal numbers, which made a CPU step four times slower.
         torch.set_flush_denormal(True)
         self.config = config
-        self.output_dir = Path(config.output_dir)
+        self.output_dir = Path(config.output_dir).expanduser()
         self.processes = Processes()
         self.device = self.processes.device
         self.is_routed = config.model != YARDSTICK

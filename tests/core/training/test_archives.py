@@ -96,6 +96,25 @@ def test_archives_behind_urls_are_streamed(archives):
     assert torch.equal(shard.truth, expected.truth)
 
 
+def test_archives_in_the_home_folder_are_found(archives, monkeypatch):
+    monkeypatch.setenv("HOME", str(archives))
+    monkeypatch.setenv("USERPROFILE", str(archives))
+    expected = tuple(str(archives / f"clips-{index:03d}.tar") for index in range(3))
+    assert find_archives(("~/clips-{000..002}.tar",)) == expected
+    assert find_archives(("~/clips-*.tar",)) == expected
+
+
+def test_what_a_url_hides_is_not_said(archives):
+    config = config_of("http://user:secret@127.0.0.1:9/clips.tar?key=secret")
+    with pytest.raises(TrainingError, match=r"'http://127\.0\.0\.1:9/clips\.tar'") as caught:
+        make_shard(config, 0, 0, load_footage(config, STAGE))
+    assert "secret" not in str(caught.value)
+    assert config.to_json()["data_archives"] == ("http://127.0.0.1:9/clips.tar",)
+    # A signature that expired is replaced by another one, and the run goes on.
+    renewed = config_of("http://user:secret@127.0.0.1:9/clips.tar?key=other")
+    assert config.fingerprint() == renewed.fingerprint()
+
+
 def test_archives_that_cannot_be_used_are_named(archives, monkeypatch):
     (archives / "text.tar").write_bytes(b"no archive" * 100)
     with tarfile.open(archives / "empty.tar", "w") as archive:
