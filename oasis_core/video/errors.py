@@ -24,6 +24,14 @@ def reason(error: BaseException) -> str:
     return text.strip().rstrip(".") or type(error).__name__
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether FFmpeg refused what it was given, as opposed to a disk that failed."""
+    is_bad = isinstance(error, av.error.InvalidDataError)
+    return is_bad or (
+        isinstance(error, av.error.FFmpegError) and getattr(error, "errno", None) == errno.EINVAL
+    )
+
+
 def write_error(path: object, error: BaseException) -> VideoError:
     """Return the sentence for a file that could not be written.
 
@@ -36,6 +44,8 @@ def write_error(path: object, error: BaseException) -> VideoError:
         remedy = "free some space or write to another disk"
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "choose a folder you may write to"
+    elif is_refusal(error):
+        remedy = "try another container (.mkv, .mp4) or codec"
     else:
         remedy = "check the folder and the free space on its disk"
     return VideoError(f"{str(path)!r} could not be written ({reason(error)}); {remedy}")

@@ -16,7 +16,8 @@ import av
 
 from ..remote import RemoteFile, as_source, is_url
 from .codecs import CODECS
-from .errors import AV_ERRORS, VideoError, discard, write_error
+from .errors import AV_ERRORS, VideoError, discard, is_refusal, reason, write_error
+from .info import describe_stream
 from .matroska_aspect import FILLER, display_size, write_display_size
 from .passthrough import (
     CONTAINER_KEYS,
@@ -176,25 +177,84 @@ class _Job:
         self._comment = comment
         self._cut = cut
         self._moved_s = Fraction(0)
+        self._refused: list[str] = []
         self.most_packets: int | None = None
 
     def run(self, source_path: Path | None) -> MuxReport:
         if source_path is None:
             self._write(None, None)
+            self._check_picture()
             return MuxReport(kept=(), dropped=())
         source, film = open_video(source_path, allow_truncated=True)
         with source:
-            beside = self._write(source_path, (source, film))
+            try:
+                beside = self._write(source_path, (source, film))
+            except AV_ERRORS as error:
+                if not is_refusal(error):
+                    raise
+                beside = self._write_alone(source_path, (source, film), error)
+            self._check_picture()
             beside.say_moved(source)
+            if self._refused:
+                text = f"{len(self._refused)} packets of sound or subtitles that are damaged"
+                beside.dropped.append(f"{text} ({self._refused[0]})")
             with av.open(str(self._part.absolute()), metadata_errors="replace") as written:
                 beside.dropped += lost_metadata(source, written)
                 beside.kept += self._moved(written)
         return MuxReport(kept=tuple(beside.kept), dropped=tuple(beside.dropped))
 
+    def _write_alone(
+        self,
+        source_path: Path,
+        opened: tuple[av.container.InputContainer, av.VideoStream],
+        error: BaseException,
+    ) -> Passthrough:
+        """Write the picture without the streams that FFmpeg cannot put beside it, and say so.
+
+        A render of days must not be lost to its sound.
+        """
+        self._refused.clear()
+        beside = self._write(source_path, opened, is_alone=True)
+        source, film = opened
+        for stream in source.streams:
+            if stream.index != film.index:
+                text = "FFmpeg cannot write all that lies beside the picture"
+                beside.dropped.append(f"{describe_stream(stream)}: {text} ({reason(error)})")
+        return beside
+
+    def _check_picture(self) -> None:
+        """Make sure that nothing FFmpeg refused was of the picture.
+
+        Raises:
+            VideoError: it was.
+        """
+        if not self._refused:
+            return
+        with av.open(str(self._part.absolute()), metadata_errors="replace") as written:
+            num_packets = sum(p.size > 0 for p in written.demux(written.streams.video[0]))
+        if num_packets != len(self._timeline.pts):
+            raise VideoError(
+                f"the joined file would have {num_packets} of {len(self._timeline.pts)} frames; "
+                "name an output in another container (.mkv, .mp4)"
+            )
+
+    def _put(self, packet: av.packet.Packet, output: av.container.OutputContainer) -> None:
+        try:
+            output.mux(packet)
+        except AV_ERRORS as error:
+            # FFmpeg sorts packets: it may mean one given earlier, so who is at fault is not known.
+            if not is_refusal(error):
+                raise
+            if not self._refused:
+                log.warning("a packet is left out of the copy: %s", error)
+            self._refused.append(reason(error))
+
     def _write(
         self,
         source_path: Path | None,
         opened: tuple[av.container.InputContainer, av.VideoStream] | None,
+        *,
+        is_alone: bool = False,
     ) -> Passthrough:
         beside, extra, shift = Passthrough(), iter(()), Fraction(0)
         span = self._span()
@@ -208,7 +268,8 @@ class _Job:
                 if opened is not None:
                     source, film = opened
                     shift = self._moved_s = self._shift(source)
-                    beside = add_streams(source, source_path, film.index, output)
+                    if not is_alone:
+                        beside = add_streams(source, source_path, film.index, output)
                     copy_metadata(source, film, output, picture)
                     copy_chapters(source, output, shift, beside, span)
                     extra = beside.packets(source_path, source, shift, span)
@@ -227,7 +288,7 @@ class _Job:
             coded = self._bound(coded_packets(self._segments, self._timeline, ticks), picture)
             beside_packets = islice(extra, self.most_packets)
             for packet in heapq.merge(coded, beside_packets, key=_decoding_time):
-                output.mux(packet)
+                self._put(packet, output)
         if self._lacks_aspect:
             spec = self._spec
             size = display_size(spec.width, spec.height, spec.sample_aspect_ratio)

@@ -14,6 +14,7 @@ import av
 
 from ..remote import RemoteError, RemoteFile
 from .errors import AV_ERRORS, VideoError, reason
+from .holding import refusal_of
 from .info import describe_stream, is_picture
 from .source import is_seekable, open_video
 from .subtitles import TEXT_CODECS, MovText
@@ -269,6 +270,10 @@ def _add_stream(
         text = result.converted[stream.index] = MovText(stream, output)
         copy = text.stream
     else:
+        if why := refusal_of(stream, output.format.name):
+            is_last = is_matroska or stream.type == "data"  # Matroska has no data tracks
+            elsewhere = "" if is_last else "; write to .mkv to keep it"
+            return f"{_container_name(output)} cannot hold it ({why}){elsewhere}"
         copy = output.add_stream_from_template(stream, opaque=True)
         if layout is not None:
             copy.codec_context.layout = layout

@@ -363,3 +363,26 @@ def test_sound_without_times_follows_the_sound_before_it(make_clip, rebuild, cli
     _, _, report = rebuild(path, "out.mkv")
     assert report.dropped == ()
     assert [bytes(p) for p in clips.packets_of(tmp_path / "out.mkv", 1)] == [bytes(p) for p in old]
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
+def test_damaged_sound_does_not_stop_the_join(make_clip, rebuild, tmp_path, name):
+    path = make_clip("a.ts", pts=40, num_sounds=1)
+    data = bytearray(path.read_bytes())
+    headers = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xf1"]  # of AAC
+    for at in headers[len(headers) // 2 :]:
+        data[at + 1] = 0
+    path.write_bytes(data)
+    (_, frames), (info, new_frames), report = rebuild(path, name)
+    assert len(new_frames) == len(frames) == 40
+    assert len(info.audio_streams) == 1
+    assert "packets of sound or subtitles that are damaged" in report.dropped[0]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.nut", "eac3"), ("a.ts", "pcm_s16le")])
+def test_what_mp4_refuses_does_not_stop_the_join(make_clip, rebuild, name, codec):
+    # NUT calls E-AC-3 AC-3; a transport stream makes data of PCM.
+    path = make_clip(name, pts=6, codec="mpeg4", num_sounds=1, sound_codec=codec)
+    (_, frames), (info, new_frames), report = rebuild(path, "out.mp4")
+    assert len(new_frames) == len(frames) == 6
+    assert bool(info.audio_streams) != bool(report.dropped)
