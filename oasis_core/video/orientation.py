@@ -56,6 +56,19 @@ class Orientation:
 UPRIGHT = Orientation()
 
 
+def from_rotation(degrees: int) -> Orientation:
+    """Return the orientation of a display matrix of which only the angle is known.
+
+    Args:
+        degrees: counterclockwise, as PyAV has it; other angles than quarter turns are ignored.
+    """
+    return {
+        90: Orientation(transpose=True, flip_y=True),
+        180: Orientation(flip_x=True, flip_y=True),
+        270: Orientation(transpose=True, flip_x=True),
+    }.get(degrees % 360, UPRIGHT)
+
+
 def from_display_matrix(matrix: bytes) -> Orientation:
     """Return the orientation of a display matrix; other angles than quarter turns are ignored.
 

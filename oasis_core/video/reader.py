@@ -21,7 +21,7 @@ from .color import ToRgb
 from .deinterlace import deinterlaced
 from .errors import AV_ERRORS, VideoError, reason
 from .info import VideoInfo, describe, frame_rate_of
-from .orientation import UPRIGHT, Orientation, from_display_matrix
+from .orientation import Orientation, from_display_matrix, from_rotation
 from .side_data import side_data_of
 from .source import MAX_PIXELS, is_seekable, open_video
 from .window import TimeWindow, empty_piece, frames_in
@@ -389,4 +389,6 @@ class CodedTimes:
 
 def _orientation_of(frame: av.VideoFrame) -> Orientation:
     side_data = side_data_of(frame, "DISPLAYMATRIX")
-    return UPRIGHT if side_data is None else from_display_matrix(side_data)
+    if side_data is None:  # or PyAV cannot show it, beside EXIF data in TIFF
+        return from_rotation(frame.rotation)
+    return from_display_matrix(side_data)

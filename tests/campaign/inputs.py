@@ -102,14 +102,17 @@ def _through(campaign: Campaign, path: Path, film: Film) -> list[str]:
     found = differences(before, after, report, turn=turn)
     if film.suffix == ".avi":
         # It stores no times: FFmpeg's guess of them and those it was made with are both right.
-        before["times"] = _avi_times(film, after)
+        before["times"] = _avi_times(film, before, after)
         others = differences(before, after, report, turn=turn)
         found = [text for text in found if text in others or not text.startswith("times")]
     return found
 
 
-def _avi_times(film: Film, after: dict[str, Any]) -> list[Any]:
+def _avi_times(film: Film, before: dict[str, Any], after: dict[str, Any]) -> list[Any]:
     """When the pictures of an AVI are shown, as it was made, if it can hold such times."""
+    if len(film.times) == len(before["times"]) == 1:
+        is_near = abs(after["times"][0] - before["times"][0]) <= 1 / film.rate
+        return after["times"] if is_near else [None]
     steps = {second - first for first, second in pairwise(film.times)}
     if len(steps) != 1 or film.times[0]:
         return [None]

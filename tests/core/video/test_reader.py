@@ -123,6 +123,17 @@ def test_rotation_is_applied(clips, make_clip, matrix, degrees, mirrored):
     assert frames[0].pixels.flags.c_contiguous
 
 
+@pytest.mark.parametrize(
+    ("matrix", "quarters"), [((0, 1, -1, 0), 3), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)]
+)
+def test_rotation_is_applied_beside_exif_data(clips, make_clip, matrix, quarters):
+    # FFmpeg 8 gives TIFF frames EXIF data, for which PyAV 18.1 shows no side data at all.
+    path = make_clip("a.mov", pts=1, codec="tiff", pixel_format="rgb24")
+    stored = read(path)[1][0].pixels
+    clips.turn(path, matrix)
+    assert np.array_equal(read(path)[1][0].pixels, np.rot90(stored, quarters))
+
+
 def test_odd_angle_is_ignored_with_a_word(clips, make_clip, caplog):
     path = make_clip(pts=1)
     clips.turn(path, (1, 1, -1, 1))
