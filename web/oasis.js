@@ -28,6 +28,8 @@ const PANELS = {
   OASISCalibrateRouting: { key: "oasis_routing", make: () => new RoutingMap(), minHeight: 190 },
 };
 const MARGIN = 6;
+const RESTORE_EVERY_MS = 100;
+const RESTORE_TRIES = 30;
 const statusLines = new WeakMap();
 
 function viewUrl({ filename, subfolder, type }) {
@@ -63,11 +65,27 @@ function addResultPanel(node, { key, make, minHeight, maxHeight }) {
   const panel = make();
   addPanel(node, key, panel.element, minHeight, maxHeight);
   node.oasisPanel = { key, panel };
-  chain(node, "onExecuted", (output) => output?.[key]?.[0] && panel.show(output[key][0]));
+  chain(node, "onExecuted", (output) => show(node.oasisPanel, output));
   chain(node, "onRemoved", () => panel.dispose());
   if (maxHeight) return; // one line: the node is wide enough
   const [width, height] = node.computeSize();
   node.setSize?.([Math.max(node.size[0], width, 420), Math.max(node.size[1], height)]);
+}
+
+function show(shown, output) {
+  const facts = output?.[shown.key]?.[0];
+  if (!facts) return;
+  shown.isFilled = true;
+  shown.panel.show(facts);
+}
+
+/** Another tab of the page was open: the page finds old outputs again, a moment after the nodes. */
+function restore(node, tries = RESTORE_TRIES) {
+  const { oasisPanel: shown, graph, id } = node;
+  if (!graph || shown.isFilled) return;
+  const place = graph.isRootGraph === false ? `${graph.id}:${id}` : id;
+  show(shown, app.nodeOutputs?.[place]);
+  if (!shown.isFilled && tries) setTimeout(() => restore(node, tries - 1), RESTORE_EVERY_MS);
 }
 
 function addStatusLine(node) {
@@ -120,9 +138,6 @@ app.registerExtension({
     if (RUNNING_NODES.includes(node.comfyClass)) addStatusLine(node);
   },
   loadedGraphNode(node) {
-    // Another tab of the page was open: what the node showed is still known.
-    const { key, panel } = node.oasisPanel ?? {};
-    const shown = app.nodeOutputs?.[node.id]?.[key]?.[0];
-    if (shown) panel.show(shown);
+    if (node.oasisPanel) restore(node);
   },
 });

@@ -29,7 +29,7 @@ const ENGLISH = {
   loses: "would lose",
   parameters: "parameters",
   notLoaded: "facts appear when it runs",
-  idle: "not run yet",
+  idle: "idle",
   kept: "unchanged since an earlier run",
   frames: "frames",
   tiles: "tiles",

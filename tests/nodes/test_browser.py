@@ -189,6 +189,18 @@ def assert_place_by_keyboard(page):
     page.keyboard.press("0")
 
 
+def test_viewer_is_filled_again_after_another_tab(page):
+    open_workflow(page, "4_degrade_upscale_compare")
+    run(page)
+    numbers = page.inner_text(".oasis-numbers")
+    assert "PSNR" in numbers
+    open_workflow(page, "1_upscale_video")
+    eventually(page, lambda: page.locator(STAGE).count() == 0)
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
+    page.wait_for_function("document.querySelector('.oasis-stage video')?.readyState >= 2")
+    assert page.inner_text(".oasis-numbers") == numbers
+
+
 def test_nothing_of_the_front_end_reaches_the_prompt(page):
     for name in ("4_degrade_upscale_compare", "7_calibrate_routing"):
         open_workflow(page, name)

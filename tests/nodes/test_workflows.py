@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -109,10 +110,14 @@ def test_api_form_gives_every_input_of_our_nodes(workflow):
 
 
 @pytest.mark.parametrize("node_id", sorted(NODE_IDS))
-def test_every_node_has_a_help_page(node_id):
+def test_every_node_has_a_help_page_of_its_inputs_and_outputs(node_id):
     page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
     assert page.startswith("# OASIS ")
     assert page.isascii()
+    node = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))[node_id]
+    rows = re.findall(r"^\| ([a-z_, ]+?)(?: \(.+?\))? \|", page, re.MULTILINE)
+    said = {name for row in rows for name in row.split(", ")}
+    assert said == set(node.get("inputs", {})) | {port["name"] for port in node["outputs"].values()}
 
 
 @pytest.mark.parametrize("node_id", sorted(NODE_IDS))
