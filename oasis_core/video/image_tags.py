@@ -19,6 +19,7 @@ from .orientation import UPRIGHT, Orientation
 
 log = logging.getLogger(__name__)
 
+_MAX_PROFILE_BYTES = 16 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF_HEAD = b"Exif\x00\x00"
 _ICC_HEAD = b"ICC_PROFILE\x00"
@@ -104,7 +105,7 @@ class _Ifd:
         self.entries: dict[int, tuple[int, int, int]] = {}
         for index in range(count):
             place = self.start + 2 + 12 * index
-            tag, kind, number = struct.unpack_from(self.order + "HHI", data, place)
+            tag, kind, number, _ = struct.unpack_from(self.order + "HHI4s", data, place)
             self.entries[tag] = (kind, number, place + 8)
 
     def number(self, tag: int) -> int | None:
@@ -158,8 +159,16 @@ def _read_png(data: bytes) -> tuple[bytes | None, bytes | None]:
     chunks = dict(reversed(_png_chunks(data)))
     icc = None
     if b"iCCP" in chunks:
-        icc = zlib.decompress(chunks[b"iCCP"].partition(b"\x00")[2][1:])
+        icc = _inflate(chunks[b"iCCP"].partition(b"\x00")[2][1:])
     return icc, chunks.get(b"eXIf")
+
+
+def _inflate(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    content = stream.decompress(data, _MAX_PROFILE_BYTES)
+    if not stream.eof:
+        raise ValueError(f"a colour profile must be whole and within {_MAX_PROFILE_BYTES} bytes")
+    return content
 
 
 def _jpeg_segments(data: bytes) -> list[tuple[int, bytes]]:
