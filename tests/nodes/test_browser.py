@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_MS = 300_000
 STAGE = ".oasis-stage"
+LAST_WITHOUT_VUE = [1, 27]
 READY = """() => window.app?.extensionManager && window.app?.graph
     && window.LiteGraph?.registered_node_types?.OASISCompare"""
 
@@ -43,6 +44,11 @@ def page(request, browser, server):
     page.set_default_timeout(WAIT_MS)
     page.goto(server.url)
     page.wait_for_function(READY)
+    version = page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
+    is_early = [int(part) for part in version.split(".")[:2]] <= LAST_WITHOUT_VUE
+    if is_early and request.param == "vue":
+        page.close()
+        pytest.skip(f"Nodes 2.0 of front end {version} draw no elements, ComfyUI's own neither")
     settings = {
         "Comfy.VueNodes.Enabled": request.param == "vue",
         "Comfy.TutorialCompleted": True,
