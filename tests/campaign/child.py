@@ -79,10 +79,12 @@ class Child:
         self._read_end, write_end = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(self._read_end)
-            _limit(memory_bytes, file_bytes, user)
-            _send(write_end, _outcome_of(work))
-            os._exit(0)
+            try:
+                os.close(self._read_end)
+                _limit(memory_bytes, file_bytes, user)
+                _send(write_end, _outcome_of(work))
+            finally:  # not even a late Ctrl-C may lead back into the campaign's own work
+                os._exit(0)
         os.close(write_end)
 
     def wait(self) -> Outcome:

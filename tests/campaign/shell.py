@@ -66,6 +66,7 @@ def _run_command(source: Path, out: Path, streams: dict[int, int] | None = None)
     for number, name in ((1, "stdout"), (2, "stderr")):
         setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
     code = main(_command(source, out))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {which for both in _SIGNALS for which in both})
     sys.stdout.flush()  # as the interpreter does in the end
     return {"code": code, "said": out.with_suffix(".said").read_text(encoding="utf-8")}
 
