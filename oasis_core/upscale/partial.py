@@ -38,7 +38,8 @@ def export_partial(
 ) -> PartialReport:
     """Write what an unfinished run has done so far as a file that plays; the run stays as it is.
 
-    The sound is cut where the picture ends. The run may be going on meanwhile.
+    The sound is cut where the picture ends, and left out, with a word, if it cannot be read. The
+    run may be going on meanwhile.
 
     Args:
         unfinished: The output that the run is to write, or its `.oasis` folder.
@@ -67,16 +68,17 @@ def export_partial(
     is_piece = identity["setting"].get("start_s") is not None
     is_there = _is_there(source)
     has_sound = is_there and not source.is_dir() and not is_pattern(source) and has_streams(source)
-    muxed = mux(
-        [folder / f"segment_{record.index:06d}.mkv" for record in done],
-        source if has_sound else None,
-        target,
-        spec,
-        cut="both" if is_piece else "end",
-    )
-    if not is_there:
-        lost = f"sound and all else: {str(source)!r} cannot be read any more"
-        muxed = replace(muxed, dropped=(*muxed.dropped, lost))
+    segments = [folder / f"segment_{record.index:06d}.mkv" for record in done]
+    cut = "both" if is_piece else "end"
+    lost = None if is_there else f"{str(source)!r} cannot be read any more"
+    try:
+        muxed = mux(segments, source if has_sound else None, target, spec, cut=cut)
+    except VideoError as error:  # the source is damaged; if it is the disk, it fails again
+        if not has_sound:
+            raise
+        muxed, lost = mux(segments, None, target, spec, cut=cut), str(error)
+    if lost is not None:
+        muxed = replace(muxed, dropped=(*muxed.dropped, f"sound and all else: {lost}"))
     return PartialReport(
         frames=sum(record.num_frames for record in done),
         num_segments=len(done),

@@ -108,7 +108,7 @@ class Passthrough:
         except AV_ERRORS as error:
             raise VideoError(
                 f"the sound and subtitles of {str(path)!r} cannot be copied ({reason(error)}); "
-                "the file may be damaged"
+                "the file may be damaged; `oasis export-partial` writes the film without them"
             ) from error
 
     def _place(self, packet: av.packet.Packet, shift: Fraction) -> bool:

@@ -156,6 +156,10 @@ def test_partial_file_plays_and_the_run_goes_on(write_video, read_video, upscale
     report = export_partial(destination, tmp_path / "mute.mkv")
     assert "cannot be read any more" in report.muxed.dropped[0]
     assert (read_video(tmp_path / "mute.mkv")[0] == frames).all()
+    source.write_bytes(b"no film")
+    report = export_partial(destination, tmp_path / "mute.mkv", overwrite=True)
+    assert "is not a video that FFmpeg can read" in report.muxed.dropped[0]
+    assert (read_video(tmp_path / "mute.mkv")[0] == frames).all()
     away.rename(source)
     again = upscale_file(source, destination, upscaler=upscaler, **OPTIONS)
     assert again.num_resumed_segments == 3
