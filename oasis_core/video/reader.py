@@ -332,6 +332,8 @@ class VideoReader:
         if self._window is not None:
             return
         claimed = self._stream.frames
+        # What an edit list cuts away is not in FFmpeg's own index (which PyAV 14 does not show).
+        claimed = min(claimed, len(getattr(self._stream, "index_entries", range(claimed))))
         if self._is_mov and self._num_packets < claimed:
             text = (
                 f"{str(self.path)!r} is truncated: its index lists {claimed} frames but only "

@@ -134,6 +134,19 @@ def test_rotation_is_applied_beside_exif_data(clips, make_clip, matrix, quarters
     assert np.array_equal(read(path)[1][0].pixels, np.rot90(stored, quarters))
 
 
+@pytest.mark.skipif(
+    not hasattr(av.stream.Stream, "index_entries"), reason="this PyAV does not show FFmpeg's index"
+)
+def test_pictures_cut_away_by_an_edit_list_are_not_missed(make_clip):
+    # Of pictures that refer to no other, those before 0 are not even read.
+    path = make_clip("a.mov", pts=range(-3, 5), codec="png", pixel_format="rgb24")
+    with av.open(str(path)) as container:
+        num_packets = sum(p.size > 0 for p in container.demux(container.streams.video[0]))
+        assert num_packets < container.streams.video[0].frames == 8
+    _, frames = read(path)
+    assert 5 <= len(frames) <= num_packets
+
+
 def test_odd_angle_is_ignored_with_a_word(clips, make_clip, caplog):
     path = make_clip(pts=1)
     clips.turn(path, (1, 1, -1, 1))
