@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .commands import (
@@ -68,10 +69,19 @@ def _failure_of(error: BaseException) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    hook, sys.unraisablehook = sys.unraisablehook, _say_unraisable
     try:
         return _finished(_run(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:  # before there was anything to interrupt, or a second one
         return EXIT_INTERRUPTED
+    finally:
+        sys.unraisablehook = hook
+
+
+def _say_unraisable(unraisable: Any) -> None:
+    """Keep quiet about a Ctrl-C that met a destructor, where Python drops it with a traceback."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
 
 
 def _run(words: Sequence[str]) -> int:

@@ -297,3 +297,14 @@ def test_bad_usage_exits_with_2(arguments):
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
     assert stop.value.code == 2
+
+
+def test_ctrl_c_that_meets_a_destructor_is_no_traceback(clip, monkeypatch, capsys):
+    class Stopped:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    build = cli.build_parser
+    monkeypatch.setattr(cli, "build_parser", lambda: (Stopped(), build())[1])
+    assert run("info", clip) == 0
+    assert "Traceback" not in capsys.readouterr().err
