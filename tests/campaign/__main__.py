@@ -36,7 +36,7 @@ def _say(fault: Fault) -> None:
         f"{fault.name}: {fault.survived} of {fault.tried} survived, "
         f"{fault.seconds:.0f} s{'; ' if fault.note else ''}{fault.note}\n"
     )
-    for text in fault.failures[:20]:
+    for text in fault.failures[:99]:
         sys.stdout.write(f"  FAILED {text}\n")
     sys.stdout.flush()
 

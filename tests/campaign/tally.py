@@ -39,7 +39,7 @@ class Fault:
             "failed": len(self.failures),
             "note": self.note,
             "seconds": round(self.seconds, 1),
-            "failures": [text[:600] for text in self.failures[:20]],
+            "failures": [text[:600] for text in self.failures[:99]],
         }
 
 
