@@ -28,6 +28,7 @@ def load(
     *,
     compiled: bool = False,
     int8: bool = False,
+    decoder_tile: int | None = None,
 ) -> VideoUpscaler:
     """Load a model and make it ready.
 
@@ -39,10 +40,12 @@ def load(
         compiled: Compile a latent model's blocks by torch.compile: minutes at the start of each
             shape, for long clips on a GPU; what cannot be compiled runs as it is.
         int8: Hold a latent model's matrices in 8 bits: half the memory, not faster.
+        decoder_tile: Side in pixels of the tiles that Wan's decoder works in, which leaves memory
+            for larger ones of the transformer; None: as large as those.
 
     Raises:
-        ValueError: The model, device, dtype or decoder cannot be used, or 8 bits change the result
-            of this model by more than they may.
+        ValueError: The model, device, dtype, decoder or its tile cannot be used, or 8 bits change
+            the result of this model by more than they may.
     """
     from .checkpoint import load_checkpoint, resolve_model
     from .upscale import VideoUpscaler
@@ -50,6 +53,9 @@ def load(
     checkpoint = load_checkpoint(resolve_model(model), decoder)
     # Another decoder gives another result, so an unfinished run must not go on with it.
     model_hash = checkpoint.sha256 + (f"-{decoder}" if decoder else "") + "-int8" * int8
+    if decoder_tile is not None:
+        checkpoint.model.tile_decoder(decoder_tile)
+        model_hash += f"-tile{decoder_tile}"
     upscaler = VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=model_hash)
     if int8:
         from .model.int8 import hold_int8

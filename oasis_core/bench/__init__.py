@@ -159,6 +159,8 @@ def _stages(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
         )
         counts, words = routing_counts(model.config, None, arguments.routing)
         apply_counts(model, counts)
+        if arguments.decoder_tile is not None:
+            model.tile_decoder(arguments.decoder_tile)
         if arguments.compile:
             from ..model.compiled import compile_model
 

@@ -59,9 +59,10 @@ def open_engine(arguments: argparse.Namespace) -> Iterator[Engine]:
         return
     from ..cluster import Cluster
 
-    for name in ("compile", "int8"):
+    for name in ("compile", "int8", "decoder_tile"):
         if getattr(arguments, name):
-            raise ValueError(f"--{name} is for the local engine; leave it out with --engine ray")
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is for the local engine; leave it out with --engine ray")
     with Cluster(
         arguments.model,
         arguments.device,

@@ -99,6 +99,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--decoder", choices=DECODERS, help="of a model with both: wan is exact, tiny is fast"
     )
     parser.add_argument(
+        "--decoder-tile",
+        type=int,
+        metavar="PX",
+        help="Wan's decoder in tiles of its own, for larger --tile in the same memory",
+    )
+    parser.add_argument(
         "--compile",
         action="store_true",
         help="torch.compile a large model: for long clips on a GPU",
@@ -119,6 +125,7 @@ def load_model(arguments: argparse.Namespace) -> Any:
         arguments.decoder,
         compiled=arguments.compile,
         int8=arguments.int8,
+        decoder_tile=arguments.decoder_tile,
     )
 
 

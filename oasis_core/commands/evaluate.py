@@ -239,23 +239,18 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     scores = read_scores(arguments.scores) if arguments.scores else {}
     suite = MetricSuite(_chosen_metrics(arguments), str(choose_device(arguments.device)))
     needs_model = any(source.low or not source.restored for source in sources)
-    upscaler = None
-    if needs_model:
-        upscaler = _load(arguments)
-    book = PictureBook()
+    upscaler = _load(arguments) if needs_model else None
+    book, say, skipped = PictureBook(), report or _say_nothing, {}
 
     def on_result(result: ClipResult, shown: Shown) -> None:
         if arguments.out:
             book.add(result, shown)
-        if report:
-            report(_line(result))
+        say(_line(result))
 
     def on_skip(name: str, reason: str) -> None:
         skipped[name] = reason
-        if report:
-            report(f"skipped {name}: {reason}")
+        say(f"skipped {name}: {reason}")
 
-    skipped: dict[str, str] = {}
     results = evaluate(
         upscaler,
         sources,
@@ -270,23 +265,25 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     settings = _settings(arguments, upscaler)
     if arguments.out:
         page = write_report(arguments.out, results, suite, settings, book, skipped)
-        if report:
-            report(f"report: {page}")
-    if report:
-        _report_means(results, suite, report)
-    if skipped and report:
-        report(f"{len(skipped)} of the clips were skipped: {', '.join(skipped)}")
+        say(f"report: {page}")
+    _report_means(results, suite, say)
+    if skipped:
+        say(f"{len(skipped)} of the clips were skipped: {', '.join(skipped)}")
     values = results_json(results, suite, settings, skipped)
     if arguments.record:
-        values["recorded"] = _record(arguments, results, skipped, report)
+        values["recorded"] = _record(arguments, results, skipped, say)
     return values
+
+
+def _say_nothing(line: str) -> None:
+    del line
 
 
 def _record(
     arguments: argparse.Namespace,
     results: list[ClipResult],
     skipped: dict[str, str],
-    report: Report | None,
+    say: Report,
 ) -> bool:
     """Store the means with the model, unless a clip is missing from them; whether it was done."""
     from ..checkpoint import resolve_model, update_info
@@ -294,8 +291,7 @@ def _record(
 
     if skipped:
         # Means without the hard clips look better than the model is.
-        if report:
-            report("not recorded: --record needs every clip; mend or leave out the skipped ones")
+        say("not recorded: --record needs every clip; mend or leave out the skipped ones")
         return False
     settings = {"scale": arguments.scale, "frames": arguments.frames}
     metrics = {**summarise(results), "settings": settings}

@@ -225,9 +225,7 @@ def evaluate(
             of which nothing counts then; None: such a clip ends the evaluation.
 
     Raises:
-        EvaluationError: A clip cannot be measured, or none of them.
-        DegradationError: A clip cannot be degraded.
-        VideoError: A clip cannot be read.
+        EvaluationError, DegradationError, VideoError: A clip cannot be measured, or none of them.
     """
     suite = suite or MetricSuite(DEFAULT_METRICS)
     clips = distinct_names(

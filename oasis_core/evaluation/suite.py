@@ -26,8 +26,6 @@ class MetricInfo:
     """Column head."""
     is_higher_better: bool
     """Direction."""
-    needs_truth: bool
-    """Whether it compares with the original."""
     digits: int
     """Decimals shown."""
     about: str
@@ -35,31 +33,30 @@ class MetricInfo:
 
 
 METRICS: dict[str, MetricInfo] = {
-    "psnr_db": MetricInfo("PSNR", True, True, 2, "RGB, dB, mean over frames, no border crop"),
-    "psnr_y_db": MetricInfo("PSNR-Y", True, True, 2, "BT.601 limited-range luma, dB"),
-    "ssim": MetricInfo("SSIM", True, True, 4, "on luma, as the published tables have it"),
-    "ssim_rgb": MetricInfo("SSIM-RGB", True, True, 4, "mean of R, G and B"),
-    "lpips": MetricInfo("LPIPS", False, True, 4, "AlexNet, version 0.1"),
-    "dists": MetricInfo("DISTS", False, True, 4, "VGG16"),
-    "clipiqa": MetricInfo("CLIP-IQA", True, False, 4, "RN50, 0 to 1"),
+    "psnr_db": MetricInfo("PSNR", True, 2, "RGB, dB, mean over frames, no border crop"),
+    "psnr_y_db": MetricInfo("PSNR-Y", True, 2, "BT.601 limited-range luma, dB"),
+    "ssim": MetricInfo("SSIM", True, 4, "on luma, as the published tables have it"),
+    "ssim_rgb": MetricInfo("SSIM-RGB", True, 4, "mean of R, G and B"),
+    "lpips": MetricInfo("LPIPS", False, 4, "AlexNet, version 0.1"),
+    "dists": MetricInfo("DISTS", False, 4, "VGG16"),
+    "clipiqa": MetricInfo("CLIP-IQA", True, 4, "RN50, 0 to 1"),
     "warping_error": MetricInfo(
         "flicker",
         False,
-        True,
         3,
         "squared error (x 1000) along the motion of the original; below its own it is blur, "
         "not steadiness",
     ),
     "ewarp_published": MetricInfo(
-        "E*warp publ.", False, False, 2, "x 1000, with the published tables' scaling mistake"
+        "E*warp publ.", False, 2, "x 1000, with the published tables' scaling mistake"
     ),
     "ewarp_corrected": MetricInfo(
-        "E*warp corr.", False, False, 2, "x 1000, the same without the mistake"
+        "E*warp corr.", False, 2, "x 1000, the same without the mistake"
     ),
-    "musiq": MetricInfo("MUSIQ", True, False, 2, "KonIQ-10k, 0 to 100"),
-    "dover": MetricInfo("DOVER", True, False, 4, "fused, 0 to 1"),
-    "niqe": MetricInfo("NIQE", False, False, 3, "on luma"),
-    "fastervqa": MetricInfo("FasterVQA", True, False, 4, "0 to 1"),
+    "musiq": MetricInfo("MUSIQ", True, 2, "KonIQ-10k, 0 to 100"),
+    "dover": MetricInfo("DOVER", True, 4, "fused, 0 to 1"),
+    "niqe": MetricInfo("NIQE", False, 3, "on luma"),
+    "fastervqa": MetricInfo("FasterVQA", True, 4, "0 to 1"),
 }
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in networks.FOREIGN_METRICS)
 _PLAIN: dict[str, Callable[[Tensor, Tensor], float]] = {

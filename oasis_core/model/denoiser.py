@@ -16,10 +16,19 @@ from .decoder import ConvDecoder
 from .held import raised
 from .tiny_decoder import TinyDecoder
 from .transformer import OasisTransformer
-from .wan_vae import WanDecoder, WanEncoder, stream_decode, stream_encode
+from .wan_vae import (
+    CELL_PX,
+    WanDecoder,
+    WanEncoder,
+    decode_in_tiles,
+    stream_decode,
+    stream_encode,
+)
 
 ZERO_CONVS = ("decoder.conv", "conv_neighbors")
 """Convolutions that start at zero: the output, and what neighbouring frames contribute."""
+LEAST_DECODER_TILE_PX = 64
+"""Smaller ones are nearly all border."""
 RESIDUAL_SCALE = 0.3
 """Residual branches start this much smaller than their input."""
 
@@ -44,6 +53,9 @@ class OasisModel(nn.Module):
         self.skips_transformer = False
         """Leave the transformer out, as its zero-initialised head does: for training the
         convolutions first, at half the cost."""
+
+        self.decoder_tile: int | None = None
+        """Side in pixels of the tiles that Wan's decoder works in; None: all at once."""
 
     def forward(self, video: Tensor) -> Tensor:
         """Predict the residual of a clip.
@@ -123,7 +135,7 @@ class OasisModel(nn.Module):
         return latent
 
     def decode(self, latent: Tensor) -> Iterator[Tensor]:
-        """Pixels of a latent, streamed latent frame by latent frame.
+        """Pixels of a latent, streamed latent frame by latent frame, or all if in tiles.
 
         Args:
             latent: `b c t' h' w'`, normalised.
@@ -141,7 +153,10 @@ class OasisModel(nn.Module):
                 "them; convert it again with --vae or --tiny"
             )
         with raised(decoder, latent.dtype):
-            yield from stream_decode(decoder, latent)
+            if self.decoder_tile and max(latent.shape[3:]) * CELL_PX > self.decoder_tile:
+                yield decode_in_tiles(decoder, latent, self.decoder_tile // CELL_PX)
+            else:
+                yield from stream_decode(decoder, latent)
 
     def choose_decoder(self, name: str) -> None:
         """Use one of the latent decoders and give up the others' memory.
@@ -158,6 +173,30 @@ class OasisModel(nn.Module):
         self.config = dataclasses.replace(self.config, decoder=name)
         self.wan_decoder = self.wan_decoder if name == "wan" else None
         self.tiny_decoder = self.tiny_decoder if name == "tiny" else None
+
+    def tile_decoder(self, tile_px: int) -> None:
+        """Let Wan's decoder work in spatial tiles, for the memory of one.
+
+        Their borders overlap by all that the decoder looks at, so the pixels stay the same but
+        for rounding.
+
+        Args:
+            tile_px: Side of a tile without its border.
+
+        Raises:
+            ValueError: The side is out of range, or the decoder in use is another one.
+        """
+        if self.config.decoder != "wan":
+            raise ValueError(
+                f"decoder tiles are for Wan's decoder, {self.config.name} uses "
+                f"{self.config.decoder!r}; leave them out"
+            )
+        if tile_px < LEAST_DECODER_TILE_PX or tile_px % CELL_PX:
+            raise ValueError(
+                f"decoder tiles must be a multiple of {CELL_PX} px and at least "
+                f"{LEAST_DECODER_TILE_PX}, got {tile_px}"
+            )
+        self.decoder_tile = tile_px
 
     def _latent_decoders(self) -> dict[str, nn.Module | None]:
         return {"wan": self.wan_decoder, "tiny": self.tiny_decoder}

@@ -5,6 +5,7 @@ Source: Wan2.1 (Apache-2.0), `wan/modules/vae.py`: structure and constants, not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -38,6 +39,8 @@ NUM_ENCODER_BLOCKS = 2
 NUM_DECODER_BLOCKS = 3
 FRAMES_PER_PIECE = 2
 """Frames that the full-size levels take at once; fewer need less memory."""
+CELL_PX = 8
+"""Side of a latent cell in pixels."""
 EXACT_HALO = 13
 """Latent cells around a tile beyond which nothing reaches into it: 6 and 1 at the smallest level's
 size, and 7, 7 and 7 (the last with the head's) of the levels of twice the size each."""
@@ -196,7 +199,7 @@ def decode_in_tiles(
     Args:
         decoder: The decoder.
         latent: `b 16 t h w`.
-        tile: Side of a tile in latent cells, without its halo.
+        tile: Side of a tile in latent cells, without its halo; at most, for equal ones.
         halo: Border in latent cells.
 
     Returns:
@@ -211,29 +214,36 @@ def decode_in_tiles(
     for frame in latent.split(1, dim=2):
         features, cache = decoder.enter(frame, cache, consume=True)
         parts.append(features)
-    height, width = latent.shape[3:]
-    rows = []
-    for top in range(0, height, tile):
-        row = []
-        for left in range(0, width, tile):
-            y, x = (slice(max(0, at - halo), at + tile + halo) for at in (top, left))
-            video = _stream_grow(decoder, [part[..., y, x] for part in parts])
-            y, x = (
-                slice(8 * (at - cut.start), 8 * (min(at + tile, length) - cut.start))
-                for at, cut, length in ((top, y, height), (left, x, width))
-            )
-            row.append(video[..., y, x])
-        rows.append(torch.cat(row, dim=4))
-    return torch.cat(rows, dim=3)
+    batch, _, num_latents, height, width = latent.shape
+    shape = (batch, 3, 4 * num_latents - 3, CELL_PX * height, CELL_PX * width)
+    video = latent.new_empty(shape)
+    for rows, to_rows, own_rows in _spans(height, tile, halo):
+        for columns, to_columns, own_columns in _spans(width, tile, halo):
+            start = 0
+            for frames in _stream_grow(decoder, [part[..., rows, columns] for part in parts]):
+                stop = start + frames.shape[2]
+                video[:, :, start:stop, to_rows, to_columns] = frames[..., own_rows, own_columns]
+                start = stop
+    return video
 
 
-def _stream_grow(decoder: WanDecoder, features: list[Tensor]) -> Tensor:
-    cache, pieces = None, []
+def _spans(length: int, tile: int, halo: int) -> list[tuple[slice, slice, slice]]:
+    """Of each tile along a side: the cells it reads, the pixels it gives, where it has them."""
+    spans = []
+    tile = math.ceil(length / math.ceil(length / tile))  # as many, none of them a mere rest
+    for start in range(0, length, tile):
+        first, stop = max(0, start - halo), min(start + tile, length)
+        own = slice(CELL_PX * (start - first), CELL_PX * (stop - first))
+        spans.append((slice(first, stop + halo), slice(CELL_PX * start, CELL_PX * stop), own))
+    return spans
+
+
+def _stream_grow(decoder: WanDecoder, features: list[Tensor]) -> Iterator[Tensor]:
+    cache = None
     for part in features:
         video, growing, full = decoder.grow(part, cache, consume=True)
         cache = DecoderCache([], growing, full)
-        pieces.append(video)
-    return torch.cat(pieces, dim=2)
+        yield video
 
 
 class WanEncoder(nn.Module):

@@ -22,6 +22,7 @@ def plan_for_gpu(
     *,
     dtype: str = "bfloat16",
     free_host: int = USUAL_HOST_BYTES,
+    decoder_tile: int | None = None,
 ) -> Plan:
     """What a latent model would do on a GPU of some size, counted without having one.
 
@@ -32,11 +33,12 @@ def plan_for_gpu(
         size: (width, height) of the result in pixels.
         dtype: Of the arithmetic.
         free_host: Free main memory beside it.
+        decoder_tile: Side in pixels of the tiles that Wan's decoder works in, if it does.
 
     Raises:
         ValueError: Not even the smallest plan fits.
     """
-    workload = latent_workload(config, source_size, size, dtype=dtype)
+    workload = latent_workload(config, source_size, size, dtype=dtype, decoder_tile=decoder_tile)
     free = max(0, gpu_bytes - CUDA_CONTEXT_BYTES - weight_bytes(config, SAMPLE_BYTES[dtype]))
     return make_plan(workload, torch.device("cuda"), free=free, free_host=free_host)
 
@@ -48,6 +50,7 @@ def latent_workload(
     *,
     dtype: str,
     bytes_per_channel: int = 1,
+    decoder_tile: int | None = None,
 ) -> Workload:
     """What a plan has to fit for a model whose memory a dry run knows."""
     return Workload(
@@ -60,5 +63,5 @@ def latent_workload(
         model_bytes=0.0,
         dtype=dtype,
         overlap_px=LATENT_OVERLAP_PX,
-        memory_model=MemoryModel(config, SAMPLE_BYTES[dtype]),
+        memory_model=MemoryModel(config, SAMPLE_BYTES[dtype], decoder_tile),
     )

@@ -17,6 +17,7 @@ from ..geometry import round_up
 from ..model.cost import padded_size, token_grid
 from ..model.denoiser import OasisModel
 from ..model.held import hold_weights
+from ..model.wan_vae import CELL_PX, EXACT_HALO, WIDTHS
 from .live_bytes import LiveTensorBytes
 
 DRY_FRAMES, DRY_HEIGHT, DRY_WIDTH = 33, 704, 1280
@@ -40,6 +41,8 @@ class MemoryRates:
     """Of the transformer."""
     per_decoder_cell: float
     """Of the decoder, per cell of one latent frame; output not included."""
+    per_entry_cell: float
+    """Likewise, of the part of Wan's decoder that never works in tiles; 0 without one."""
     per_encoder_pixel: float
     """Of the encoder, per pixel of one frame; 0 without one."""
 
@@ -50,11 +53,15 @@ class MemoryModel:
     Args:
         config: The model.
         sample_bytes: Of its arithmetic: 2 or 4.
+        decoder_tile: Side in pixels of the tiles that Wan's decoder works in, if it does.
     """
 
-    def __init__(self, config: ModelConfig, sample_bytes: int) -> None:
+    def __init__(
+        self, config: ModelConfig, sample_bytes: int, decoder_tile: int | None = None
+    ) -> None:
         self.config = config
         self.sample_bytes = sample_bytes
+        self.decoder_tile = decoder_tile
         self.rates = memory_rates(config, sample_bytes)
 
     def __call__(self, num_frames: int, height: int, width: int) -> int:
@@ -63,13 +70,23 @@ class MemoryModel:
         tokens = grid[0] * grid[1] * grid[2]
         _, h, w = (n * p for n, p in zip(grid, self.config.patch_size, strict=True))
         video = 3 * self.sample_bytes * num_frames * height * width
+        # Decoded residuals, and all of them once more when they are joined.
+        decoder = self.rates.per_decoder_cell * h * w + 2 * video
+        if self.decoder_tile and max(height, width) > self.decoder_tile:
+            decoder = self._tiled_decoder(grid[0], h, w) + 3 * video
         parts = (
             self.rates.per_token * tokens,
-            # Decoded residuals, and all of them once more when they are joined.
-            self.rates.per_decoder_cell * h * w + 2 * video,
+            decoder,
             self.rates.per_encoder_pixel * height * width,
         )
         return int(max(parts))
+
+    def _tiled_decoder(self, num_latents: int, height: int, width: int) -> float:
+        """Bytes of a decoder in tiles over `height` x `width` cells, output not included."""
+        reach = self.decoder_tile // CELL_PX + 2 * EXACT_HALO
+        grown = self.rates.per_decoder_cell * min(height, reach) * min(width, reach)
+        features = self.sample_bytes * WIDTHS[-1] * self.config.vae_width * num_latents
+        return features * height * width + max(self.rates.per_entry_cell * height * width, grown)
 
 
 @functools.lru_cache(maxsize=8)
@@ -94,16 +111,19 @@ def memory_rates(config: ModelConfig, sample_bytes: int) -> MemoryRates:
         latent = torch.empty(
             (1, config.out_channels, DRY_LATENTS, height // cell_h, width // cell_w), dtype=dtype
         )
-        decoder = encoder = 0
+        decoder = encoder = entry = 0
         if config.decoder != "none":
             out_bytes = 3 * (4 * DRY_LATENTS - 3) * height * width * sample_bytes
             decoder = _peak(lambda x: list(model.decode(x)), latent) - out_bytes
+        if config.decoder == "wan":
+            entry = _peak(lambda x: model.wan_decoder.enter(x, None), latent[:, :, :1])
         if config.stem == "latent":
             encoder = _peak(model.encode, video[:, :, : 4 * DRY_LATENTS - 3])
     grid = token_grid(config, DRY_FRAMES, height, width)
     return MemoryRates(
         per_token=transformer / (grid[0] * grid[1] * grid[2]),
         per_decoder_cell=max(0, decoder) / (height // cell_h * (width // cell_w)),
+        per_entry_cell=entry / (height // cell_h * (width // cell_w)),
         per_encoder_pixel=encoder / (height * width),
     )
 

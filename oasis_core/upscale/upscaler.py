@@ -125,6 +125,7 @@ class VideoUpscaler:
                 size,
                 dtype=dtype,
                 bytes_per_channel=bytes_per_channel,
+                decoder_tile=getattr(self.model, "decoder_tile", None),
             )
         if self._model_bytes is None:
             self._model_bytes = measure_model_bytes(self.model, self.device, self.dtype)

@@ -32,6 +32,13 @@ def test_weights_and_a_tile_of_1080p_to_4k_fit(plans, gib):
     assert min(plan.tile) >= 192
 
 
+def test_decoder_tiles_leave_memory_for_larger_tiles_of_the_transformer(plans):
+    tiled = plan_for_gpu(OASIS_1_3B, 8 * GIB, SOURCE, RESULT, decoder_tile=256)
+    area, whole_area = (plan.tile[0] * plan.tile[1] for plan in (tiled, plans[8]))
+    assert area > 2 * whole_area
+    assert weight_bytes(OASIS_1_3B, 2) + tiled.estimated_bytes < 8 * GIB
+
+
 def test_a_larger_gpu_computes_less_twice(plans):
     def work(plan):
         frames = (plan.segment_frames + 2 * plan.halo_frames) / plan.segment_frames

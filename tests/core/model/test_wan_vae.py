@@ -9,6 +9,7 @@ from oasis_core.model.wan_vae import (
     stream_decode,
     stream_encode,
 )
+from oasis_core.upscale.live_bytes import LiveTensorBytes
 
 WIDTH = 8
 
@@ -141,6 +142,15 @@ def test_tiled_decode_with_the_full_halo_is_the_untiled_result(decoder):
     assert (tiled - whole).abs().max() <= 1e-5
     assert (rough - whole).abs().max() > 1e-3
     assert rough.shape == whole.shape
+
+
+def test_tiles_need_less_memory_than_the_whole(decoder):
+    latent, peaks = random_latent(2, height=4, width=64), []
+    for decode in (lambda: decoder(latent), lambda: decode_in_tiles(decoder, latent, tile=8)):
+        with torch.inference_mode(), LiveTensorBytes() as live:
+            decode()
+        peaks.append(live.peak)
+    assert peaks[1] < 0.7 * peaks[0]
 
 
 @pytest.mark.parametrize(("tile", "halo"), [(0, 13), (8, -1)])

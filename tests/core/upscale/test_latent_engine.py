@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+import oasis_core
 from oasis_core.checkpoint import save_checkpoint
 from oasis_core.config import OASIS_1_3B
 from oasis_core.model.denoiser import build_model
@@ -104,6 +105,36 @@ def test_dry_run_knows_the_memory_of_a_real_run(stem, decoder):
         assert 0.75 <= live.peak / predict(*size) <= 1.25
 
 
+def test_decoder_tiles_change_rounding_only_and_their_memory_is_known():
+    model = random_model(dataclasses.replace(SMALL, vae_width=8))
+    model.choose_decoder("wan")
+    size, runs = (5, 32, 640), []
+    video = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    for tile in (None, 64):
+        if tile:
+            model.tile_decoder(tile)
+        with torch.inference_mode(), LiveTensorBytes() as live:
+            result = model(video)
+        assert 0.75 <= live.peak / MemoryModel(model.config, 4, tile)(*size) <= 1.25
+        runs.append((result, live.peak))
+    (whole, all_bytes), (tiled, tile_bytes) = runs
+    assert (tiled - whole).abs().max() <= 1e-5
+    assert not torch.equal(tiled, whole)  # the tiles were used
+    assert tile_bytes < 0.6 * all_bytes
+
+
+def test_impossible_decoder_tiles_are_refused():
+    model = random_model()
+    for tile in (0, 56, 100):
+        with pytest.raises(ValueError, match=f"multiple of 8 px and at least 64, got {tile}"):
+            model.tile_decoder(tile)
+    model.choose_decoder("tiny")
+    with pytest.raises(ValueError, match=r"are for Wan's decoder, small-1\.3b uses 'tiny'"):
+        model.tile_decoder(64)
+    with pytest.raises(ValueError, match="are for Wan's decoder, oasis-tiny uses 'conv'"):
+        oasis_core.load("oasis-tiny", device="cpu", decoder_tile=64)
+
+
 def test_less_memory_means_smaller_tiles(monkeypatch):
     model = random_model(dataclasses.replace(SMALL, tiny_width=32))
     model.choose_decoder("tiny")
@@ -143,4 +174,8 @@ def test_a_file_is_upscaled_from_the_shell(tmp_path, write_video, read_video, ca
     assert times == read_video(source)[1]
     assert '"model": "small-1.3b"' in capsys.readouterr().out
     assert main([*command[:-1], "wan", "--overwrite", "--scale", "2", "--codec", "ffv1"]) == 0
-    assert not (read_video(out)[0] == frames).all()
+    whole = read_video(out)[0]
+    assert not (whole == frames).all()
+    tiled = [*command[:-1], "wan", "--decoder-tile", "64", "--overwrite", "--scale", "2"]
+    assert main([*tiled, "--codec", "ffv1"]) == 0
+    assert abs(read_video(out)[0].astype(int) - whole).max() <= 1
