@@ -255,6 +255,9 @@ def _add_stream(
         return "Matroska has no data tracks"
     if stream.codec_context is None and stream.type != "data":
         return "this FFmpeg build does not know its codec"
+    if stream.codec_context is None and int(av.__version__.partition(".")[0]) < 16:
+        # It would end the process: PyAV's pull request 2013.
+        return f"PyAV {av.__version__} cannot copy it; a newer one can"
     codec = stream.codec_context.name if stream.codec_context is not None else ""
     if output.format.name == "mov" and codec in _NOT_IN_MOV:
         # FFmpeg says so only when all else is done.
