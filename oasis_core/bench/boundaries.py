@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import Segment, plan_segments, target_size
+from ..model.agreement import psnr_db
+from .golden import EQUAL_DB
 
 if TYPE_CHECKING:
     from ..upscale import VideoUpscaler
@@ -78,7 +80,7 @@ def measure_boundaries(
                 halo_frames=halo,
                 variant=variant,
                 boundary_ratio=_boundary_ratio(quiet[variant], borders),
-                agreement_db=_psnr_db(short[variant], long[variant]),
+                agreement_db=min(EQUAL_DB, psnr_db(short[variant], long[variant])),
                 extra_work=2 * halo / segment_frames[0],
             )
             for variant in VARIANTS
@@ -142,8 +144,3 @@ def _boundary_ratio(video: Tensor, borders: Sequence[int]) -> float:
             "segments"
         )
     return (sum(across) / len(across)) / (sum(within) / len(within))
-
-
-def _psnr_db(first: Tensor, second: Tensor) -> float:
-    error = (first - second).square().mean().clamp_min(1e-12)
-    return float(-10 * torch.log10(error))

@@ -7,12 +7,12 @@ nothing faster; what it gives is 1.2 GB of a GPU's memory for larger tiles.
 from __future__ import annotations
 
 import logging
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .agreement import psnr_db
 from .denoiser import OasisModel
 
 logger = logging.getLogger(__name__)
@@ -62,21 +62,20 @@ def hold_int8(model: OasisModel, probe: Tensor) -> float:
         raise ValueError(
             f"8-bit weights are for large models, got {model.config.name}; leave int8 out"
         )
-    before = model(probe).float()
+    before = model(probe)
     linears = _linears(model)
     for parent, name, linear in linears:
         setattr(parent, name, Int8Linear(linear))
-    error = (model(probe).float() - before).square().mean().item()
-    psnr_db = -10 * math.log10(error) if error > 0 else math.inf
-    if not psnr_db >= LEAST_PSNR_DB:
+    agreement_db = psnr_db(model(probe), before)
+    if agreement_db < LEAST_PSNR_DB:
         for parent, name, linear in linears:
             setattr(parent, name, linear)
         raise ValueError(
             f"8-bit weights must come within {LEAST_PSNR_DB:.0f} dB of the model's own, got "
-            f"{psnr_db:.1f} dB; use them as they are"
+            f"{agreement_db:.1f} dB; use them as they are"
         )
-    logger.info("8-bit weights: %.1f dB from the unrounded ones", psnr_db)
-    return psnr_db
+    logger.info("8-bit weights: %.1f dB from the unrounded ones", agreement_db)
+    return agreement_db
 
 
 def _linears(model: OasisModel) -> list[tuple[nn.Module, str, nn.Linear]]:

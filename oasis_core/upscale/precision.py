@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import next_valid_num_frames, round_up
+from ..model.agreement import psnr_db
 from ..model.timing import synchronize
 
 logger = logging.getLogger(__name__)
@@ -121,14 +122,14 @@ def _probe(model: nn.Module, device: torch.device) -> torch.dtype:
         return torch.float32
     slow, fast = best_s.values()
     reference, result = residuals.values()
-    psnr_db = _psnr_db(clip + reference, clip + result)
-    chosen = candidate if fast < slow and psnr_db >= LEAST_PSNR_DB else torch.float32
+    agreement_db = psnr_db(clip + reference, clip + result)
+    chosen = candidate if fast < slow and agreement_db >= LEAST_PSNR_DB else torch.float32
     logger.info(
         "dtype auto: float32 %.1f ms, %s %.1f ms at %.1f dB from it: %s",
         slow * 1e3,
         str(candidate).removeprefix("torch."),
         fast * 1e3,
-        psnr_db,
+        agreement_db,
         str(chosen).removeprefix("torch."),
     )
     return chosen
@@ -153,10 +154,3 @@ def _time_model(model: nn.Module, clip: Tensor, dtype: torch.dtype) -> tuple[flo
         residual = model(clip)
     synchronize(clip.device)
     return time.perf_counter() - start, residual.float()
-
-
-def _psnr_db(first: Tensor, second: Tensor) -> float:
-    error = (first - second).square().mean().item()
-    if not math.isfinite(error):
-        return -math.inf
-    return math.inf if error == 0 else -10 * math.log10(error)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from oasis_core.bench.golden import (
     DECODERS,
+    EQUAL_DB,
     agreement_db,
     golden_cases,
     golden_model,
@@ -62,6 +63,15 @@ def outputs(decoder):
 @pytest.fixture(scope="module", params=DECODERS)
 def case(request):
     return request.param, golden_reference(request.param), outputs(request.param)
+
+
+def test_what_is_not_finite_agrees_with_nothing():
+    video = torch.rand(1, 3, 1, 4, 4)
+    assert agreement_db(video, video) == EQUAL_DB
+    assert agreement_db(video + 0.1, video) == pytest.approx(20, abs=1e-3)
+    broken = video.clone()
+    broken[..., 0] = torch.nan
+    assert agreement_db(broken, video) == agreement_db(broken, broken) == -EQUAL_DB
 
 
 def test_every_backend_and_precision_is_close_to_the_reference(case):

@@ -56,6 +56,13 @@ def test_what_rounding_would_spoil_is_left_alone(caplog):
         assert torch.equal(model(video), expected)
 
 
+def test_weights_that_give_no_numbers_are_not_held_in_8_bits():
+    model, video = golden_model("tiny"), golden_video()[:, :, :1, :32, :32]
+    model.transformer.blocks[0].ffn.contract.bias[0] = torch.inf
+    with pytest.raises(ValueError, match="within 40 dB of the model's own, got -inf dB"):
+        hold_int8(model, video)
+
+
 def test_groups_beside_each_other_are_the_same_function_and_can_be_switched_off():
     model = golden_model("tiny")
     attention = next(m for m in model.modules() if isinstance(m, RoutedSelfAttention))
