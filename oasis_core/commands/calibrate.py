@@ -133,6 +133,8 @@ def _check(arguments: argparse.Namespace) -> None:
         path = getattr(arguments, name)
         if path and not path.parent.is_dir():
             raise ValueError(f"the folder of --{name} must exist, got {path.parent}")
+        if path and path.is_dir():
+            raise ValueError(f"--{name} must be a file to write, got the folder {path}")
     if arguments.write and arguments.write.suffix != ".safetensors":
         raise ValueError(f"--write must end in .safetensors, got {arguments.write}")
     if arguments.write and arguments.write.exists():

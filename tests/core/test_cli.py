@@ -163,6 +163,7 @@ def test_evaluate_and_bench_print_json(tmp_path, capsys):
         (("--random-weights", "--compare", ".", "--short"), "times whole networks"),
         (("--only", "speed", "--streams"), "--streams needs --random-weights"),
         (("--plan", "--price", "3"), "need --hours-of-video"),
+        (("--plan", "--decoder-tile", "64"), "--decoder-tile is for measuring a model"),
     ],
 )
 def test_bench_refuses_in_one_sentence_what_cannot_be_timed(arguments, message, capsys):
@@ -178,6 +179,7 @@ def test_bench_refuses_in_one_sentence_what_cannot_be_timed(arguments, message, 
         (("--queries", "0"), "--queries must be at least 1"),
         (("--write", "routed.bin"), "--write must end in .safetensors"),
         (("--out", "no/such/folder.json"), "the folder of --out must exist"),
+        (("--out", "."), "--out must be a file to write, got the folder"),
     ],
 )
 def test_calibrate_refuses_before_it_reads_clips(arguments, message, capsys):
