@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from random import Random
@@ -21,6 +22,7 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._bytes: dict[int, bytes] = {}
+        self._times: dict[int, int] = {}
         self._names: dict[Path, int] = {}
         self._num_gone = 0
         for path in folder.rglob("*"):
@@ -33,11 +35,12 @@ class Disk:
             here = {p: p.stat().st_ino for p in call.path.iterdir() if not p.is_dir()}
             self._names = kept | here
         elif call.kind == "fsync":
-            self._bytes[call.path.stat().st_ino] = call.path.read_bytes()
+            self._note_bytes(call.path)
         elif call.kind in ("unlink", "rename") and call.path.is_file():
             # Its number may be given to another file, while its name may come back.
             inode, self._num_gone = call.path.stat().st_ino, self._num_gone - 1
             self._bytes[self._num_gone] = self._bytes.pop(inode, b"")
+            self._times[self._num_gone] = self._times.pop(inode, 0)
             self._names = {
                 p: self._num_gone if key == inode else key for p, key in self._names.items()
             }
@@ -47,13 +50,14 @@ class Disk:
         for path in self.folder.rglob("*"):
             if not path.is_file():
                 continue
-            now, safe = path.read_bytes(), self._bytes.get(path.stat().st_ino, b"")
+            inode = path.stat().st_ino
+            now, safe = path.read_bytes(), self._bytes.get(inode, b"")
             way = random.choice(("safe", "some", "zeros"))
             if way == "some":
                 safe += now[len(safe) : random.randint(len(safe), max(len(safe), len(now)))]
             elif way == "zeros":
                 safe += bytes(max(0, len(now) - len(safe)))
-            path.write_bytes(safe)
+            self._leave(path, safe, inode)
 
     def lose_names(self) -> None:
         """Leave only what was synced, under the names that were."""
@@ -61,9 +65,19 @@ class Disk:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         for path, key in self._names.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._bytes.get(key, b""))
+            self._leave(path, self._bytes.get(key, b""), key)
+
+    def _leave(self, path: Path, content: bytes, key: int) -> None:
+        path.write_bytes(content)
+        if content == self._bytes.get(key):  # its time was synced with it
+            os.utime(path, ns=(self._times[key],) * 2)
 
     def _note(self, path: Path) -> None:
         if path.is_file():
-            inode = path.stat().st_ino
-            self._names[path], self._bytes[inode] = inode, path.read_bytes()
+            self._names[path] = path.stat().st_ino
+            self._note_bytes(path)
+
+    def _note_bytes(self, path: Path) -> None:
+        status = path.stat()
+        self._bytes[status.st_ino] = path.read_bytes()
+        self._times[status.st_ino] = status.st_mtime_ns
