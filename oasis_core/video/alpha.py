@@ -6,11 +6,16 @@ transparent pixel means nothing, and a filter that looks at neighbours must not 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import av
 import numpy as np
 
+from ..remote import RemoteFile
 from .color import convert, plane_of, rescale
+from .errors import AV_ERRORS
 from .info import bit_depth_of
+from .source import open_video
 
 
 def alpha_of(frame: av.VideoFrame) -> np.ndarray:
@@ -31,6 +36,22 @@ def alpha_of(frame: av.VideoFrame) -> np.ndarray:
         return codes.copy() if bits == 16 else rescale(codes, 2**bits - 1, 65535)
     packed = convert(frame, "rgba64le" if bits > 8 else "rgba")
     return np.ascontiguousarray(packed.to_ndarray()[..., 3])
+
+
+def has_clear_pixels(path: Path | RemoteFile) -> bool:
+    """Whether any picture of a GIF is transparent somewhere; all are decoded until one is.
+
+    FFmpeg gives every GIF alpha, and the first picture may well be the only opaque one.
+
+    Args:
+        path: a file that can be opened.
+    """
+    container, stream = open_video(path, allow_truncated=True)
+    with container:
+        try:
+            return any((alpha_of(frame) == 0).any() for frame in container.decode(stream))
+        except AV_ERRORS:  # said by whoever reads the pictures
+            return False
 
 
 def bleed(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from ..remote import RemoteError, RemoteFile, as_source
-from .alpha import alpha_of
+from .alpha import alpha_of, has_clear_pixels
 from .color import ToRgb
 from .deinterlace import deinterlaced
 from .errors import AV_ERRORS, VideoError, reason
@@ -104,8 +104,7 @@ class VideoReader:
                 self.path, self._container, self._stream, self._first, self._orientation
             )
             if self.info.codec == "gif":  # decoded with transparency, whether it has any or not
-                is_clear = bool((alpha_of(self._first) == 0).any())
-                self.info = replace(self.info, has_alpha=is_clear)
+                self.info = replace(self.info, has_alpha=has_clear_pixels(self.path))
         except BaseException:
             self.close()
             raise

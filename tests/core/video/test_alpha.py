@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import av
@@ -84,3 +85,34 @@ def test_bleed_fills_the_hidden_and_leaves_the_visible():
 def test_bleed_leaves_pictures_without_an_edge(value):
     pixels = np.full((5, 7, 3), 9, np.uint8)
     assert bleed(pixels, np.full((5, 7), value, np.uint8)) is pixels
+
+
+def gif_picture(size, color):
+    """One picture of a GIF at its top left corner, which is wiped away after it is shown."""
+    codes = [code for _ in range(size * size // 2) for code in (4, color, color)] + [5]
+    bits = sum(code << (3 * place) for place, code in enumerate(codes))
+    data = bits.to_bytes(-(-3 * len(codes) // 8), "little")
+    pieces = [data[at : at + 255] for at in range(0, len(data), 255)]
+    return (
+        b"!\xf9\x04\x09\x04\x00\x03\x00"
+        + struct.pack("<cHHHHBB", b",", 0, 0, size, size, 0, 2)
+        + b"".join(bytes([len(piece)]) + piece for piece in pieces)
+        + b"\x00"
+    )
+
+
+def test_a_gif_may_become_transparent_after_its_first_picture(tmp_path):
+    path = tmp_path / "a.gif"
+    palette = bytes((200, 30, 30, 30, 200, 30, 30, 30, 200, 0, 0, 0))
+    head = b"GIF89a" + struct.pack("<HHBBB", 16, 16, 0x81, 0, 0) + palette
+    path.write_bytes(head + gif_picture(16, 0) + gif_picture(8, 1) + b";")
+    with VideoReader(path) as reader:
+        assert reader.info.has_alpha
+        first, second = reader
+    assert first.alpha.min() == 255
+    assert second.alpha[:8, :8].min() == 255
+    assert not second.alpha[8:].any()
+    path.write_bytes(head + gif_picture(16, 0) + gif_picture(16, 1) + b";")
+    with VideoReader(path) as reader:
+        assert not reader.info.has_alpha
+        assert [tuple(frame.pixels[15, 15]) for frame in reader] == [(200, 30, 30), (30, 200, 30)]
