@@ -50,9 +50,7 @@ METRICS: dict[str, MetricInfo] = {
     "ewarp_published": MetricInfo(
         "E*warp publ.", False, 2, "x 1000, with the published tables' scaling mistake"
     ),
-    "ewarp_corrected": MetricInfo(
-        "E*warp corr.", False, 2, "x 1000, the same without the mistake"
-    ),
+    "ewarp_corrected": MetricInfo("E*warp corr.", False, 2, "x 1000, the same without the mistake"),
     "musiq": MetricInfo("MUSIQ", True, 2, "KonIQ-10k, 0 to 100"),
     "dover": MetricInfo("DOVER", True, 4, "fused, 0 to 1"),
     "niqe": MetricInfo("NIQE", False, 3, "on luma"),
