@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         tasks.make_folders()
     summary = _outlook if arguments.dry_run else _summary
-    with open_engine(arguments) as engine, _stopped_like_ctrl_c():
+    with _stopped_like_ctrl_c(), open_engine(arguments) as engine:
 
         def do(source: Path, destination: Path, on_progress: OnProgress | None = None) -> Any:
             options = _options(arguments, source)
@@ -241,13 +241,18 @@ def _piece(arguments: argparse.Namespace, source: Path) -> tuple[float | None, f
 @contextmanager
 def _stopped_like_ctrl_c() -> Iterator[None]:
     """A closed terminal and a polite kill leave the same resumable state as Ctrl-C."""
+    seen: list[int] = []
 
     def stop(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
+        seen.append(number)
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    # What is ignored stays so: `nohup` is there to outlive the terminal.
+    names = [name for name in names if before[name] != signal.SIG_IGN]
     try:
         for name in names:
             signal.signal(getattr(signal, name), stop)
@@ -255,6 +260,10 @@ def _stopped_like_ctrl_c() -> Iterator[None]:
         names = []
     try:
         yield
+    except Exception as error:
+        if seen:  # PyTorch makes an error of its own from an interrupt while it loads a model
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for name in names:
             signal.signal(getattr(signal, name), before[name])

@@ -202,6 +202,28 @@ def test_a_signal_leaves_a_run_that_goes_on(tmp_path, name):
     assert not records.parent.exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_nohup_outlives_the_terminal(tmp_path):
+    source, target = write_clip(tmp_path / "in.mp4", num_frames=24), tmp_path / "o.mkv"
+    arguments = ["upscale", str(source), str(target), *EXACT, "--segment", "1", "--codec", "ffv1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oasis_core", *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    records = tmp_path / "o.mkv.oasis" / "segments.jsonl"
+    deadline = time.monotonic() + 90
+    while not records.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    assert records.exists()
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert target.exists()
+
+
 @pytest.mark.parametrize(
     ("reports", "expected"),
     [
