@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def _run_command(source: Path, out: Path, streams: dict[int, int] | None = None)
     for number, name in ((1, "stdout"), (2, "stderr")):
         setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
     code = main(_command(source, out))
-    signal.pthread_sigmask(signal.SIG_BLOCK, {which for both in _SIGNALS for which in both})
+    with suppress(KeyboardInterrupt):  # of a signal that comes when the command is over
+        signal.pthread_sigmask(signal.SIG_BLOCK, {which for both in _SIGNALS for which in both})
     sys.stdout.flush()  # as the interpreter does in the end
     return {"code": code, "said": out.with_suffix(".said").read_text(encoding="utf-8")}
 
