@@ -200,7 +200,9 @@ def test_cancelling_takes_less_than_a_second_at_default_tiles(server, share):
     server.post("/interrupt", {})
     run = server.wait(running)
     # Of the processor, so that a busy machine does not count; alone it is time on the wall.
-    assert server.cpu_s() - asked_s < 1
+    taken_s = server.cpu_s() - asked_s
+    print(f"cancelled in {taken_s:.2f} s")  # noqa: T201 - for docs/comfyui.md, with pytest -s
+    assert taken_s < 1
     assert run.messages("execution_interrupted")
 
 

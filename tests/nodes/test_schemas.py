@@ -40,6 +40,7 @@ def test_the_pack_offers_exactly_its_nodes(pack):
 
 
 def test_loading_is_quick_and_leaves_the_work_for_later(pack):
+    print(f"loaded in {pack['seconds']:.3f} s")  # noqa: T201 - for docs/comfyui.md, with pytest -s
     assert pack["seconds"] < 0.3
     heavy = [name for name in pack["imported"] if any(name.endswith(lazy) for lazy in LAZY)]
     assert not heavy
