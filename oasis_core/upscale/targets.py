@@ -287,6 +287,8 @@ class PictureTarget:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             self._encode(job, journal, spec, folder)
+            for path in (folder, journal.folder):  # no name may be lost when the next line is not
+                sync_folder(path)
             journal.record_done({"pictures": sum(r.num_frames for r in journal.records)})
             if self.exists() and not job.overwrite:
                 raise exists_error(self.destination)
@@ -331,6 +333,7 @@ class PictureTarget:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             _rename(path, target / path.name)
         sync_folder(target)
+        sync_folder(target.absolute().parent)
 
 
 def _frames(journal: Journal) -> Iterator[VideoFrame]:
