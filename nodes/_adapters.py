@@ -259,6 +259,13 @@ class Progress:
             values |= {"fps": fps, "eta_s": max(0.0, total - done) / fps}
         self._server.send_sync(STATUS_EVENT, values, self._server.client_id)
 
+    def found(self) -> None:
+        """Say that an earlier run has left the result."""
+        self._bar.update_absolute(PROGRESS_STEPS, PROGRESS_STEPS)
+        if self._node is not None:
+            values = {"node": self._node, "kept": True}
+            self._server.send_sync(STATUS_EVENT, values, self._server.client_id)
+
     def begin_segment(self, shot: int, segment: int) -> None:
         """Say where the run is, both from 0."""
         self._place = {"shot": shot + 1, "segment": segment + 1}

@@ -94,9 +94,8 @@ def upscale_on_disk(
     facts = path.with_suffix(".json")
     progress = _adapters.Progress()
     if path.is_file() and facts.is_file():
-        known = json.loads(facts.read_text(encoding="utf-8"))
-        progress(known["frames"], known["frames"])
-        return path, known
+        progress.found()
+        return path, json.loads(facts.read_text(encoding="utf-8"))
     with _adapters.running(model) as upscaler:
         report = upscale_file(
             source.path,

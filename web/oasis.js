@@ -110,11 +110,15 @@ let running;
 
 function onProgress({ detail }) {
   running = statusLines.get(findNode(detail.node));
-  running?.show(detail);
+  if (detail.kept) running?.kept();
+  else running?.show(detail);
 }
 
 function onCached({ detail }) {
-  for (const node of detail.nodes) statusLines.get(findNode(node))?.kept();
+  for (const node of detail.nodes) {
+    const line = statusLines.get(findNode(node));
+    if (line?.isIdle) line.kept(); // else what the page saw of that run stays
+  }
 }
 
 function onStopped() {

@@ -45,9 +45,9 @@ export class StatusLine {
     this.write(parts.join(" \u00b7 "), total > 0 ? done / total : 0);
   }
 
-  /** The result is one that ComfyUI kept; what the page saw of that run stays. */
+  /** The result is that of an earlier run. */
   kept() {
-    if (this.isIdle) this.write(text("kept"), 1);
+    this.write(text("kept"), 1);
   }
 
   stop() {
