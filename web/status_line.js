@@ -27,6 +27,7 @@ export class StatusLine {
 
   write(line, share) {
     this.label.textContent = line;
+    this.element.title = line;
     this.element.setAttribute("aria-valuetext", line);
     this.bar.style.width = `${100 * share}%`;
   }
@@ -35,11 +36,12 @@ export class StatusLine {
   show({ unit, done, total, seconds, fps, eta_s: left, shot, segment }) {
     this.isIdle = false;
     const parts = [`${Math.floor(done)}/${Math.ceil(total)} ${text(unit)}`];
-    if (shot !== undefined) parts.push(`${text("shot")} ${shot}`);
-    if (segment !== undefined) parts.push(`${text("segment")} ${segment}`);
-    if (fps && unit === "frames") parts.push(`${fps.toPrecision(3)} fps`);
+    // What matters most comes first: narrow nodes cut the end off.
     if (done >= total) parts.push(`${text("took")} ${clock(seconds)}`);
     else if (left !== undefined) parts.push(`${clock(left)} ${text("left")}`);
+    if (fps && unit === "frames") parts.push(`${fps.toPrecision(3)} fps`);
+    if (shot !== undefined) parts.push(`${text("shot")} ${shot}`);
+    if (segment !== undefined) parts.push(`${text("segment")} ${segment}`);
     this.element.setAttribute("aria-valuemax", String(Math.ceil(total)));
     this.element.setAttribute("aria-valuenow", String(Math.floor(done)));
     this.write(parts.join(" \u00b7 "), total > 0 ? done / total : 0);
