@@ -4,7 +4,8 @@
     python docs/measure_scale.py efficiency  # two workers against two plain runs, in turn
     python docs/measure_scale.py handing     # frames through Ray, as separate pools would need it
 
-`efficiency` wants two idle cores for about five minutes; CPU times are valid on a busy machine too.
+`efficiency` wants two idle cores, for five minutes at 48 frames (a film too short to be typical) and
+nine at 120; CPU times are valid on a busy machine too.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ def _plain(core: int, film: Path, out: Path, barrier: Any) -> None:
     import torch
 
     import oasis_core
+    from oasis_core.upscale.memory import keep_freed_memory
 
+    keep_freed_memory()  # as the command and the workers do
     torch.set_num_threads(1)
     upscaler = oasis_core.load(device="cpu", dtype="bfloat16")
     barrier.wait()
