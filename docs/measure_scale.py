@@ -4,8 +4,8 @@
     python docs/measure_scale.py efficiency  # two workers against two plain runs, in turn
     python docs/measure_scale.py handing     # frames through Ray, as separate pools would need it
 
-`efficiency` wants two idle cores, for five minutes at 48 frames (a film too short to be typical) and
-nine at 120; CPU times are valid on a busy machine too.
+`efficiency` wants two idle cores: for five minutes at 48 frames, a film too short to be typical, or
+nine at 120. CPU times are valid on a busy machine too.
 """
 
 from __future__ import annotations
