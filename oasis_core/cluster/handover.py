@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
-from ..video.errors import discard, write_error
+from ..video.writer import write_atomically
 from .worker import ClusterError, Outcome
 
 APPEAR_S = 15.0
@@ -26,7 +25,7 @@ def publish(outcome: Outcome, path: Path, *, appear_s: float = APPEAR_S) -> None
         VideoError: It came over the network and cannot be written.
     """
     if outcome.content is not None:
-        _write(outcome.content, path.with_name(outcome.path.name), path)
+        write_atomically(path, outcome.content)
         return
     deadline, pause_s = time.monotonic() + appear_s, 0.02
     while True:
@@ -42,16 +41,3 @@ def publish(outcome: Outcome, path: Path, *, appear_s: float = APPEAR_S) -> None
                 ) from error
         time.sleep(pause_s)
         pause_s = min(1.0, 2 * pause_s)
-
-
-def _write(content: bytes, part: Path, path: Path) -> None:
-    """Write a file that appears whole or not at all."""
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        discard(part)
-        raise write_error(path, error) from error

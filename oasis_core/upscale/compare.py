@@ -27,8 +27,9 @@ from ..video import (
     mux,
     open_source,
 )
-from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec, write_atomically
+from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec
 from ..video.images import find_numbered, first_number, is_pattern, numbered
+from ..video.writer import write_atomically
 from .job import exists_error, refuse_own_input
 from .segment import resize, to_pixels, to_video
 

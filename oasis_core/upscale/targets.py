@@ -33,10 +33,10 @@ from ..video.image_writer import (
     LIGHT_SUFFIX,
     ImageEncoder,
     ImageSpec,
-    write_atomically,
 )
 from ..video.images import find_numbered, first_number, is_pattern, numbered
 from ..video.light import from_half_bits
+from ..video.writer import write_atomically
 from .job import Job, exists_error
 from .journal import IMAGES, Journal, file_fingerprint, sync_folder
 from .options import Encoding

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 
 from .color import BT601, FromRgb, plane_of
-from .errors import AV_ERRORS, VideoError, discard, reason, write_error
+from .errors import AV_ERRORS, VideoError, reason
 from .image_tags import ImageTags, with_tags
 from .light import decode_light
 
@@ -235,25 +233,3 @@ def _as_format(frame: av.VideoFrame, name: str) -> av.VideoFrame:
         new.update(bytes(old))
     other.pts, other.time_base = frame.pts, frame.time_base
     return other
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that exists complete or not at all.
-
-    Args:
-        path: the file; an existing one is replaced.
-        data: all of it.
-
-    Raises:
-        VideoError: it cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        discard(part)
-        raise write_error(path, error) from error

@@ -192,3 +192,24 @@ def sync(path: Path) -> None:
     """
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that exists complete or not at all.
+
+    Args:
+        path: the file; an existing one is replaced.
+        data: all of it.
+
+    Raises:
+        VideoError: it cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+        sync(part)
+        part.replace(path)
+    except OSError as error:
+        discard(part)
+        raise write_error(path, error) from error

@@ -142,14 +142,19 @@ needs_posix = pytest.mark.skipif(
 )
 
 
+def fake_checkout(folder, script):
+    """A checkout of SeedVR2 as far as it is looked at, whose interpreter is a shell script."""
+    (folder / "configs_3b").mkdir()
+    (folder / "configs_3b" / "main.yaml").write_text("a: 1\n")
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(script)
+    python.chmod(0o755)
+
+
 @needs_posix
 def test_it_is_given_the_frames_that_ours_restored(tmp_path):
-    (tmp_path / "configs_3b").mkdir()
-    (tmp_path / "configs_3b" / "main.yaml").write_text("a: 1\n")
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf \'{"seconds": 3.0, "asked": %s}\\n\' "$3"\n')
-    python.chmod(0o755)
+    fake_checkout(tmp_path, '#!/bin/sh\nprintf \'{"seconds": 3.0, "asked": %s}\\n\' "$3"\n')
     ours = {"size": [96, 64], "frames": 9, "device_type": "cpu", "seconds": 2.0}
     theirs = bench_beside(tmp_path, ours, num_runs=1)
     assert (theirs["asked"]["size"], theirs["asked"]["frames"]) == ([96, 64], 9)
@@ -160,12 +165,7 @@ def test_it_is_given_the_frames_that_ours_restored(tmp_path):
 
 @needs_posix
 def test_its_own_interpreter_is_used_also_by_a_relative_path(tmp_path, monkeypatch):
-    (tmp_path / "configs_3b").mkdir()
-    (tmp_path / "configs_3b" / "main.yaml").write_text("a: 1\n")
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "{\\"in\\": \\"$PWD\\"}"\n')
-    python.chmod(0o755)
+    fake_checkout(tmp_path, '#!/bin/sh\necho "{\\"in\\": \\"$PWD\\"}"\n')
     monkeypatch.chdir(tmp_path.parent)
     options = {"size": (64, 48), "num_frames": 5, "num_runs": 1, "device": "cpu"}
     assert bench_seedvr2(Path(tmp_path.name), **options) == {"in": str(tmp_path.resolve())}

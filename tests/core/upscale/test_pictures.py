@@ -9,7 +9,8 @@ import oasis_core
 from oasis_core.upscale import VideoUpscaler, journal_path, upscale_file
 from oasis_core.video import ImageReader, VideoError, list_images
 from oasis_core.video.image_tags import read_image_tags
-from oasis_core.video.image_writer import ImageEncoder, ImageSpec, write_atomically
+from oasis_core.video.image_writer import ImageEncoder, ImageSpec
+from oasis_core.video.writer import write_atomically
 
 pil = pytest.importorskip("PIL.Image")
 PLAIN = {"scale": 1, "strength": 0}
