@@ -7,10 +7,6 @@ from oasis_core.training.config import TrainingError
 from oasis_core.training.data import ShardStream, batches, make_shard, steps_per_shard
 from oasis_core.training.footage import load_sources
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
-)
-
 
 def test_shards_depend_on_seed_and_index_only(footage, tmp_path, configuration):
     config = configuration(footage, tmp_path)

@@ -1,13 +1,8 @@
 import pytest
-import torch
 
 from oasis_core.training.config import TrainingError
 from oasis_core.training.footage import load_sources
 from oasis_core.training.loop import train
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
-)
 
 
 @pytest.mark.parametrize("content", [None, b"not a picture"])

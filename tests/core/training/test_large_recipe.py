@@ -4,7 +4,6 @@ import importlib.util
 import re
 from pathlib import Path
 
-import pytest
 import torch
 
 from oasis_core.checkpoint import load_checkpoint
@@ -12,9 +11,6 @@ from oasis_core.cli import main
 from oasis_core.training.config import load_training_config
 from oasis_core.training.log import LOG_NAME, read_log
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
-)
 ROOT = Path(__file__).parents[3]
 RECIPE = ROOT / "docs" / "oasis-1.3b.toml"
 

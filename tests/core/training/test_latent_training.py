@@ -14,9 +14,6 @@ from oasis_core.model.routing import HeadRouting
 from oasis_core.training.config import StageConfig, TrainingConfig, TrainingError
 from oasis_core.training.loop import STATE_NAME, Trainer, train
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
-)
 SMALL = dataclasses.replace(
     OASIS_1_3B,
     name="small-1.3b",

@@ -1,14 +1,9 @@
 import av
 import pytest
-import torch
 
 from oasis_core.training.config import TrainingError
 from oasis_core.training.log import LOG_NAME, read_log
 from oasis_core.training.loop import train
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
-)
 
 
 def test_a_run_leaves_log_samples_and_plot_and_resumes_the_log(

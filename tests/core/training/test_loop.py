@@ -9,10 +9,6 @@ from oasis_core.training.config import TrainingError
 from oasis_core.training.footage import load_sources
 from oasis_core.training.loop import STATE_NAME, WEIGHTS_NAME, Trainer, train
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
-)
-
 
 @pytest.fixture
 def fancy(configuration):

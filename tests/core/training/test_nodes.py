@@ -17,10 +17,7 @@ from oasis_core.training.processes import Processes
 from oasis_core.training.state import newest_state, read_state, save_state
 
 pytest.importorskip("accelerate", reason="needs the extra `train`")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9"),
-]
+pytestmark = pytest.mark.slow
 RUNNER = Path(__file__).parent / "train_in_process.py"
 CONFIG = """
 model = "small"

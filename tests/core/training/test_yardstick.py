@@ -10,10 +10,6 @@ from oasis_core.training.footage import load_sources
 from oasis_core.training.loop import train
 from oasis_core.training.yardstick import is_yardstick, load_yardstick
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer for Muon"
-)
-
 
 def test_the_yardstick_trains_by_the_same_trainer(footage, tmp_path, configuration, stop_after):
     config = configuration(
