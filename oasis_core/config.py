@@ -8,9 +8,11 @@ from typing import Any
 
 MAX_NAME_CHARS = 100
 MAX_NUMBERS = {"num_layers": 1_000, "num_stem_blocks": 1_000, "num_decoder_blocks": 1_000}
+MAX_NUMBERS |= {"stem_reach": 8}
 MAX_NUMBER = 65_536
 MAY_BE_ZERO = (
     "stem_channels",
+    "stem_reach",
     "num_stem_blocks",
     "num_decoder_blocks",
     "num_context_keys",
@@ -61,8 +63,7 @@ class ModelConfig:
     num_stem_blocks: int
     """Residual convolution blocks before the transformer."""
     num_decoder_blocks: int
-    """Residual convolution blocks after the transformer; the first also sees the neighbouring
-    frames. At least one in a model with a convolutional decoder."""
+    """Residual convolution blocks after the transformer."""
     patch_size: tuple[int, int, int]
     """Token size (t, h, w) in stem cells."""
     width: int
@@ -77,6 +78,9 @@ class ModelConfig:
     """Channels of the latent that the head predicts per stem cell."""
     window_size: tuple[int, int, int] = (3, 5, 5)
     """Attention window (t, h, w) in tokens: odd, centred on the query, clipped at the borders."""
+    stem_reach: int = 0
+    """Frames before and after a frame that a convolutional stem sees with it, moved to where it is;
+    needs a stem stride of (1, n, n) with an even n."""
     num_context_keys: int = 0
     """Distinct keys of the constant text context (0: no cross-attention)."""
     timestep: float = 1000.0
@@ -135,6 +139,12 @@ class ModelConfig:
                 "stem latent needs vae_width above 0 and stem_channels 0, got "
                 f"{self.vae_width} and {self.stem_channels}"
             )
+        time, rows, columns = self.stem_stride
+        if self.stem_reach and (not self.stem_channels or time > 1 or rows != columns or rows % 2):
+            raise ValueError(
+                "stem_reach needs a convolutional stem with a stride of (1, n, n) and an even n, "
+                f"got {self.stem_channels} channels and stride {self.stem_stride}"
+            )
         for decoder, name in (("wan", "vae_width"), ("tiny", "tiny_width")):
             if self.decoder == decoder and not getattr(self, name):
                 raise ValueError(f"decoder {decoder} needs {name} above 0, got 0")
@@ -192,6 +202,7 @@ OASIS_TINY = ModelConfig(
     name="oasis-tiny",
     stem_stride=(1, 4, 4),
     stem_channels=48,
+    stem_reach=2,
     num_stem_blocks=5,
     num_decoder_blocks=5,
     patch_size=(1, 4, 4),

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..model.motion import running_sums
+
 RADIUS_PX = 7
 NUM_WARPS = 10
 LEAST_SIDE_PX = 16
@@ -132,21 +134,4 @@ def _window_means(fields: Tensor) -> Tensor:
     """Mean over each pixel's window of fields `c h w`, mirrored at the edges."""
     mode = "reflect" if min(fields.shape[1:]) > RADIUS_PX else "replicate"
     padded = F.pad(fields[None], (RADIUS_PX,) * 4, mode=mode)[0]
-    return _running_sums(_running_sums(padded, 1), 2) / (2 * RADIUS_PX + 1) ** 2
-
-
-def _running_sums(fields: Tensor, dim: int) -> Tensor:
-    """Sums of 2 * RADIUS_PX + 1 neighbours, built from sums of 1, 2, 4, ... of them."""
-    width = 2 * RADIUS_PX + 1
-    length = fields.shape[dim] - width + 1
-    total, start, span, sums = None, 0, 1, fields
-    while span <= width:
-        if width & span:
-            piece = sums.narrow(dim, start, length)
-            total = piece.clone() if total is None else total.add_(piece)
-            start += span
-        span *= 2
-        if span <= width:
-            count = fields.shape[dim] - span + 1
-            sums = sums.narrow(dim, 0, count) + sums.narrow(dim, span // 2, count)
-    return total
+    return running_sums(running_sums(padded, 1, RADIUS_PX), 2, RADIUS_PX) / (2 * RADIUS_PX + 1) ** 2

@@ -14,6 +14,7 @@ from ..config import VAE_STRIDE, ModelConfig
 from ..geometry import round_up
 from . import tiny_decoder, wan_vae
 from .attention import attention_flops
+from .motion import num_changes
 
 Grid = tuple[int, int, int]
 Counts = Sequence[tuple[int, int, int]]
@@ -116,6 +117,8 @@ def _stem_costs(config: ModelConfig, grid: Grid, sample_bytes: int) -> list[Stag
     if config.stem_channels:
         width = config.stem_channels
         stem.add_layer(unshuffled, width, cells, sample_bytes, taps=9)
+        if config.stem_reach and grid[0] > 1:
+            stem.add_layer(num_changes(config.stem_reach), width, cells, sample_bytes, taps=9)
         for _ in range(2 * config.num_stem_blocks):
             stem.add_layer(width, width, cells, sample_bytes, taps=9)
     inputs = (config.stem_channels or unshuffled) * patch
@@ -154,8 +157,6 @@ def _block_costs(
 def _conv_decoder_cost(config: ModelConfig, cells: Grid, sample_bytes: int) -> StageCost:
     stage = StageCost(name="decoder")
     positions, width = cells[0] * cells[1] * cells[2], config.stem_channels
-    if cells[0] > 1:
-        stage.add_layer(2 * width, width, positions, sample_bytes, taps=9)
     for _ in range(2 * config.num_decoder_blocks):
         stage.add_layer(width, width, positions, sample_bytes, taps=9)
     stage.add_layer(width, 3 * config.stem_stride[1] ** 2, positions, sample_bytes, taps=9)

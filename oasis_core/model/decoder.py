@@ -7,11 +7,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .layers import ResidualBlock, TemporalBlock
+from .layers import ResidualBlock
 
 
 class ConvDecoder(nn.Module):
-    """Residual blocks on stem features plus latent, the first across frames; then depth-to-space.
+    """Residual blocks on stem features plus latent, then depth-to-space.
 
     The last convolution starts at zero, so an untrained model returns a zero residual: the plain
     resize of its input.
@@ -25,30 +25,27 @@ class ConvDecoder(nn.Module):
                 "the convolutional decoder needs out_channels equal to stem_channels and a square "
                 f"stem, got {config.out_channels}, {config.stem_channels}, {config.stem_stride}"
             )
-        if not config.num_decoder_blocks:
-            raise ValueError("the convolutional decoder needs at least one of num_decoder_blocks")
         channels = config.stem_channels
-        self.fusion = TemporalBlock(channels)
         self.blocks = nn.ModuleList(
-            ResidualBlock(channels) for _ in range(config.num_decoder_blocks - 1)
+            ResidualBlock(channels) for _ in range(config.num_decoder_blocks)
         )
         self.conv = nn.Conv2d(channels, 3 * self.stride**2, 3, padding=1)
         nn.init.zeros_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, features: Tensor, latent: Tensor | float, num_frames: int) -> Tensor:
+    def forward(self, features: Tensor, latent: Tensor | float, num_clips: int) -> Tensor:
         """Decode cells to a residual.
 
         Args:
             features: `(b t) c h w` from the stem.
             latent: `(b t) c h w` from the transformer, or 0 for none.
-            num_frames: t.
+            num_clips: b.
 
         Returns:
             `b 3 t (h stride) (w stride)`.
         """
-        cells = self.fusion(features + latent, num_frames)
+        cells = features + latent
         for block in self.blocks:
             cells = block(cells)
         pixels = F.pixel_shuffle(self.conv(cells), self.stride)
-        return rearrange(pixels, "(b t) c h w -> b c t h w", t=num_frames)
+        return rearrange(pixels, "(b t) c h w -> b c t h w", b=num_clips)

@@ -14,6 +14,7 @@ from ..config import ModelConfig
 from ..geometry import is_valid_num_frames, next_valid_num_frames
 from .decoder import ConvDecoder
 from .held import raised
+from .layers import ALL
 from .tiny_decoder import TinyDecoder
 from .transformer import OasisTransformer
 from .wan_vae import (
@@ -26,7 +27,7 @@ from .wan_vae import (
 )
 
 ZERO_CONVS = ("decoder.conv", "conv_neighbors")
-"""Convolutions that start at zero: the output, and what neighbouring frames contribute."""
+"""Convolutions that start at zero: the output, and what the frames around a frame contribute."""
 LEAST_DECODER_TILE_PX = 64
 """Smaller ones are nearly all border."""
 RESIDUAL_SCALE = 0.3
@@ -57,16 +58,18 @@ class OasisModel(nn.Module):
         self.decoder_tile: int | None = None
         """Side in pixels of the tiles that Wan's decoder works in; None: all at once."""
 
-    def forward(self, video: Tensor) -> Tensor:
+    def forward(self, video: Tensor, kept: slice = ALL) -> Tensor:
         """Predict the residual of a clip.
 
         Args:
             video: `b 3 t h w` in [0, 1], already at the target size; h and w multiples of the
                 token stride. A model with a latent takes 4k+1 frames, and its arithmetic is in
                 the dtype of the video (but for autocast while training).
+            kept: The frames whose residual is wanted; the others are looked at only. Not for a
+                model with a latent, whose frames are not made one by one.
 
         Returns:
-            `b 3 t h w`: restored minus input, not clamped.
+            `b 3 t' h w` for the kept frames: restored minus input, not clamped.
 
         Raises:
             ValueError: The size is no multiple of the token stride, the number of frames is not
@@ -77,9 +80,12 @@ class OasisModel(nn.Module):
             with inference_autocast_off(video.device):
                 return self._restore(video)
         if self.skips_transformer:
-            return self.decoder(self.transformer.stem(video), 0.0, video.shape[2])
-        features, latent = self.transformer(video)
-        return self.decoder(features, latent, video.shape[2])
+            return self.decoder(self.transformer.stem(video, kept), 0.0, len(video))
+        outputs = self.transformer(video)
+        if kept != ALL:
+            clips = (rearrange(x, "(b t) c h w -> b t c h w", b=len(video)) for x in outputs)
+            outputs = (x[:, kept].flatten(0, 1) for x in clips)
+        return self.decoder(*outputs, len(video))
 
     def check(self, video: Tensor) -> None:
         """Refuse a clip that does not fit the token stride; `forward` says what fits."""

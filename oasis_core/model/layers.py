@@ -8,8 +8,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from .motion import neighbor_changes, num_changes
 
 EPSILON = 1e-6
+ALL = slice(None)
 TIMESTEP_PERIOD = 10_000.0
 
 
@@ -144,53 +146,15 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.relu_(self.conv1(x)))
 
 
-def neighbor_differences(x: Tensor, num_frames: int) -> Tensor:
-    """How the frame before and the frame after differ from a frame; zero beyond the ends.
-
-    Args:
-        x: `(b t) c h w`.
-        num_frames: t.
-
-    Returns:
-        `(b t) (2 c) h w`, channels last in memory.
-    """
-    channels = x.shape[1]
-    clips = rearrange(x, "(b t) c h w -> b t c h w", t=num_frames)
-    change = clips.diff(dim=1)
-    out = x.new_zeros(len(x), 2 * channels, *x.shape[2:]).contiguous(
-        memory_format=torch.channels_last
-    )
-    target = rearrange(out, "(b t) c h w -> b t c h w", t=num_frames)
-    target[:, 1:, :channels] = -change
-    target[:, :-1, channels:] = change
-    return out
-
-
-class TemporalBlock(ResidualBlock):
-    """A residual block that also sees how the neighbouring frames differ from this one.
-
-    Differences and not the frames themselves: a single frame, or a clip that stands still, is
-    treated exactly as without neighbours, so the convolutions can be trained on stills first.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.conv_neighbors = nn.Conv2d(2 * channels, channels, 3, padding=1, bias=False)
-        nn.init.zeros_(self.conv_neighbors.weight)
-
-    def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        """Apply to `(b t) c h w`."""
-        y = self.conv1(x)
-        if num_frames > 1:
-            y = y + self.conv_neighbors(neighbor_differences(x, num_frames))
-        return x + self.conv2(F.relu_(y))
-
-
 class UnshuffleStem(nn.Module):
     """Space-to-depth of the video, then convolutions; takes the place of a VAE encoder.
 
     With a time stride the first frame is repeated so that 4k+1 frames give k+1 cells, as a causal
     video VAE counts them. A latent is passed on as it is: then the VAE's encoder was the stem.
+
+    With a reach it also sees how the frames around a frame differ from it once they are moved to
+    where it is. Differences and not the frames themselves: a single frame, or a clip that stands
+    still, is treated exactly as without neighbours, so the convolutions can be trained on stills.
 
     Source: OASIS, arXiv 2509.23980 (pixel-unshuffle in place of the encoder).
     """
@@ -201,16 +165,22 @@ class UnshuffleStem(nn.Module):
         self.is_latent = config.stem == "latent"
         unshuffled = config.out_channels if self.is_latent else 3 * t * h * w
         self.out_channels = config.stem_channels or unshuffled
-        self.conv = None
+        self.reach = config.stem_reach
+        self.conv = self.conv_neighbors = None
         if config.stem_channels:
             self.conv = nn.Conv2d(unshuffled, config.stem_channels, 3, padding=1)
+        if self.reach:
+            self.conv_neighbors = nn.Conv2d(
+                num_changes(self.reach), config.stem_channels, 3, padding=1, bias=False
+            )
+            nn.init.zeros_(self.conv_neighbors.weight)
         blocks = (ResidualBlock(config.stem_channels) for _ in range(config.num_stem_blocks))
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, video: Tensor) -> Tensor:
+    def forward(self, video: Tensor, kept: slice = ALL) -> Tensor:
         """Turn `b 3 t h w` in [0, 1], or a latent, into cells `(b t') c h' w'`.
 
-        Of t frames become t' = ceil(t / stride) rows of cells.
+        Of t frames become t' = ceil(t / stride) rows of cells, of which those asked for are made.
         """
         if self.is_latent:
             return rearrange(video, "b c t h w -> (b t) c h w")
@@ -218,11 +188,17 @@ class UnshuffleStem(nn.Module):
         if lead := -video.shape[2] % st:
             video = torch.cat([video[:, :, :1].expand(-1, -1, lead, -1, -1), video], dim=2)
         cells = rearrange(
-            video - 0.5, "b c (t st) (h sh) (w sw) -> (b t) (c st sh sw) h w", st=st, sh=sh, sw=sw
-        )
+            video - 0.5, "b c (t st) (h sh) (w sw) -> b t (c st sh sw) h w", st=st, sh=sh, sw=sw
+        )[:, kept].flatten(0, 1)
         if self.conv is None:
             return cells
         cells = self.conv(cells.contiguous(memory_format=torch.channels_last))
+        if self.reach and video.shape[2] > 1:
+            cells = cells + self._seen_around(video, kept).to(cells.dtype)
         for block in self.blocks:
             cells = block(cells)
         return cells
+
+    def _seen_around(self, video: Tensor, kept: slice) -> Tensor:
+        changes = neighbor_changes(video, self.reach, self.stride[1], kept)
+        return self.conv_neighbors(changes.to(self.conv_neighbors.weight.dtype))

@@ -51,8 +51,12 @@ class StageConfig:
     """Clips per step."""
     num_frames: int = 5
     """Frames per clip."""
+    context_frames: int = 0
+    """Further frames on each side of these that the model sees and the losses do not: what a frame
+    inside a clip has around it, at the price of restoring `num_frames`. Of some clips fewer, as at
+    the ends of a shot."""
     degraded_frames: int = 0
-    """Frames degraded together, of which each use takes `num_frames`; 0: just those. A codec
+    """Frames degraded together, of which each use takes those that it needs; 0: just those. A codec
     treats frames differently, so a stage of single frames should see several coded."""
     crop_px: int = 128
     """Side of the training crop; a multiple of 32."""
@@ -87,13 +91,22 @@ class StageConfig:
     """Heads that become intra-frame in the same calibration; the rest stays global."""
 
     @property
+    def frames_seen(self) -> int:
+        """Frames of a clip that the model sees at most."""
+        return self.num_frames + 2 * self.context_frames
+
+    @property
     def frames_read(self) -> int:
         """Frames of footage that a sample takes."""
-        return max(self.num_frames, self.degraded_frames)
+        return max(self.frames_seen, self.degraded_frames)
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.batch_size < 1 or self.num_frames < 1:
             raise TrainingError(f"stage {self.name}: steps, batch and frames must be at least 1")
+        if self.context_frames < 0:
+            raise TrainingError(
+                f"stage {self.name}: context_frames must be at least 0, got {self.context_frames}"
+            )
         if self.pixel_loss not in PIXEL_LOSSES:
             raise TrainingError(
                 f"stage {self.name}: pixel_loss must be one of {', '.join(PIXEL_LOSSES)}, got "

@@ -252,14 +252,14 @@ def _augment(
 ) -> tuple[Tensor, Tensor]:
     # Offsets keep the phase between the model's cells and the low-resolution pixels.
     top, left = (16 * _integer(MARGIN_PX // 16 + 1, generator) for _ in range(2))
-    first = _integer(stage.frames_read - stage.num_frames + 1, generator)
+    first = _integer(stage.frames_read - stage.frames_seen + 1, generator)
     flips = [dim for dim in (1, 2, 3) if _uniform(0, 1, generator) < 0.5]
     is_turned = _uniform(0, 1, generator) < 0.5
     pair = []
     for stack, unit in ((shard.resized, 1), (shard.truth, 255)):
         clip = stack[
             index,
-            first : first + stage.num_frames,
+            first : first + stage.frames_seen,
             :,
             top : top + stage.crop_px,
             left : left + stage.crop_px,

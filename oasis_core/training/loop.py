@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "oasis.safetensors"
 NUM_CALIBRATION_CLIPS = 24
+SHARE_AT_ENDS = 0.3
+"""Share of the steps that may have fewer frames of context, as at the ends of a shot."""
 
 OnStep = Callable[["Trainer", float], None]
 
@@ -93,12 +95,17 @@ class Trainer:
         """
         config, stages = self.config, self.config.stages
         self.adversary = self.perceptual = self.latent_encoder = None
+        is_latent = self.is_routed and self.model.config.is_latent
+        if is_latent and any(stage.context_frames for stage in stages):
+            raise TrainingError(
+                f"context_frames must be 0 for {config.model}, which makes frames by the latent"
+            )
         if any(stage.adversarial_weight for stage in stages):
             self.adversary = Adversary(config.seed, self.device)
         if any(stage.perceptual_weight for stage in stages):
             self.perceptual = PerceptualLoss(config.perceptual_network, self.device)
         if any(stage.latent_weight for stage in stages):
-            if not self.is_routed or not self.model.config.is_latent:
+            if not is_latent:
                 raise TrainingError(f"latent_weight needs a latent model, {config.model} is none")
             self.latent_encoder = load_latent_encoder(config.latent_encoder, self.device)
 
@@ -157,9 +164,11 @@ class Trainer:
     def _loss(self, resized: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """The weighted loss of a batch, and the restored batch."""
         stage = self.stage
+        resized, kept = self._with_context(resized)
+        truth = truth[:, :, stage.context_frames :][:, :, : stage.num_frames]
         with self.autocast():
-            residual, latent = self._parallel(resized)
-        restored = resized + residual.float()
+            residual, latent = self._parallel(resized, kept)
+        restored = resized[:, :, kept] + residual.float()
         parts = pixel_losses(stage, restored, truth)
         if stage.latent_weight:
             with torch.no_grad():
@@ -174,6 +183,17 @@ class Trainer:
         for part in more:
             loss = loss + part
         return loss, restored
+
+    def _with_context(self, resized: Tensor) -> tuple[Tensor, slice]:
+        """What the model sees of a batch, and where in it the frames to restore are."""
+        stage = self.stage
+        most = before = after = stage.context_frames
+        seed = sample_seed(self.config.seed, 3, self.stage_index, self.step)
+        generator = torch.Generator().manual_seed(seed)
+        if float(torch.rand((), generator=generator)) < SHARE_AT_ENDS:
+            before, after = torch.randint(most + 1, (2,), generator=generator).tolist()
+        seen = resized[:, :, most - before : resized.shape[2] - most + after]
+        return seen.contiguous(), slice(before, before + stage.num_frames)
 
     def train_step(self, resized: Tensor, truth: Tensor) -> float:
         """One optimiser step on a batch `b 3 t h w`; returns the loss.

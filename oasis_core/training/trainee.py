@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ..checkpoint import Checkpoint, load_checkpoint, resolve_model, save_checkpoint
 from ..config import PRESETS, ModelConfig
 from ..model.denoiser import build_model
+from ..model.layers import ALL
 from ..model.routing import HeadRouting
 from .config import FROM_INITIAL, YARDSTICK, TrainingConfig, TrainingError
 from .yardstick import Yardstick, YardstickConfig, build_yardstick, save_yardstick
@@ -97,10 +98,15 @@ class Trainee(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, video: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Residual `b 3 t h w` and a latent model's prediction `b c t' h' w'`."""
+    def forward(self, video: Tensor, kept: slice = ALL) -> tuple[Tensor, Tensor | None]:
+        """Residual `b 3 t h w` of the kept frames and a latent model's prediction `b c t' h' w'`.
+
+        A latent model is given no others.
+        """
+        if isinstance(self.network, Yardstick):
+            return self.network(video[:, :, kept]), None
         if not self.network.config.is_latent:
-            return self.network(video), None
+            return self.network(video, kept), None
         self.network.check(video)
         # The frozen decoder keeps its float32 weights; autocast alone lowers its arithmetic.
         latent = self.network.predict_latent(self.network.encode(video)).float()

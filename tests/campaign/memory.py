@@ -21,7 +21,7 @@ from .tally import Campaign
 
 FLAT_BYTES = 64 << 20
 LEAK_BYTES = 50 << 20
-_BEFORE_RELU = (".conv1", ".conv_neighbors")
+_BEFORE_RELU = (".conv1",)
 """Layers where minus infinity becomes 0, as would the number that was too small for a float."""
 _HUGE = ((16384, 16384), (65535, 65535), (30000, 8), (16383, 16383))
 
