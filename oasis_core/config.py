@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_NAME_CHARS = 100
-MAX_NUMBERS = {"num_layers": 1_000, "num_stem_blocks": 1_000, "num_decoder_blocks": 1_000}
-MAX_NUMBERS |= {"stem_reach": 8}
+MAX_NUMBERS = {
+    "num_layers": 1_000,
+    "num_stem_blocks": 1_000,
+    "num_decoder_blocks": 1_000,
+    "stem_reach": 8,
+}
 MAX_NUMBER = 65_536
 MAY_BE_ZERO = (
     "stem_channels",

@@ -28,6 +28,7 @@ from .graphics import SIDE_PX, draw_stills
 
 MARGIN_PX = 32
 """A sample is this much larger than the crop, so that its uses can differ."""
+TRIPOD_SHARE = 0.2
 CLIPS_AT_ONCE = 32
 """Clips that an accelerator degrades together."""
 
@@ -73,7 +74,9 @@ def crop_clip(clip: Tensor, num_frames: int, side: int, generator: torch.Generat
 def pan_over_still(still: Tensor, num_frames: int, side: int, generator: torch.Generator) -> Tensor:
     """A hand-held camera over a still, `t 3 s s` float in [0, 1].
 
-    Speed up to 4 px a frame, rotation up to 0.4 degrees, zoom up to 0.6 % a frame, with jitter.
+    Speed up to 4 px a frame, rotation up to 0.4 degrees, zoom up to 0.6 % a frame, with jitter; one
+    in five stands on a tripod. Otherwise only footage would stand still, whose own coding smooths
+    what does, and a model that sees several frames learns to smooth it, too.
     """
     _, _, height, width = still.shape
     time = torch.arange(num_frames) - (num_frames - 1) / 2
@@ -85,6 +88,8 @@ def pan_over_still(still: Tensor, num_frames: int, side: int, generator: torch.G
     reach = side / 2 + 2
     center_x = _uniform(min(reach, width / 2), max(width - reach, width / 2), generator)
     center_y = _uniform(min(reach, height / 2), max(height - reach, height / 2), generator)
+    if _uniform(0, 1, generator) < TRIPOD_SHARE:
+        time, jitter = torch.zeros_like(time), torch.zeros_like(jitter)
     scale = torch.exp(zoom * time)
     x0 = center_x + speed * math.cos(heading) * time + jitter[0]
     y0 = center_y + speed * math.sin(heading) * time + jitter[1]

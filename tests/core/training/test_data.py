@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from oasis_core.training.config import TrainingError
-from oasis_core.training.data import ShardStream, batches, make_shard, steps_per_shard
+from oasis_core.training.data import (
+    ShardStream,
+    batches,
+    make_shard,
+    pan_over_still,
+    steps_per_shard,
+)
 from oasis_core.training.footage import load_sources
 
 
@@ -45,6 +51,23 @@ def test_single_frames_come_from_clips_that_were_degraded_whole(footage, tmp_pat
     used = [resized for resized, _ in batches(shard, config, 0, 0)]
     assert all(resized.shape == (2, 3, 1, 32, 32) for resized in used)
     assert len({resized.sum().item() for resized in used}) == len(used)
+
+
+def test_a_frame_inside_its_clip_comes_with_the_frames_around_it(footage, tmp_path, configuration):
+    config = configuration(footage, tmp_path)
+    stage = dataclasses.replace(config.stages[0], num_frames=1, context_frames=1, degraded_frames=4)
+    config = dataclasses.replace(config, stages=(stage,))
+    shard = make_shard(config, 0, 0, load_sources(config.data_dirs, 64, 4))
+    assert shard.truth.shape[1] == 4
+    assert all(x.shape == (2, 3, 3, 32, 32) for pair in batches(shard, config, 0, 0) for x in pair)
+
+
+def test_some_cameras_stand_on_a_tripod_and_most_move():
+    generator = torch.Generator().manual_seed(0)
+    still = torch.randint(256, (1, 3, 160, 160), generator=generator, dtype=torch.uint8)
+    clips = [pan_over_still(still, 3, 64, generator) for _ in range(60)]
+    num_still = sum(bool((clip == clip[:1]).all()) for clip in clips)
+    assert 5 <= num_still <= 20
 
 
 def test_degrading_on_the_device_makes_the_same_samples(footage, tmp_path, configuration):

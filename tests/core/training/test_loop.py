@@ -72,6 +72,24 @@ def test_calibration_in_the_loop_keeps_the_function_apart_from_the_patterns(
     assert torch.allclose(trainer.ema(video), before, rtol=1e-4, atol=1e-4)
 
 
+def test_context_is_looked_at_and_the_frames_between_count(footage, tmp_path, configuration):
+    config = configuration(footage, tmp_path)
+    stage = dataclasses.replace(config.stages[0], num_frames=2, context_frames=2)
+    trainer = Trainer(dataclasses.replace(config, stages=(stage,)))
+    # Every frame has a brightness of its own, so a frame compared with another one shows; an
+    # untrained model changes nothing.
+    clip = torch.linspace(0.2, 0.8, stage.frames_seen).view(1, 1, -1, 1, 1).expand(2, 3, -1, 32, 32)
+    seen = set()
+    for step in range(40):
+        trainer.step = step
+        frames, kept = trainer._with_context(clip)
+        seen.add((kept.start, frames.shape[2] - kept.stop))
+        loss, restored = trainer._loss(clip, clip)
+        assert restored.shape[2] == 2
+        assert loss < 2e-3
+    assert {(2, 2), (0, 1), (1, 2)} <= seen
+
+
 def test_state_of_another_configuration_is_refused(footage, tmp_path, configuration, stop_after):
     with pytest.raises(KeyboardInterrupt):
         train(configuration(footage, tmp_path), stop_after(3))

@@ -44,6 +44,12 @@ def test_auto_takes_low_precision_only_if_faster_and_close(conv_model, slow_s, l
     assert model.num_calls == calls  # probed once
 
 
+def test_a_precision_that_the_processor_imitates_is_tried_once(conv_model):
+    model = Timed(conv_model, (0.05, 0.5), 0.0)
+    assert choose_dtype(model, CPU, "auto") == torch.float32
+    assert model.num_calls == 2
+
+
 def test_models_without_the_dtype_stay_in_float32(conv_model):
     class Fails(Timed):
         def forward(self, video):
