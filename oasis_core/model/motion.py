@@ -59,7 +59,7 @@ def neighbor_changes(video: Tensor, reach: int, stride: int, kept: slice) -> Ten
     num_frames = video.shape[2]
     frames = range(num_frames)[kept]
     at_once = FRAMES_AT_ONCE.get(video.device.type, MOST_AT_ONCE)
-    with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
+    with torch.no_grad():
         clip = _square_means(video.float().flatten(1, 2), stride // FINENESS)
         clip = rearrange(clip, "b (c t) h w -> t b c h w", t=num_frames)
         levels = _pyramid(_luma(clip))

@@ -29,6 +29,8 @@ from .graphics import SIDE_PX, draw_stills
 MARGIN_PX = 32
 """A sample is this much larger than the crop, so that its uses can differ."""
 TRIPOD_SHARE = 0.2
+SHARE_AT_ENDS = 0.3
+"""Share of the steps that may have fewer frames of context, as at the ends of a shot."""
 CLIPS_AT_ONCE = 32
 """Clips that an accelerator degrades together."""
 
@@ -83,13 +85,13 @@ def pan_over_still(still: Tensor, num_frames: int, side: int, generator: torch.G
     speed = _uniform(0, 4, generator) * (_uniform(0, 1, generator) > 0.15)
     heading = _uniform(-math.pi, math.pi, generator)
     jitter = torch.randn(2, num_frames, generator=generator) * _uniform(0, 0.7, generator)
+    if _uniform(0, 1, generator) < TRIPOD_SHARE:
+        time, jitter = torch.zeros_like(time), torch.zeros_like(jitter)
     spin, zoom = _uniform(-0.007, 0.007, generator), _uniform(-0.006, 0.006, generator)
     angle = _uniform(-0.1, 0.1, generator) + spin * time
     reach = side / 2 + 2
     center_x = _uniform(min(reach, width / 2), max(width - reach, width / 2), generator)
     center_y = _uniform(min(reach, height / 2), max(height - reach, height / 2), generator)
-    if _uniform(0, 1, generator) < TRIPOD_SHARE:
-        time, jitter = torch.zeros_like(time), torch.zeros_like(jitter)
     scale = torch.exp(zoom * time)
     x0 = center_x + speed * math.cos(heading) * time + jitter[0]
     y0 = center_y + speed * math.sin(heading) * time + jitter[1]
@@ -273,6 +275,22 @@ def _augment(
         clip = clip.transpose(2, 3) if is_turned else clip
         pair.append(clip.float().div_(unit))
     return pair[0], pair[1]
+
+
+def cut_context(resized: Tensor, stage: StageConfig, seed: int) -> tuple[Tensor, slice]:
+    """What the model sees of a batch, and where in it the frames to restore are.
+
+    Args:
+        resized: `b 3 t h w` with all the context of the stage.
+        stage: Says how much that is.
+        seed: Decides whether a batch has less, as at the ends of a shot.
+    """
+    most = before = after = stage.context_frames
+    generator = torch.Generator().manual_seed(seed)
+    if _uniform(0, 1, generator) < SHARE_AT_ENDS:
+        before, after = (_integer(most + 1, generator) for _ in range(2))
+    seen = resized[:, :, most - before : resized.shape[2] - most + after]
+    return seen.contiguous(), slice(before, before + stage.num_frames)
 
 
 def steps_per_shard(config: TrainingConfig, stage: StageConfig) -> int:

@@ -17,13 +17,7 @@ from ..model.routing import HeadRouting, calibrate
 from .adversary import Adversary
 from .archives import ArchivedFootage
 from .config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
-from .data import (
-    ShardStream,
-    batches,
-    load_footage,
-    sample_seed,
-    steps_per_shard,
-)
+from .data import ShardStream, batches, cut_context, load_footage, sample_seed, steps_per_shard
 from .footage import Sources
 from .losses import latent_error, pixel_losses
 from .optimizer import MatrixOptimizer
@@ -46,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "oasis.safetensors"
 NUM_CALIBRATION_CLIPS = 24
-SHARE_AT_ENDS = 0.3
-"""Share of the steps that may have fewer frames of context, as at the ends of a shot."""
 
 OnStep = Callable[["Trainer", float], None]
 
@@ -164,7 +156,8 @@ class Trainer:
     def _loss(self, resized: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """The weighted loss of a batch, and the restored batch."""
         stage = self.stage
-        resized, kept = self._with_context(resized)
+        seed = sample_seed(self.config.seed, 3, self.stage_index, self.step)
+        resized, kept = cut_context(resized, stage, seed)
         truth = truth[:, :, stage.context_frames :][:, :, : stage.num_frames]
         with self.autocast():
             residual, latent = self._parallel(resized, kept)
@@ -183,17 +176,6 @@ class Trainer:
         for part in more:
             loss = loss + part
         return loss, restored
-
-    def _with_context(self, resized: Tensor) -> tuple[Tensor, slice]:
-        """What the model sees of a batch, and where in it the frames to restore are."""
-        stage = self.stage
-        most = before = after = stage.context_frames
-        seed = sample_seed(self.config.seed, 3, self.stage_index, self.step)
-        generator = torch.Generator().manual_seed(seed)
-        if float(torch.rand((), generator=generator)) < SHARE_AT_ENDS:
-            before, after = torch.randint(most + 1, (2,), generator=generator).tolist()
-        seen = resized[:, :, most - before : resized.shape[2] - most + after]
-        return seen.contiguous(), slice(before, before + stage.num_frames)
 
     def train_step(self, resized: Tensor, truth: Tensor) -> float:
         """One optimiser step on a batch `b 3 t h w`; returns the loss.

@@ -128,3 +128,10 @@ def test_kept_frames_are_those_of_the_whole_clip(skips):
     model, clip = open_model(), torch.rand(2, 3, 6, 32, 32)
     model.skips_transformer = skips
     assert torch.allclose(model(clip, slice(2, 4)), model(clip)[:, :, 2:4], atol=1e-6)
+
+
+def test_autocast_leaves_motion_in_float32():
+    clip = moving_clip(3)
+    plain = neighbor_changes(clip, REACH, STRIDE, slice(None))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(neighbor_changes(clip, REACH, STRIDE, slice(None)), plain)

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from oasis_core.checkpoint import load_checkpoint
 from oasis_core.training.config import TrainingError
+from oasis_core.training.data import cut_context, sample_seed
 from oasis_core.training.footage import load_sources
 from oasis_core.training.loop import STATE_NAME, WEIGHTS_NAME, Trainer, train
 
@@ -82,7 +83,8 @@ def test_context_is_looked_at_and_the_frames_between_count(footage, tmp_path, co
     seen = set()
     for step in range(40):
         trainer.step = step
-        frames, kept = trainer._with_context(clip)
+        seed = sample_seed(trainer.config.seed, 3, 0, step)
+        frames, kept = cut_context(clip, stage, seed)
         seen.add((kept.start, frames.shape[2] - kept.stop))
         loss, restored = trainer._loss(clip, clip)
         assert restored.shape[2] == 2
