@@ -33,7 +33,8 @@ class OASISDegrade(io.ComfyNode):
                     default=PRESETS[0],
                     tooltip="light: blur, downscale and noise. consistent: two rounds of blur, "
                     "resize, noise, JPEG and video compression, the same for all frames. "
-                    "inconsistent: the same, changing from frame to frame.",
+                    "inconsistent: the same, changing from frame to frame. "
+                    "clean: hardly more than shrunk, like good or generated video.",
                 ),
                 widget(
                     io.Float.Input,

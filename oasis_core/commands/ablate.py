@@ -29,6 +29,13 @@ def add_parser(commands: Any) -> None:
     ablate.add_argument("--seeds", default="1,2,3", metavar="A,B")
     ablate.add_argument("--clips", nargs="+", type=Path, required=True, help="sharp clips")
     ablate.add_argument("--frames", type=int, default=7, help="of each clip")
+    ablate.add_argument(
+        "--middle",
+        type=int,
+        default=0,
+        metavar="PX",
+        help="measure the middle square of each clip only",
+    )
     ablate.set_defaults(run=run)
 
 
@@ -52,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         seeds=seeds,
         clips=find_clips(arguments.clips),
         num_frames=arguments.frames,
+        middle_px=arguments.middle,
         report=print,
     )
     print(table.read_text(encoding="utf-8"))

@@ -67,6 +67,13 @@ def add_parser(commands: Any) -> None:
     evaluate.add_argument("--scale", type=float, default=4, help="where no original tells it")
     evaluate.add_argument("--frames", type=int, default=10, help="of each clip; 0: all")
     evaluate.add_argument(
+        "--middle",
+        type=int,
+        default=0,
+        metavar="PX",
+        help="measure the middle square of sharp clips only",
+    )
+    evaluate.add_argument(
         "--degradation", action="append", choices=DEGRADATIONS, help="default: light, consistent"
     )
     evaluate.add_argument("--metrics", metavar="A,B", help="default: all that can run")
@@ -220,6 +227,7 @@ def _settings(arguments: argparse.Namespace, upscaler: VideoUpscaler | None) -> 
         "dtype": str(upscaler.dtype).removeprefix("torch.") if upscaler else None,
         "scale": arguments.scale,
         "frames": arguments.frames or "all",
+        "middle_px": arguments.middle or "all",
     }
 
 
@@ -257,6 +265,7 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
         degradations=arguments.degradation or ("light", "consistent"),
         scale=arguments.scale,
         num_frames=arguments.frames,
+        middle_px=arguments.middle,
         suite=suite,
         on_result=on_result,
         on_skip=on_skip,
@@ -293,7 +302,11 @@ def _record(
         # Means without the hard clips look better than the model is.
         say("not recorded: --record needs every clip; mend or leave out the skipped ones")
         return False
-    settings = {"scale": arguments.scale, "frames": arguments.frames}
+    settings = {
+        "scale": arguments.scale,
+        "frames": arguments.frames,
+        "middle_px": arguments.middle,
+    }
     metrics = {**summarise(results), "settings": settings}
     update_info(resolve_model(arguments.model), metrics=metrics)
     return True

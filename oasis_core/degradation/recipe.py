@@ -23,7 +23,7 @@ from . import operators
 from .codec import DECODERS, compress, is_available
 from .kernels import gaussian_family_kernel, sinc_kernel
 
-PRESETS = ("light", "consistent", "inconsistent")
+PRESETS = ("light", "consistent", "inconsistent", "clean")
 MIN_SIDE_PX = 8
 _KERNEL_FAMILIES = ("gaussian", "gaussian", "generalized", "generalized", "plateau", "plateau")
 _ISOTROPIC = (True, False, True, False, True, False)
@@ -47,6 +47,14 @@ _QUALITY_RANGES = {
     "mpeg4": (2.0, 8.0),
     "libvpx-vp9": (24.0, 48.0),
 }
+# "clean": hardly softer than the resize itself makes it, noise of a good camera in good light, and
+# in half of the clips a codec in the best quarter of its range.
+_CLEAN_SIGMA_RANGE = (0.1, 0.6)
+_CLEAN_NOISE_RANGE = (0.0, 2.0)
+_CLEAN_CODEC_SHARE = 0.5
+_CLEAN_QUALITY_SHARE = 0.25
+_LIGHT_SIGMA_RANGE = (0.3, 2.2)
+_LIGHT_NOISE_RANGE = (0.0, 14.0)
 # Share of its range that a parameter may move per frame in the inconsistent setting. RealBasicVSR
 # walks so slowly that 32 frames hardly differ; a tenth makes the change visible within a segment.
 _WALK_SHARE = 0.1
@@ -138,10 +146,26 @@ def _draw_jpeg(draw: _Drawer, order: int) -> Step:
     return Step(operator="jpeg", params={"quality": draw.sequence(*_JPEG_RANGES[order])})
 
 
-def _draw_codec(draw: _Drawer) -> Step:
+def _draw_codec(draw: _Drawer, range_share: float = 1.0) -> Step:
+    """An encoder, and a quality in the best `range_share` of its range."""
     codec = draw.codecs[draw.index((1.0,) * len(draw.codecs))]
-    quality = draw.uniform(*_QUALITY_RANGES[codec])
+    best, worst = _QUALITY_RANGES[codec]
+    quality = draw.uniform(best, best + range_share * (worst - best))
     return Step(operator="codec", params={"codec": codec, "quality": quality})
+
+
+def _draw_simple(
+    draw: _Drawer, sigma_range: tuple[float, float], noise_range: tuple[float, float]
+) -> list[Step]:
+    """Gaussian blur, downscale, Gaussian noise."""
+    sigma = [draw.uniform(*sigma_range)]
+    params = {"size": 15, "family": "gaussian", "sigma_x": sigma, "sigma_y": sigma}
+    noise = [draw.uniform(*noise_range) / 255]
+    return [
+        Step(operator="blur", params={**params, "angle": [0.0], "beta": [1.0]}),
+        Step(operator="resize", params={"factor": None, "mode": "bicubic"}),
+        Step(operator="gaussian", params={"sigma": noise, "gray": False}),
+    ]
 
 
 def check_codecs(codecs: Sequence[str]) -> tuple[str, ...]:
@@ -174,8 +198,9 @@ def draw_recipe(
 
     Args:
         preset: "light" (blur, downscale, Gaussian noise), "consistent" (the second-order
-            real-world chain, parameters constant in the clip) or "inconsistent" (the same chain,
-            parameters walk from frame to frame).
+            real-world chain, parameters constant in the clip), "inconsistent" (the same chain,
+            parameters walk from frame to frame) or "clean" (downscale, hardly any blur and noise,
+            at most a good codec: generated video, a good master).
         num_frames: Frames of the clip.
         scale: Factor between the sharp and the degraded side, >= 1.
         generator: Source of randomness.
@@ -192,18 +217,13 @@ def draw_recipe(
     if not 1 <= scale <= 16:
         raise DegradationError(f"scale must be in [1, 16], got {scale}")
     draw = _Drawer(generator, num_frames, preset == "inconsistent", codecs)
-    final = Step(operator="resize", params={"factor": None, "mode": "bicubic"})
     if preset == "light":
-        sigma = [draw.uniform(0.3, 2.2)]
-        params = {"size": 15, "family": "gaussian", "sigma_x": sigma, "sigma_y": sigma}
-        noise = Step(
-            operator="gaussian", params={"sigma": [draw.uniform(0, 14) / 255], "gray": False}
-        )
-        return (
-            Step(operator="blur", params={**params, "angle": [0.0], "beta": [1.0]}),
-            final,
-            noise,
-        )
+        return tuple(_draw_simple(draw, _LIGHT_SIGMA_RANGE, _LIGHT_NOISE_RANGE))
+    if preset == "clean":
+        steps = _draw_simple(draw, _CLEAN_SIGMA_RANGE, _CLEAN_NOISE_RANGE)
+        if draw.happens(_CLEAN_CODEC_SHARE):
+            steps.append(_draw_codec(draw, _CLEAN_QUALITY_SHARE))
+        return tuple(steps)
     steps = [_draw_blur(draw, 0), _draw_resize(draw, 0), _draw_noise(draw, 0)]
     steps.append(_draw_jpeg(draw, 0))
     if draw.happens(_FIRST_CODEC_SHARE):

@@ -20,6 +20,7 @@ from .clips import (
     EvaluationError,
     distinct_names,
     find_sources,
+    middle_square,
     read_clip,
     read_frames,
 )
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClipResult", "Shown", "evaluate", "evaluate_source", "read_clip", "summarise"]
 
+MIN_MIDDLE_PX = 32
 ORIGINAL = "original"
 """Stands for the truth among the methods: what a metric without reference says of it."""
 GIVEN = "given"
@@ -142,6 +144,7 @@ def evaluate_source(
     degradations: Sequence[str],
     scale: float,
     num_frames: int,
+    middle_px: int = 0,
 ) -> Iterator[tuple[ClipResult, Shown]]:
     """Measure one clip: degrade if needed, upscale where a low-quality clip exists, compare.
 
@@ -152,15 +155,27 @@ def evaluate_source(
         degradations: Presets, for a clip without a low-quality version.
         scale: Upscaling factor where no truth tells the size.
         num_frames: Frames from the start of the clip; 0: all.
+        middle_px: Side of the middle square to measure; 0: whole frames.
 
     Yields:
         One result per degradation, and the pixels behind it.
+
+    Raises:
+        EvaluationError: A middle is asked of a clip that is too small or is not degraded here.
     """
     truth = None
+    if middle_px and middle_px < MIN_MIDDLE_PX:
+        raise EvaluationError(f"the middle must have at least {MIN_MIDDLE_PX} px, got {middle_px}")
+    if middle_px and (source.truth is None or source.low is not None or source.restored):
+        raise EvaluationError(
+            f"{source.name}: a middle can be measured of sharp clips that are degraded here only"
+        )
     if source.truth is not None:
         # A made low-quality clip needs a size that the factor divides.
         multiple = round(scale) if source.low is None and not source.restored else 1
         truth = read_clip(source.truth, num_frames, multiple)
+        if middle_px:
+            truth = middle_square(truth, middle_px // multiple * multiple, source.name)
     flows, exact_size, original = None, None, {}
     given = {method: read_frames(path, num_frames) for method, path in source.restored.items()}
     for degradation, low in _low_clips(source, truth, degradations, scale, num_frames):
@@ -207,6 +222,7 @@ def evaluate(
     degradations: Sequence[str] = ("light", "consistent"),
     scale: float = 4,
     num_frames: int = 10,
+    middle_px: int = 0,
     suite: MetricSuite | None = None,
     on_result: Callable[[ClipResult, Shown], None] | None = None,
     on_skip: Callable[[str, str], None] | None = None,
@@ -219,6 +235,7 @@ def evaluate(
         degradations: Presets, for clips without a low-quality version.
         scale: Upscaling factor where no truth tells the size.
         num_frames: Frames from the start of each clip; 0: all.
+        middle_px: Side of the middle square of each clip to measure; 0: whole frames.
         suite: What to measure.
         on_result: Called with each result and its pixels, also of a clip that is skipped later.
         on_skip: Called with name and reason of a clip that cannot be read, degraded or paired,
@@ -242,6 +259,7 @@ def evaluate(
             degradations=degradations,
             scale=scale,
             num_frames=num_frames,
+            middle_px=middle_px,
         )
         of_clip = []
         try:

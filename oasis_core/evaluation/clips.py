@@ -208,3 +208,19 @@ def read_clip(path: Path | RemoteFile, num_frames: int, multiple: int) -> Tensor
     clip = read_frames(path, num_frames)
     height, width = (n // multiple * multiple for n in clip.shape[2:])
     return clip[:, :, :height, :width].contiguous()
+
+
+def middle_square(clip: Tensor, side: int, name: str) -> Tensor:
+    """The middle of a clip, `t 3 side side`.
+
+    Raises:
+        EvaluationError: The clip is smaller.
+    """
+    height, width = clip.shape[2:]
+    if min(height, width) < side:
+        raise EvaluationError(
+            f"{name} must be at least {side}x{side} px for its middle to be measured, got "
+            f"{width}x{height}; ask for a smaller middle"
+        )
+    top, left = (height - side) // 2, (width - side) // 2
+    return clip[:, :, top : top + side, left : left + side].contiguous()

@@ -145,11 +145,16 @@ def routed_reference(config: TrainingConfig) -> nn.Module:
 
 
 @torch.inference_mode()
-def seconds_per_frame(network: nn.Module) -> float:
-    """Fastest time of a network per 256x256 frame, on this process's threads, in bfloat16."""
+def seconds_per_frame(network: nn.Module, *, autocast_bf16: bool = True) -> float:
+    """Fastest time of a network per 256x256 frame, on this process's threads.
+
+    Args:
+        network: Takes `b 3 t h w`.
+        autocast_bf16: In bfloat16, as a run with this setting trains; else in float32.
+    """
     video = torch.rand(1, 3, COST_FRAMES, COST_PX, COST_PX)
     times = []
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast_bf16):
         for _ in range(COST_RUNS):
             start = time.perf_counter()
             network(video)
@@ -157,15 +162,17 @@ def seconds_per_frame(network: nn.Module) -> float:
     return min(times) / COST_FRAMES
 
 
-def equal_cost_convs(reference: nn.Module, features: int) -> int:
-    """How many convolutions give a yardstick the reference's time per frame."""
+def equal_cost_convs(recipe: TrainingConfig) -> int:
+    """How many convolutions give a yardstick the time per frame of a recipe's model."""
     from .yardstick import YardstickConfig, build_yardstick
 
-    target = seconds_per_frame(reference)
+    def cost(network: nn.Module) -> float:
+        return seconds_per_frame(network, autocast_bf16=recipe.autocast_bf16)
+
+    target, features = cost(routed_reference(recipe)), recipe.yardstick_features
     few, many = 4, 16
     costs = [
-        seconds_per_frame(build_yardstick(YardstickConfig(num_convs=n, features=features)))
-        for n in (few, many)
+        cost(build_yardstick(YardstickConfig(num_convs=n, features=features))) for n in (few, many)
     ]
     per_conv = (costs[1] - costs[0]) / (many - few)
     return max(1, round(few + (target - costs[0]) / max(per_conv, 1e-9)))
@@ -179,7 +186,7 @@ def seconds_per_step(config: TrainingConfig) -> list[float]:
     generator = torch.Generator().manual_seed(0)
     for index, stage in enumerate(config.stages):
         trainer.stage_index = index
-        shape = (stage.batch_size, 3, stage.num_frames, stage.crop_px, stage.crop_px)
+        shape = (stage.batch_size, 3, stage.frames_seen, stage.crop_px, stage.crop_px)
         truth = torch.rand(shape, generator=generator)
         times = []
         for run in range(STEP_WARMUP + STEP_RUNS):
@@ -225,7 +232,7 @@ def plan_variant(name: str, recipe: TrainingConfig, seed: int, folder: Path) -> 
         if not kept.exists():
             convs = config.yardstick_convs
             if config.model == YARDSTICK:
-                convs = equal_cost_convs(routed_reference(recipe), recipe.yardstick_features)
+                convs = equal_cost_convs(recipe)
             sized = dataclasses.replace(config, yardstick_convs=convs)
             steps = [stage.num_steps for stage in same_time(sized, recipe).stages]
             kept.write_text(json.dumps({"convs": convs, "steps": steps}), encoding="utf-8")
@@ -240,7 +247,12 @@ def plan_variant(name: str, recipe: TrainingConfig, seed: int, folder: Path) -> 
 
 
 def run_variant(
-    name: str, config: TrainingConfig, clips: Sequence[Path], num_frames: int
+    name: str,
+    config: TrainingConfig,
+    clips: Sequence[Path],
+    *,
+    num_frames: int,
+    middle_px: int = 0,
 ) -> dict[str, Any]:
     """Train one run, or take its result if it is finished; returns the result.
 
@@ -249,6 +261,7 @@ def run_variant(
         config: From `plan_variant`.
         clips: Sharp clips to evaluate on.
         num_frames: Of each clip.
+        middle_px: Side of the middle square of each clip to measure; 0: whole frames.
     """
     from .loop import train
 
@@ -263,14 +276,19 @@ def run_variant(
         "steps": sum(stage.num_steps for stage in config.stages),
         # Of this call: a run that was killed and went on took longer in all.
         "train_s": time.monotonic() - start,
-        **measure(path, config, clips, num_frames),
+        **measure(path, config, clips, num_frames=num_frames, middle_px=middle_px),
     }
     kept.write_text(json.dumps(result, indent=2, allow_nan=False), encoding="utf-8")
     return result
 
 
 def measure(
-    path: Path, config: TrainingConfig, clips: Sequence[Path], num_frames: int
+    path: Path,
+    config: TrainingConfig,
+    clips: Sequence[Path],
+    *,
+    num_frames: int,
+    middle_px: int = 0,
 ) -> dict[str, Any]:
     """Cost and quality of finished weights: means over clips for every degradation."""
     from ..checkpoint import load_checkpoint
@@ -283,13 +301,14 @@ def measure(
     network = load_yardstick(path) if is_yardstick else load_checkpoint(path).model
     if not is_yardstick:
         network.skips_transformer = all(stage.skip_transformer for stage in config.stages)
-    cost = seconds_per_frame(network)
+    cost = seconds_per_frame(network, autocast_bf16=config.autocast_bf16)
     names = ("psnr_db", "ssim", "warping_error")
     results = evaluate(
         VideoUpscaler(network),
         clips,
         degradations=EVALUATED,
         num_frames=num_frames,
+        middle_px=middle_px,
         suite=MetricSuite(names),
     )
     return {"ms_per_frame": 1000 * cost, "summary": summarise(results)}
@@ -338,6 +357,7 @@ def run_ablation(
     seeds: Sequence[int],
     clips: Sequence[Path],
     num_frames: int = 7,
+    middle_px: int = 0,
     report: Callable[[str], None] | None = None,
 ) -> Path:
     """Train and measure every variant with every seed; the same call goes on where it stopped.
@@ -355,7 +375,9 @@ def run_ablation(
     for seed in seeds:
         for name in variants:
             config = plan_variant(name, recipe, seed, folder)
-            result = run_variant(name, config, clips, num_frames)
+            result = run_variant(
+                name, config, clips, num_frames=num_frames, middle_px=middle_px
+            )
             results.append(result)
             table = write_table(folder, results)
             if report:

@@ -17,7 +17,7 @@ from ..remote import as_source, is_url
 
 YARDSTICK = "yardstick"
 FROM_INITIAL = "initial"
-PIXEL_LOSSES = ("charbonnier", "root_mean_square")
+PIXEL_LOSSES = ("charbonnier", "root_mean_square", "log_mean_square")
 PERCEPTUAL_NETWORKS = ("lpips", "dists")
 _FREE_FIELDS = (
     *("gradient_checkpointing", "data_workers", "validation_dirs", "validate_every"),
@@ -65,7 +65,8 @@ class StageConfig:
     scales: dict[str, float] = dataclasses.field(default_factory=lambda: {"4": 1.0})
     """Share of every upscaling factor."""
     pixel_loss: str = "charbonnier"
-    """"charbonnier", or "root_mean_square": what PSNR measures, per clip."""
+    """"charbonnier"; "root_mean_square": what PSNR measures, per clip; or "log_mean_square": PSNR
+    itself, so that clean clips count as much as bad ones."""
     charbonnier_epsilon: float = 1e-3
     """Difference below which the Charbonnier loss turns from absolute to squared, in (0, 1]."""
     temporal_weight: float = 0.0

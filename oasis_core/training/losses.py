@@ -12,6 +12,8 @@ from .config import StageConfig
 
 CHARBONNIER_EPSILON = 1e-3
 RMS_EPSILON = 1e-6
+LOG_EPSILON = 1e-5
+"""Squared error of 50 dB, beyond which an even smaller one is worth little."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,6 +33,15 @@ def root_mean_square(restored: Tensor, truth: Tensor) -> Tensor:
     is, which the best ones do.
     """
     return torch.sqrt((restored - truth).square().mean(dim=(1, 2, 3, 4)) + RMS_EPSILON).mean()
+
+
+def log_mean_square(restored: Tensor, truth: Tensor) -> Tensor:
+    """Half the natural logarithm of each clip's mean squared error, averaged over the batch.
+
+    What a mean of PSNRs measures: a decibel is worth as much on a clean clip as on a bad one.
+    """
+    errors = (restored - truth).square().mean(dim=(1, 2, 3, 4))
+    return 0.5 * torch.log(errors + LOG_EPSILON).mean()
 
 
 def absolute_error(restored: Tensor, truth: Tensor) -> Tensor:
@@ -67,10 +78,11 @@ def latent_error(predicted: Tensor, target: Tensor) -> Tensor:
 
 def pixel_losses(stage: StageConfig, restored: Tensor, truth: Tensor) -> dict[str, Tensor]:
     """The weighted losses of a stage that compare pixels and need no network."""
-    loss, change_loss = root_mean_square, root_mean_square
-    if stage.pixel_loss == "charbonnier":
-        loss = partial(charbonnier, epsilon=stage.charbonnier_epsilon)
-        change_loss = absolute_error
+    loss, change_loss = {
+        "charbonnier": (partial(charbonnier, epsilon=stage.charbonnier_epsilon), absolute_error),
+        "root_mean_square": (root_mean_square, root_mean_square),
+        "log_mean_square": (log_mean_square, log_mean_square),
+    }[stage.pixel_loss]
     parts = {stage.pixel_loss: loss(restored, truth)}
     if stage.temporal_weight:
         change = frame_difference(restored, truth, change_loss)

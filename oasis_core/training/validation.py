@@ -13,10 +13,10 @@ from einops import rearrange
 from torch import Tensor
 
 from ..degradation import degrade
-from ..evaluation.clips import find_sources, read_frames
+from ..evaluation.clips import find_sources, middle_square, read_frames
 from ..evaluation.metrics import psnr, to_uint8
 from ..evaluation.pictures import encode_picture, strip
-from .config import TrainingConfig, TrainingError
+from .config import TrainingConfig
 
 SCALE = 4
 PRESETS = ("light", "consistent")
@@ -39,17 +39,6 @@ class ValidationClip:
     """PSNR of the input."""
 
 
-def _middle(clip: Tensor, side: int, name: str) -> Tensor:
-    height, width = clip.shape[2:]
-    if min(height, width) < side:
-        raise TrainingError(
-            f"validation clip {name} must be at least {side}x{side} px, got {width}x{height}; "
-            "lower validation_px"
-        )
-    top, left = (height - side) // 2, (width - side) // 2
-    return clip[:, :, top : top + side, left : left + side].contiguous()
-
-
 def load_validation(config: TrainingConfig) -> list[ValidationClip]:
     """Degrade the middle of every validation clip, always alike.
 
@@ -60,7 +49,7 @@ def load_validation(config: TrainingConfig) -> list[ValidationClip]:
     sources = find_sources([Path(folder).expanduser() for folder in config.validation_dirs])
     for source in sources:
         clip = read_frames(source.truth, config.validation_frames)
-        truth = _middle(clip, config.validation_px, source.name)
+        truth = middle_square(clip, config.validation_px, source.name)
         for preset in PRESETS:
             low, _ = degrade(
                 truth, preset=preset, scale=SCALE, seed=zlib.crc32(source.name.encode())

@@ -51,6 +51,15 @@ def test_inconsistent_recipes_walk_within_limits():
     assert sum(steps) / len(steps) > 1
 
 
+def test_a_clean_clip_stays_near_a_plain_resize():
+    steps = list(draws("clean"))
+    assert max(s.params["sigma"][0] for s in steps if s.operator == "gaussian") <= 2 / 255
+    assert max(s.params["sigma_x"][0] for s in steps if s.operator == "blur") <= 0.6
+    codecs = [step.params for step in steps if step.operator == "codec"]
+    assert len(codecs) / 300 == pytest.approx(0.5, abs=0.1)
+    assert all(c["quality"] <= {"libx264": 20, "mpeg4": 3.5}[c["codec"]] for c in codecs)
+
+
 def test_operators_come_in_the_published_shares():
     counts = Counter(step.operator for step in draws("consistent", 2000))
     assert counts["jpeg"] == 4000

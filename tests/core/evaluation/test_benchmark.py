@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -57,6 +58,23 @@ def test_end_to_end_degrades_restores_and_compares(tmp_path, clip):
     assert result.gain_db > 0.1
     assert summarise(results)["light"]["mean_gain_db"] == result.gain_db
     assert method_means(results)["light"]["model"] == result.model
+
+
+def test_the_middle_is_that_of_a_clip_cut_to_it_and_needs_a_sharp_one(tmp_path, clip):
+    options = {"suite": MetricSuite(("psnr_db",)), "degradations": ["light"]}
+    whole = ClipSource(name="a", truth=save_clip(tmp_path / "a", clip))
+    middle = clip[..., 8:40, 16:48]
+    cut = ClipSource(name="a", truth=save_clip(tmp_path / "cut" / "a", middle))
+    (expected,) = evaluate(Sharpener(), [cut], **options)
+    (result,) = evaluate(Sharpener(), [whole], middle_px=32, **options)
+    assert result == expected
+    assert result.size == (32, 32)
+    for pixels, message in ((64, "64x64 px for its middle"), (16, "at least 32 px, got 16")):
+        with pytest.raises(EvaluationError, match=message):
+            evaluate(Sharpener(), [whole], middle_px=pixels, **options)
+    pair = dataclasses.replace(cut, low=cut.truth)
+    with pytest.raises(EvaluationError, match="sharp clips that are degraded here only"):
+        evaluate(Sharpener(), [pair], middle_px=32, **options)
 
 
 def test_given_pairs_are_restored_to_the_size_of_the_truth(tmp_path, clip):

@@ -38,6 +38,7 @@ def recipe(tmp_path):
         final_learning_rate=1e-3,
         batch_size=1,
         num_frames=2,
+        context_frames=1,
         crop_px=32,
         degradations={"light": 0.5, "consistent": 0.3, "inconsistent": 0.2},
     )
@@ -51,6 +52,7 @@ def recipe(tmp_path):
         stages=(stage, second),
         samples_per_shard=4,
         uses_per_sample=1,
+        autocast_bf16=False,
     )
 
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from oasis_core.training.losses import (
     frame_difference,
     frequency,
     latent_error,
+    log_mean_square,
     pixel_losses,
     root_mean_square,
 )
@@ -77,15 +80,27 @@ def test_root_mean_square_weighs_clips_by_their_own_error():
     assert root_mean_square(restored, truth) == pytest.approx(0.2, abs=1e-4)
 
 
-def test_a_stage_may_train_for_psnr():
+def test_log_mean_square_is_the_mean_of_psnrs():
+    truth = torch.zeros(2, 3, 2, 4, 4)
+    restored = torch.cat([truth[:1] + 0.3, truth[1:] + 0.05])
+    psnrs = [-20 * math.log10(0.3), -20 * math.log10(0.05)]
+    decibels = -20 / math.log(10) * log_mean_square(restored, truth)
+    assert decibels == pytest.approx(sum(psnrs) / 2, abs=0.01)
+    exact = truth.clone().requires_grad_()
+    log_mean_square(exact, truth).backward()
+    assert torch.equal(exact.grad, truth)
+
+
+@pytest.mark.parametrize("loss", [root_mean_square, log_mean_square])
+def test_a_stage_may_train_for_psnr(loss):
     rates = {"learning_rate": 1.0, "final_learning_rate": 1.0}
     stage = StageConfig(
-        name="s", num_steps=1, pixel_loss="root_mean_square", temporal_weight=2.0, **rates
+        name="s", num_steps=1, pixel_loss=loss.__name__, temporal_weight=2.0, **rates
     )
     truth, restored = torch.rand(2, 1, 3, 2, 8, 8)
     parts = pixel_losses(stage, restored, truth)
-    assert parts["root_mean_square"] == root_mean_square(restored, truth)
-    change = root_mean_square(restored.diff(dim=2), truth.diff(dim=2))
+    assert parts[loss.__name__] == loss(restored, truth)
+    change = loss(restored.diff(dim=2), truth.diff(dim=2))
     assert parts["temporal"] == 2 * change
 
 
