@@ -31,7 +31,8 @@ def test_shipped_config_is_valid_and_routes_after_training_unrouted():
     first, *later = config.stages
     assert first.calibrate_window_heads < 0
     assert any(stage.calibrate_window_heads > 0 for stage in later)
-    for name in ("oasis-tiny-2.toml", "oasis-tiny-3.toml", "oasis-tiny-4.toml"):
+    for number in range(2, 6):
+        name = f"oasis-tiny-{number}.toml"
         goes_on = load_training_config(path.with_name(name))
         assert goes_on.initial_model == f"{config.output_dir}/{WEIGHTS_NAME}"
         config = goes_on
