@@ -219,8 +219,8 @@ def middle_square(clip: Tensor, side: int, name: str) -> Tensor:
     height, width = clip.shape[2:]
     if min(height, width) < side:
         raise EvaluationError(
-            f"{name} must be at least {side}x{side} px for its middle to be measured, got "
-            f"{width}x{height}; ask for a smaller middle"
+            f"{name} must be at least {side}x{side} px, got {width}x{height}; lower the middle to "
+            "measure (--middle, validation_px)"
         )
     top, left = (height - side) // 2, (width - side) // 2
     return clip[:, :, top : top + side, left : left + side].contiguous()

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .motion import neighbor_changes, num_changes
+from .motion import FrameChanges, neighbor_changes, num_changes
 
 EPSILON = 1e-6
 ALL = slice(None)
@@ -166,7 +166,7 @@ class UnshuffleStem(nn.Module):
         unshuffled = config.out_channels if self.is_latent else 3 * t * h * w
         self.out_channels = config.stem_channels or unshuffled
         self.reach = config.stem_reach
-        self.conv = self.conv_neighbors = None
+        self.conv = self.conv_neighbors = self.changes = None
         if config.stem_channels:
             self.conv = nn.Conv2d(unshuffled, config.stem_channels, 3, padding=1)
         if self.reach:
@@ -174,6 +174,7 @@ class UnshuffleStem(nn.Module):
                 num_changes(self.reach), config.stem_channels, 3, padding=1, bias=False
             )
             nn.init.zeros_(self.conv_neighbors.weight)
+            self.changes = FrameChanges()
         blocks = (ResidualBlock(config.stem_channels) for _ in range(config.num_stem_blocks))
         self.blocks = nn.ModuleList(blocks)
 
@@ -200,5 +201,5 @@ class UnshuffleStem(nn.Module):
         return cells
 
     def _seen_around(self, video: Tensor, kept: slice) -> Tensor:
-        changes = neighbor_changes(video, self.reach, self.stride[1], kept)
+        changes = neighbor_changes(video, self.reach, self.stride[1], kept, self.changes)
         return self.conv_neighbors(changes.to(self.conv_neighbors.weight.dtype))

@@ -11,10 +11,12 @@ flicker (`evaluation/flow.py`): a model should not be judged by its own motion.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 RADIUS = 4
 NUM_STEPS, NUM_FINEST_STEPS = 3, 2
@@ -39,7 +41,24 @@ def num_changes(reach: int) -> int:
     return 2 * reach * 3 * FINENESS**2
 
 
-def neighbor_changes(video: Tensor, reach: int, stride: int, kept: slice) -> Tensor:
+class FrameChanges(nn.Module):
+    """What `neighbor_changes` does for some frames, as a layer without weights.
+
+    It takes long for a whole clip, and a run is stopped between one layer and the next.
+    """
+
+    def forward(self, clip: Tensor, levels: list[Tensor], here: Tensor, there: Tensor) -> Tensor:
+        """For frames `t` and their neighbours `t n` of a clip `t b c h w`: `t b c h' w'`."""
+        return _changes(clip, levels, here, there)
+
+
+def neighbor_changes(
+    video: Tensor,
+    reach: int,
+    stride: int,
+    kept: slice,
+    layer: Callable[[Tensor, list[Tensor], Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
     """How the frames around a frame differ from it, moved to where it is.
 
     A neighbour beyond the ends of the clip does not differ, and one that shows something else, by
@@ -50,12 +69,14 @@ def neighbor_changes(video: Tensor, reach: int, stride: int, kept: slice) -> Ten
         reach: Frames on each side.
         stride: Pixels of a cell, a multiple of `FINENESS`.
         kept: The frames t' to do this for.
+        layer: A `FrameChanges`, so that its hooks run; None: without.
 
     Returns:
         `(b t') c h' w'` in cells, float32 and channels last in memory: c counts the neighbours
         (one before, one after, two before, ...), colours and the parts of a cell.
     """
     offsets = [sign * distance for distance in range(1, reach + 1) for sign in (-1, 1)]
+    changes_of = layer or _changes
     num_frames = video.shape[2]
     frames = range(num_frames)[kept]
     at_once = FRAMES_AT_ONCE.get(video.device.type, MOST_AT_ONCE)
@@ -68,7 +89,7 @@ def neighbor_changes(video: Tensor, reach: int, stride: int, kept: slice) -> Ten
             here = torch.tensor(frames[start : start + at_once], device=video.device)
             there = here[:, None] + torch.tensor(offsets, device=video.device)
             is_inside = (there >= 0) & (there < num_frames)
-            parts.append(_changes(clip, levels, here, there.where(is_inside, here[:, None])))
+            parts.append(changes_of(clip, levels, here, there.where(is_inside, here[:, None])))
         changes = torch.cat(parts)
     return rearrange(changes, "t b c h w -> (b t) c h w").contiguous(
         memory_format=torch.channels_last
@@ -76,7 +97,6 @@ def neighbor_changes(video: Tensor, reach: int, stride: int, kept: slice) -> Ten
 
 
 def _changes(clip: Tensor, levels: list[Tensor], here: Tensor, there: Tensor) -> Tensor:
-    """For frames `t` and their neighbours `t n` of a clip `t b c h w`: `t b c h' w'`."""
     sizes = {"t": len(here), "b": clip.shape[1], "n": there.shape[1]}
     own = [rearrange(level[here], "t b h w -> (t b) 1 h w") for level in levels]
     others = [rearrange(level[there], "t n b h w -> (t b) n h w") for level in levels]

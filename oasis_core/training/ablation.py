@@ -375,9 +375,7 @@ def run_ablation(
     for seed in seeds:
         for name in variants:
             config = plan_variant(name, recipe, seed, folder)
-            result = run_variant(
-                name, config, clips, num_frames=num_frames, middle_px=middle_px
-            )
+            result = run_variant(name, config, clips, num_frames=num_frames, middle_px=middle_px)
             results.append(result)
             table = write_table(folder, results)
             if report:

@@ -69,7 +69,7 @@ def test_the_middle_is_that_of_a_clip_cut_to_it_and_needs_a_sharp_one(tmp_path, 
     (result,) = evaluate(Sharpener(), [whole], middle_px=32, **options)
     assert result == expected
     assert result.size == (32, 32)
-    for pixels, message in ((64, "64x64 px for its middle"), (16, "at least 32 px, got 16")):
+    for pixels, message in ((64, "at least 64x64 px, got 64x48"), (16, "at least 32 px, got 16")):
         with pytest.raises(EvaluationError, match=message):
             evaluate(Sharpener(), [whole], middle_px=pixels, **options)
     pair = dataclasses.replace(cut, low=cut.truth)

@@ -64,6 +64,15 @@ def test_changes_of_some_frames_are_those_of_all():
     assert torch.equal(neighbor_changes(clip[:, :, 1:], REACH, STRIDE, slice(2, 3)), whole[3:4])
 
 
+def test_a_layer_may_stop_the_run_between_frames():
+    clip = torch.rand(1, 3, 5, 32, 32, generator=torch.Generator().manual_seed(1))
+    layer, seen = motion.FrameChanges(), []
+    layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[2].tolist()))
+    changes = neighbor_changes(clip, REACH, STRIDE, slice(1, 4), layer)
+    assert seen == [[1], [2], [3]]
+    assert torch.equal(changes, neighbor_changes(clip, REACH, STRIDE, slice(1, 4)))
+
+
 def test_frames_at_once_make_no_difference(monkeypatch):
     clip = torch.rand(2, 3, 5, 32, 32, generator=torch.Generator().manual_seed(1))
     singly = neighbor_changes(clip, REACH, STRIDE, slice(None))

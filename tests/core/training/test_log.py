@@ -1,7 +1,7 @@
 import av
 import pytest
 
-from oasis_core.training.config import TrainingError
+from oasis_core.evaluation.clips import EvaluationError
 from oasis_core.training.log import LOG_NAME, read_log
 from oasis_core.training.loop import train
 
@@ -49,5 +49,5 @@ def test_small_validation_clips_are_one_sentence(footage, tmp_path, configuratio
     config = configuration(
         footage, tmp_path, validation_dirs=(str(footage / "clip.mkv"),), validate_every=1
     )
-    with pytest.raises(TrainingError, match="must be at least 256x256 px, got 96x80"):
+    with pytest.raises(EvaluationError, match="must be at least 256x256 px, got 96x80"):
         train(config)
