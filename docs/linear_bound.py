@@ -22,7 +22,7 @@ from torch import Tensor
 
 import oasis_core
 from oasis_core.degradation import degrade
-from oasis_core.evaluation.clips import read_clip
+from oasis_core.evaluation.clips import find_sources, middle_square, read_clip
 
 SCALE = 4
 SIDE_PX, NUM_FRAMES = 256, 7
@@ -74,10 +74,8 @@ def main() -> None:
     upscaler = oasis_core.load("oasis-tiny", device="cpu")
     gains, shares = [], []
     print(f"{'clip':24} bicubic  1 frame  3 frames  oasis-tiny")
-    for path in arguments.clips:
-        clip = read_clip(path, NUM_FRAMES, SCALE)
-        top, left = ((length - SIDE_PX) // 2 for length in clip.shape[2:])
-        truth = clip[:, :, top : top + SIDE_PX, left : left + SIDE_PX]
+    for path in (source.truth for source in find_sources(arguments.clips)):
+        truth = middle_square(read_clip(path, NUM_FRAMES, SCALE), SIDE_PX, path.name)
         seed = zlib.crc32(path.name.encode())
         low, _ = degrade(truth, preset=arguments.preset, scale=SCALE, seed=seed)
         resized = F.interpolate(low, size=truth.shape[2:], mode="bicubic", antialias=True)
