@@ -164,8 +164,6 @@ def evaluate_source(
         EvaluationError: A middle is asked of a clip that is too small or is not degraded here.
     """
     truth = None
-    if middle_px and middle_px < MIN_MIDDLE_PX:
-        raise EvaluationError(f"the middle must have at least {MIN_MIDDLE_PX} px, got {middle_px}")
     if middle_px and (source.truth is None or source.low is not None or source.restored):
         raise EvaluationError(
             f"{source.name}: a middle can be measured of sharp clips that are degraded here only"
@@ -244,6 +242,8 @@ def evaluate(
     Raises:
         EvaluationError, DegradationError, VideoError: A clip cannot be measured, or none of them.
     """
+    if middle_px and middle_px < MIN_MIDDLE_PX:
+        raise EvaluationError(f"the middle must have at least {MIN_MIDDLE_PX} px, got {middle_px}")
     suite = suite or MetricSuite(DEFAULT_METRICS)
     clips = distinct_names(
         clip
