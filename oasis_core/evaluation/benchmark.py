@@ -136,6 +136,23 @@ def _common(name: str, clips: dict[str, Tensor], truth: Tensor | None) -> dict[s
     return {method: clip[:, :, : least[1], : least[2]] for method, clip in everything.items()}
 
 
+def _read_truth(source: ClipSource, scale: float, num_frames: int, middle_px: int) -> Tensor | None:
+    """The original of a clip, or its middle; None without one."""
+    is_made = source.truth is not None and source.low is None and not source.restored
+    if middle_px and not is_made:
+        raise EvaluationError(
+            f"{source.name}: a middle can be measured of sharp clips that are degraded here only"
+        )
+    if source.truth is None:
+        return None
+    # A made low-quality clip needs a size that the factor divides.
+    multiple = round(scale) if is_made else 1
+    truth = read_clip(source.truth, num_frames, multiple)
+    if not middle_px:
+        return truth
+    return middle_square(truth, middle_px // multiple * multiple, source.name)
+
+
 def evaluate_source(
     upscaler: VideoUpscaler | None,
     source: ClipSource,
@@ -163,17 +180,7 @@ def evaluate_source(
     Raises:
         EvaluationError: A middle is asked of a clip that is too small or is not degraded here.
     """
-    truth = None
-    if middle_px and (source.truth is None or source.low is not None or source.restored):
-        raise EvaluationError(
-            f"{source.name}: a middle can be measured of sharp clips that are degraded here only"
-        )
-    if source.truth is not None:
-        # A made low-quality clip needs a size that the factor divides.
-        multiple = round(scale) if source.low is None and not source.restored else 1
-        truth = read_clip(source.truth, num_frames, multiple)
-        if middle_px:
-            truth = middle_square(truth, middle_px // multiple * multiple, source.name)
+    truth = _read_truth(source, scale, num_frames, middle_px)
     flows, exact_size, original = None, None, {}
     given = {method: read_frames(path, num_frames) for method, path in source.restored.items()}
     for degradation, low in _low_clips(source, truth, degradations, scale, num_frames):
@@ -252,15 +259,8 @@ def evaluate(
     )
     results: list[ClipResult] = []
     for clip in clips:
-        measured = evaluate_source(
-            upscaler,
-            clip,
-            suite,
-            degradations=degradations,
-            scale=scale,
-            num_frames=num_frames,
-            middle_px=middle_px,
-        )
+        options = {"scale": scale, "num_frames": num_frames, "middle_px": middle_px}
+        measured = evaluate_source(upscaler, clip, suite, degradations=degradations, **options)
         of_clip = []
         try:
             for result, shown in measured:
