@@ -109,11 +109,22 @@ def _run(words: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     # Torch and FFmpeg say with these, too, what a device or a file will not do.
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and _is_reader_gone():
+            return 1  # it has what it wanted, as in `| head -1`
         if arguments.verbose:
             logging.getLogger(__name__).exception("details")
         with suppress(OSError):
             print(f"oasis: {_failure_of(error)}", file=sys.stderr)
         return 1
+
+
+def _is_reader_gone() -> bool:
+    """Whether it was our own output that could not be written, and not a connection."""
+    try:
+        print(flush=True)  # only a byte tells
+    except OSError:
+        return True
+    return False
 
 
 def _finished(code: int) -> int:

@@ -254,7 +254,7 @@ def run_variant(
     num_frames: int,
     middle_px: int = 0,
 ) -> dict[str, Any]:
-    """Train one run, or take its result if it is finished; returns the result.
+    """Train one run, or take its result if it is finished and measured so; returns the result.
 
     Args:
         name: The variant.
@@ -266,16 +266,21 @@ def run_variant(
     from .loop import train
 
     kept = Path(config.output_dir) / RESULT_NAME
-    if kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8"))
+    measured_on = {
+        "clips": [clip.name for clip in clips], "num_frames": num_frames, "middle_px": middle_px
+    }  # fmt: skip
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    if before.get("measured_on") == measured_on:
+        return before
     start = time.monotonic()
     path = train(config)
     result = {
         "variant": name,
         "seed": config.seed,
         "steps": sum(stage.num_steps for stage in config.stages),
-        # Of this call: a run that was killed and went on took longer in all.
-        "train_s": time.monotonic() - start,
+        # Of one call: a run that was killed and went on took longer in all.
+        "train_s": before.get("train_s", time.monotonic() - start),
+        "measured_on": measured_on,
         **measure(path, config, clips, num_frames=num_frames, middle_px=middle_px),
     }
     kept.write_text(json.dumps(result, indent=2, allow_nan=False), encoding="utf-8")

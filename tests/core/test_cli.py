@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from oasis_core import checkpoint, cli
-from oasis_core.commands import _shared
+from oasis_core.commands import _shared, info
 from oasis_core.degradation import PRESETS
 from oasis_core.upscale.precision import DTYPES
 from oasis_core.video import CODECS
@@ -60,6 +61,25 @@ def test_help_needs_no_torch():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_reader_that_has_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-u", "-m", "oasis_core", "info", "oasis-tiny"]
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_connection_that_broke_is_an_error(monkeypatch, capsys):
+    def breaks(_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(info, "run", breaks)
+    assert run("info", "oasis-tiny") == 1
+    assert capsys.readouterr().err == "oasis: [Errno 32] Broken pipe\n"
 
 
 def test_upscale_writes_the_asked_size_and_reports_json(clip, tmp_path, capsys):

@@ -159,6 +159,12 @@ def test_an_ablation_trains_measures_and_goes_on(tmp_path):
     first = table.read_text()
     before = (tmp_path / "recipe" / "seed_1" / "state.safetensors").stat().st_mtime_ns
     assert ablation.run_ablation(recipe(tmp_path), tmp_path, **options).read_text() == first
+    kept = tmp_path / "recipe" / "seed_1" / "result.json"
+    assert json.loads(kept.read_text()) == result
+    ablation.run_ablation(recipe(tmp_path), tmp_path, **options, middle_px=64)
+    again = json.loads(kept.read_text())
+    assert again["summary"] != result["summary"]
+    assert again["train_s"] == result["train_s"]
     assert (tmp_path / "recipe" / "seed_1" / "state.safetensors").stat().st_mtime_ns == before
 
 
