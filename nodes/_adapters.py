@@ -96,6 +96,8 @@ class LoadedModel:
     """Routes the heads of the network, which all routings of this model share."""
     routing: HeadRouting
     """How its heads are to be routed."""
+    skips_transformer: bool = False
+    """Whether the convolutions work alone."""
 
     def __repr__(self) -> str:
         # ComfyUI prints inputs into error reports.
@@ -105,6 +107,8 @@ class LoadedModel:
     @property
     def identity(self) -> str:
         """Differs for whatever gives other pixels."""
+        if self.skips_transformer:
+            return f"{self.sha256}-no-transformer"
         if self.routing == self.rerouter.own:
             return self.sha256
         routing = json.dumps(self.routing.to_json()["patterns"])
@@ -126,6 +130,15 @@ class LoadedModel:
 
         own = self.rerouter.own
         return self.routed(HeadRouting.all_global(own.num_layers, own.num_heads, own.window))
+
+    def without_transformer(self) -> LoadedModel:
+        """The same model, its convolutions alone.
+
+        Raises:
+            ValueError: It has none that could do without.
+        """
+        self.patcher.model.leave_out_transformer()
+        return replace(self, skips_transformer=True)
 
 
 def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
@@ -185,6 +198,7 @@ def running(model: LoadedModel) -> Iterator[VideoUpscaler]:
     patcher, load = model.patcher, comfy.model_management.load_models_gpu
     load([patcher], force_full_load=True)
     model.rerouter.apply(model.routing)
+    patcher.model.skips_transformer = model.skips_transformer
     upscaler = VideoUpscaler(
         patcher.model, patcher.load_device, model.dtype, model_hash=model.identity
     )

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from . import _adapters
 from ._schema import DTYPES, OasisModel, check_choice, schema, widget
 
-OWN, ALL_GLOBAL = ROUTINGS = ("own", "all global")
+OWN, ALL_GLOBAL, NO_TRANSFORMER = ROUTINGS = ("own", "all global", "no transformer")
 
 
 class OASISLoadModel(io.ComfyNode):
@@ -49,7 +49,8 @@ class OASISLoadModel(io.ComfyNode):
                     advanced=True,
                     tooltip="Which tokens the attention heads see. own: what each head was "
                     "measured to need, as stored in the file. all global: everything, far slower; "
-                    "to judge what the routing costs.",
+                    "to judge what the routing costs. no transformer: the convolutions of "
+                    "oasis-tiny alone, which are faster.",
                 ),
             ],
             outputs=[
@@ -79,4 +80,6 @@ class OASISLoadModel(io.ComfyNode):
         model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype)
         if routing == ALL_GLOBAL:
             model = model.all_global()
+        if routing == NO_TRANSFORMER:
+            model = model.without_transformer()
         return io.NodeOutput(model, json.dumps(facts, indent=1), ui={"oasis_model": [facts]})

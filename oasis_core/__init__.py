@@ -29,6 +29,7 @@ def load(
     compiled: bool = False,
     int8: bool = False,
     decoder_tile: int | None = None,
+    transformer: bool = True,
 ) -> VideoUpscaler:
     """Load a model and make it ready.
 
@@ -42,10 +43,11 @@ def load(
         int8: Hold a latent model's matrices in 8 bits: half the memory, not faster.
         decoder_tile: Side in pixels of the tiles that Wan's decoder works in, which leaves memory
             for larger ones of the transformer; None: as large as those.
+        transformer: False leaves it out, for models that have convolutions too: faster.
 
     Raises:
-        ValueError: The model, device, dtype, decoder or its tile cannot be used, or 8 bits change
-            the result of this model by more than they may.
+        ValueError: The model, device, dtype, decoder or its tile cannot be used, the model is
+            nothing without its transformer, or 8 bits change its result by more than they may.
     """
     from .checkpoint import load_checkpoint, resolve_model
     from .upscale import VideoUpscaler
@@ -56,6 +58,9 @@ def load(
     if decoder_tile is not None:
         checkpoint.model.tile_decoder(decoder_tile)
         model_hash += f"-tile{decoder_tile}"
+    if not transformer:
+        checkpoint.model.leave_out_transformer()
+        model_hash += "-no-transformer"
     upscaler = VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=model_hash)
     if int8:
         from .model.int8 import hold_int8

@@ -79,6 +79,8 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if arguments.streams and not arguments.random_weights:
         raise ValueError("--streams needs --random-weights; --gpu-report times both ways by itself")
+    if arguments.transformer == "off" and arguments.only not in ("speed", "boundaries"):
+        raise ValueError("--transformer off is for --only speed and --only boundaries")
     if arguments.decoder_tile is not None and (arguments.plan or arguments.gpu_report):
         raise ValueError("--decoder-tile is for measuring a model; leave it out of this")
     if arguments.gpu_report and not arguments.gpu_report.absolute().parent.is_dir():

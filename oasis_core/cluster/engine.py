@@ -39,6 +39,7 @@ class Cluster:
         device: As for `oasis_core.load`, on the workers.
         dtype: Likewise.
         decoder: Likewise.
+        transformer: Likewise.
         address: None starts a cluster on this machine, "auto" joins its own, HOST[:PORT] the one
             with this head.
         num_workers: None is one for each GPU, or for two CPUs.
@@ -56,6 +57,7 @@ class Cluster:
         dtype: str = "auto",
         decoder: str | None = None,
         *,
+        transformer: bool = True,
         address: str | None = None,
         num_workers: int | None = None,
         gpus_per_worker: float | None = None,
@@ -75,6 +77,7 @@ class Cluster:
                 device=_device(device, self.share.num_gpus),
                 dtype=dtype,
                 decoder=decoder,
+                transformer=transformer,
                 num_threads=self.share.num_cpus,
             )
             self.pool = Pool(self._ray, setup, self.share, start_s=start_s)

@@ -50,6 +50,8 @@ class WorkerSetup:
     """Its arithmetic; "auto" lets a probe decide, and the plan keeps what it decided."""
     decoder: str | None
     """Of a model with two."""
+    transformer: bool
+    """Whether it is used."""
     num_threads: int
     """CPU threads of one worker."""
 
@@ -133,7 +135,13 @@ class SegmentWorker:
             keep_freed_memory()
             torch.set_num_threads(setup.num_threads)
             try:
-                self._upscaler = load(setup.model, setup.device, setup.dtype, setup.decoder)
+                self._upscaler = load(
+                    setup.model,
+                    setup.device,
+                    setup.dtype,
+                    setup.decoder,
+                    transformer=setup.transformer,
+                )
             except (ValueError, OSError) as error:
                 raise ClusterError(f"worker on {socket.gethostname()}: {error}") from error
         upscaler = self._upscaler

@@ -68,6 +68,7 @@ def open_engine(arguments: argparse.Namespace) -> Iterator[Engine]:
         arguments.device,
         arguments.dtype,
         arguments.decoder,
+        transformer=arguments.transformer == "on",
         address=arguments.address,
         num_workers=arguments.workers,
         gpus_per_worker=arguments.gpus_per_worker,

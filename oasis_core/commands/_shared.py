@@ -105,6 +105,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="Wan's decoder in tiles of its own, for larger --tile in the same memory",
     )
     parser.add_argument(
+        "--transformer",
+        choices=("on", "off"),
+        default="on",
+        help="off: the convolutions of oasis-tiny alone, which are faster",
+    )
+    parser.add_argument(
         "--compile",
         action="store_true",
         help="torch.compile a large model: for long clips on a GPU",
@@ -126,6 +132,7 @@ def load_model(arguments: argparse.Namespace) -> Any:
         compiled=arguments.compile,
         int8=arguments.int8,
         decoder_tile=arguments.decoder_tile,
+        transformer=arguments.transformer == "on",
     )
 
 

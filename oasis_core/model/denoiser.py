@@ -53,7 +53,7 @@ class OasisModel(nn.Module):
         self.tiny_decoder = TinyDecoder(config.tiny_width) if config.tiny_width else None
         self.skips_transformer = False
         """Leave the transformer out, as its zero-initialised head does: for training the
-        convolutions first, at half the cost."""
+        convolutions first, at half the cost, and for `leave_out_transformer`."""
 
         self.decoder_tile: int | None = None
         """Side in pixels of the tiles that Wan's decoder works in; None: all at once."""
@@ -179,6 +179,19 @@ class OasisModel(nn.Module):
         self.config = dataclasses.replace(self.config, decoder=name)
         self.wan_decoder = self.wan_decoder if name == "wan" else None
         self.tiny_decoder = self.tiny_decoder if name == "tiny" else None
+
+    def leave_out_transformer(self) -> None:
+        """Restore with the convolutions alone, which is faster.
+
+        Raises:
+            ValueError: The model has no convolutions that could do without.
+        """
+        if self.config.is_latent:
+            raise ValueError(
+                f"{self.config.name} is all transformer, so it cannot be left out; only models "
+                "like oasis-tiny have convolutions of their own"
+            )
+        self.skips_transformer = True
 
     def tile_decoder(self, tile_px: int) -> None:
         """Let Wan's decoder work in spatial tiles, for the memory of one.

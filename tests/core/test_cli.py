@@ -63,6 +63,21 @@ def test_help_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
+def test_the_transformer_can_be_left_out(clip, tmp_path, capsys):
+    reports, pixels = [], []
+    for index, choice in enumerate(("on", "off")):
+        target = tmp_path / f"{index}.mkv"
+        options = ("--scale", 2, "--codec", "ffv1", "--json", "--transformer", choice)
+        assert run("upscale", clip, target, *options) == 0
+        reports.append(json.loads(capsys.readouterr().out))
+        pixels.append(np.stack(decode(target)).astype(int))
+    # Another hash, so that an unfinished run does not go on with the other way.
+    assert reports[1]["model_hash"] == f"{reports[0]['model_hash']}-no-transformer"
+    assert 0 < np.abs(pixels[0] - pixels[1]).max() < 64
+    assert run("bench", "--only", "routing", "--transformer", "off") == 1
+    assert "--transformer off is for --only speed" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
 def test_a_reader_that_has_enough_is_no_error():
     reading, writing = os.pipe()

@@ -56,6 +56,31 @@ def test_routing_is_applied_and_undone(server):
     assert (own != everything).mean() > 3 * rounded
 
 
+def test_the_transformer_is_left_out_and_comes_back(server):
+    prompt, pictures = image_prompt(empty_images(64, 48, 3)), []
+    prompt["6"] = {"class_type": "LoadVideo", "inputs": {"file": "hand_held.mp4"}}
+    prompt["7"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["6", 0]}}
+    values = {"image": ["7", 0], "batch_index": 0, "length": 3}
+    prompt["2"] = {"class_type": "ImageFromBatch", "inputs": values}
+    for routing in ("own", "no transformer", "own"):
+        prompt["1"] = {**LOAD, "inputs": {**LOAD["inputs"], "routing": routing}}
+        prompt["3"]["inputs"]["strength"] = next(STRENGTHS)  # past the cache
+        run = server.run(prompt)
+        assert run.is_success, run.history
+        pictures.append(frames_of(run.files("4")[0])[0].astype(int))
+    own, without, again = pictures
+    assert abs(own - again).max() <= 1
+    assert (own != without).mean() > 3 * (own != again).mean()
+
+
+def test_a_model_that_is_all_transformer_keeps_it(server, small_model):
+    prompt = image_prompt(empty_images(64, 48, 1))
+    prompt["1"] = {**small_model, "inputs": {**small_model["inputs"], "routing": "no transformer"}}
+    run = server.run(prompt)
+    assert not run.is_success
+    assert "small-1.3b is all transformer, so it cannot be left out" in run.error
+
+
 @pytest.fixture(scope="module")
 def small_model(server):
     """A model of the oasis-1.3b family with few weights, as a file that ComfyUI lists."""

@@ -53,6 +53,11 @@ def model():
     return model
 
 
+def test_the_transformer_cannot_be_left_out(model):
+    with pytest.raises(ValueError, match="is all transformer, so it cannot"):
+        model.leave_out_transformer()
+
+
 @pytest.mark.parametrize("num_frames", [1, 5, 9])
 @pytest.mark.parametrize("decoder", ["wan", "tiny"])
 def test_residual_is_decoded_prediction_minus_input(num_frames, decoder):
