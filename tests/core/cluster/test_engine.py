@@ -151,6 +151,17 @@ def test_a_killed_driver_is_continued(address, plain, model_file, make_film, tmp
     assert target.read_bytes() == (tmp_path / "plain.mp4").read_bytes()
 
 
+def test_workers_leave_the_transformer_out_too(address, model_file, make_film, tmp_path):
+    source, target = make_film(tmp_path / "in.mp4", lengths=(8,)), tmp_path / "out.mp4"
+    options = {"transformer": False, "num_workers": 1}
+    with Cluster(str(model_file), "cpu", "float32", **options) as cluster:
+        report = cluster.upscale_file(source, target, **OPTIONS)
+    upscaler = oasis_core.load(model_file, device="cpu", dtype="float32", transformer=False)
+    oasis_core.upscale_file(source, tmp_path / "plain.mp4", model=upscaler, **OPTIONS)
+    assert report.model_hash == upscaler.model_hash
+    assert target.read_bytes() == (tmp_path / "plain.mp4").read_bytes()
+
+
 def test_a_worker_without_the_model_file_is_named(address, tmp_path):
     with pytest.raises(ValueError, match=r"worker on \S+: .*nowhere\.safetensors"):
         Cluster(str(tmp_path / "nowhere.safetensors"), "cpu", "float32", num_workers=1)
