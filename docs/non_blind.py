@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--data", required=True, help="folder with training clips and stills")
     parser.add_argument("--preset", default="consistent")
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=500)
     arguments = parser.parse_args()
     sources = load_sources((arguments.data,), CROP_PX + MARGIN_PX, NUM_FRAMES)
     gains = []

@@ -102,7 +102,8 @@ class LoadedModel:
     def __repr__(self) -> str:
         # ComfyUI prints inputs into error reports.
         routed = "" if self.routing == self.rerouter.own else ", rerouted"
-        return f"OASIS model {self.name} {self.sha256[:12]}{routed}"
+        without = ", without transformer" if self.skips_transformer else ""
+        return f"OASIS model {self.name} {self.sha256[:12]}{routed}{without}"
 
     @property
     def identity(self) -> str:

@@ -224,7 +224,7 @@ def _settings(arguments: argparse.Namespace, upscaler: VideoUpscaler | None) -> 
     """What a reader of the figures must know."""
     return {
         "model": upscaler.name if upscaler else None,
-        "transformer": arguments.transformer,
+        "transformer": arguments.transformer if upscaler else None,
         "dtype": str(upscaler.dtype).removeprefix("torch.") if upscaler else None,
         "scale": arguments.scale,
         "frames": arguments.frames or "all",

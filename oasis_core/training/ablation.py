@@ -266,9 +266,8 @@ def run_variant(
     from .loop import train
 
     kept = Path(config.output_dir) / RESULT_NAME
-    measured_on = {
-        "clips": [clip.name for clip in clips], "num_frames": num_frames, "middle_px": middle_px
-    }  # fmt: skip
+    names = [clip.name for clip in clips]
+    measured_on = {"clips": names, "num_frames": num_frames, "middle_px": middle_px}
     before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     if before.get("measured_on") == measured_on:
         return before

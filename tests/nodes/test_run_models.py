@@ -22,16 +22,18 @@ from tests.nodes.prompts import (
 pytestmark = pytest.mark.comfy
 
 
-def test_routing_is_applied_and_undone(server):
+def textured_prompt():
+    """Three frames of the bundled clip: attention changes nothing on a flat picture."""
     prompt = image_prompt(empty_images(64, 48, 3))
-    # Noise, because a routing changes nothing on a flat picture.
-    prompt["6"] = {
-        "class_type": "LoadVideo",
-        "inputs": {"file": "hand_held.mp4"},
-    }
+    prompt["6"] = {"class_type": "LoadVideo", "inputs": {"file": "hand_held.mp4"}}
     prompt["7"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["6", 0]}}
     values = {"image": ["7", 0], "batch_index": 0, "length": 3}
     prompt["2"] = {"class_type": "ImageFromBatch", "inputs": values}
+    return prompt
+
+
+def test_routing_is_applied_and_undone(server):
+    prompt = textured_prompt()
     values = {"scale": 2.0, "window_heads": 0, "intra_heads": 0, "frames": 3, "crop_px": 64}
     inputs = {"model": ["1", 0], "images": ["2", 0], **values, "sample_seed": 3}
     prompt["8"] = {"class_type": "OASISCalibrateRouting", "inputs": inputs}
@@ -57,11 +59,7 @@ def test_routing_is_applied_and_undone(server):
 
 
 def test_the_transformer_is_left_out_and_comes_back(server):
-    prompt, pictures = image_prompt(empty_images(64, 48, 3)), []
-    prompt["6"] = {"class_type": "LoadVideo", "inputs": {"file": "hand_held.mp4"}}
-    prompt["7"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["6", 0]}}
-    values = {"image": ["7", 0], "batch_index": 0, "length": 3}
-    prompt["2"] = {"class_type": "ImageFromBatch", "inputs": values}
+    prompt, pictures = textured_prompt(), []
     for routing in ("own", "no transformer", "own"):
         prompt["1"] = {**LOAD, "inputs": {**LOAD["inputs"], "routing": routing}}
         prompt["3"]["inputs"]["strength"] = next(STRENGTHS)  # past the cache
