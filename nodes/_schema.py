@@ -23,7 +23,7 @@ MAX_SCALE = 8.0
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 CODECS = ("h264", "h265", "ffv1")
 LAYOUTS = ("side by side", "split")
-PRESETS = ("light", "consistent", "inconsistent", "clean")
+PRESETS = ("light", "consistent", "inconsistent", "clean", "web")
 """Choices repeat constants of `oasis_core`, whose modules take time to import; tests compare."""
 AUTO = 0
 """Value of a whole-number input that means: decide for me."""

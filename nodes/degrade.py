@@ -34,7 +34,9 @@ class OASISDegrade(io.ComfyNode):
                     tooltip="light: blur, downscale and noise. consistent: two rounds of blur, "
                     "resize, noise, JPEG and video compression, the same for all frames. "
                     "inconsistent: the same, changing from frame to frame. "
-                    "clean: hardly more than shrunk, like good or generated video.",
+                    "clean: hardly more than shrunk, like good or generated video. "
+                    "web: shrunk, slightly soft and noisy, compressed once, like phone and web "
+                    "video.",
                 ),
                 widget(
                     io.Float.Input,

@@ -15,7 +15,7 @@ from ..remote import RemoteFile, as_source, is_url, no_result
 
 # Spelled out here and not imported: `oasis --help` must answer without loading torch.
 # tests/core/test_cli.py holds them against the definitions.
-DEGRADATIONS = ("light", "consistent", "inconsistent", "clean")
+DEGRADATIONS = ("light", "consistent", "inconsistent", "clean", "web")
 CODECS = (
     "h264", "h265", "av1", "prores", "ffv1",
     "h264_nvenc", "h265_nvenc", "av1_nvenc", "h264_qsv", "h265_qsv", "av1_qsv",

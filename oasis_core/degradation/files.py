@@ -110,7 +110,7 @@ def degrade_file(
     Args:
         source: A video file, or its URL.
         destination: Ends in .mp4, .mkv or .mov; appears complete or not at all.
-        preset: "light", "consistent", "inconsistent" or "clean".
+        preset: "light", "consistent", "inconsistent", "clean" or "web".
         scale: Factor by which the picture gets smaller, in [1, 16]; sizes are rounded to even
             numbers.
         seed: In [0, 2**63).

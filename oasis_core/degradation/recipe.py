@@ -23,7 +23,7 @@ from . import operators
 from .codec import DECODERS, compress, is_available
 from .kernels import gaussian_family_kernel, sinc_kernel
 
-PRESETS = ("light", "consistent", "inconsistent", "clean")
+PRESETS = ("light", "consistent", "inconsistent", "clean", "web")
 MIN_SIDE_PX = 8
 _KERNEL_FAMILIES = ("gaussian", "gaussian", "generalized", "generalized", "plateau", "plateau")
 _ISOTROPIC = (True, False, True, False, True, False)
@@ -53,6 +53,12 @@ _CLEAN_SIGMA_RANGE = (0.1, 0.6)
 _CLEAN_NOISE_RANGE = (0.0, 2.0)
 _CLEAN_CODEC_SHARE = 0.5
 _CLEAN_QUALITY_SHARE = 0.25
+# "web": a phone's or a platform's video. Softness in pixels of the degraded clip, a sensor's noise
+# after the camera's own denoising, and the middle of the codec's range: CRF 20 to 28 of x264.
+_WEB_SIGMA_RANGE = (0.2, 0.8)
+_WEB_NOISE_RANGE = (1.0, 5.0)
+_WEB_QUALITY_SHARES = (0.25, 0.75)
+_WEB_OUTDATED = "mpeg4"
 _LIGHT_SIGMA_RANGE = (0.3, 2.2)
 _LIGHT_NOISE_RANGE = (0.0, 14.0)
 # Share of its range that a parameter may move per frame in the inconsistent setting. RealBasicVSR
@@ -146,11 +152,12 @@ def _draw_jpeg(draw: _Drawer, order: int) -> Step:
     return Step(operator="jpeg", params={"quality": draw.sequence(*_JPEG_RANGES[order])})
 
 
-def _draw_codec(draw: _Drawer, range_share: float = 1.0) -> Step:
-    """An encoder, and a quality in the best `range_share` of its range."""
+def _draw_codec(draw: _Drawer, low_share: float = 0.0, high_share: float = 1.0) -> Step:
+    """An encoder, and a quality between two shares of its range; 0 is the best."""
     codec = draw.codecs[draw.index((1.0,) * len(draw.codecs))]
     best, worst = _QUALITY_RANGES[codec]
-    quality = draw.uniform(best, best + range_share * (worst - best))
+    width = worst - best
+    quality = draw.uniform(best + low_share * width, best + high_share * width)
     return Step(operator="codec", params={"codec": codec, "quality": quality})
 
 
@@ -165,6 +172,21 @@ def _draw_simple(
         Step(operator="blur", params={**params, "angle": [0.0], "beta": [1.0]}),
         Step(operator="resize", params={"factor": None, "mode": "bicubic"}),
         Step(operator="gaussian", params={"sigma": noise, "gray": False}),
+    ]
+
+
+def _draw_web(draw: _Drawer) -> list[Step]:
+    """Downscale, slight blur, Gaussian noise, one codec of today."""
+    sigma = [draw.uniform(*_WEB_SIGMA_RANGE)]
+    blur = {"size": 7, "family": "gaussian", "sigma_x": sigma, "sigma_y": sigma}
+    noise = [draw.uniform(*_WEB_NOISE_RANGE) / 255]
+    # Neither phones nor platforms write it, so it is drawn only where nothing else is named.
+    draw.codecs = tuple(name for name in draw.codecs if name != _WEB_OUTDATED) or draw.codecs
+    return [
+        Step(operator="resize", params={"factor": None, "mode": "bicubic"}),
+        Step(operator="blur", params={**blur, "angle": [0.0], "beta": [1.0]}),
+        Step(operator="gaussian", params={"sigma": noise, "gray": False}),
+        _draw_codec(draw, *_WEB_QUALITY_SHARES),
     ]
 
 
@@ -199,8 +221,9 @@ def draw_recipe(
     Args:
         preset: "light" (blur, downscale, Gaussian noise), "consistent" (the second-order
             real-world chain, parameters constant in the clip), "inconsistent" (the same chain,
-            parameters walk from frame to frame) or "clean" (downscale, hardly any blur and noise,
-            at most a good codec: generated video, a good master).
+            parameters walk from frame to frame), "clean" (downscale, hardly any blur and noise,
+            at most a good codec: generated video, a good master) or "web" (downscale, slight blur,
+            noise of 1 to 5 levels, a codec at middling quality: phone and web video).
         num_frames: Frames of the clip.
         scale: Factor between the sharp and the degraded side, >= 1.
         generator: Source of randomness.
@@ -222,8 +245,10 @@ def draw_recipe(
     if preset == "clean":
         steps = _draw_simple(draw, _CLEAN_SIGMA_RANGE, _CLEAN_NOISE_RANGE)
         if draw.happens(_CLEAN_CODEC_SHARE):
-            steps.append(_draw_codec(draw, _CLEAN_QUALITY_SHARE))
+            steps.append(_draw_codec(draw, 0.0, _CLEAN_QUALITY_SHARE))
         return tuple(steps)
+    if preset == "web":
+        return tuple(_draw_web(draw))
     steps = [_draw_blur(draw, 0), _draw_resize(draw, 0), _draw_noise(draw, 0)]
     steps.append(_draw_jpeg(draw, 0))
     if draw.happens(_FIRST_CODEC_SHARE):

@@ -58,7 +58,7 @@ def test_degrade_repeats_and_says_what_it_did(server, clip):
         "5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 1]}},
     }
     results = {}
-    for preset in ("light", "consistent", "inconsistent", "clean"):
+    for preset in ("light", "consistent", "inconsistent", "clean", "web"):
         values = {"images": ["2", 0], "preset": preset, "scale": 2.0, "seed": 7}
         prompt["3"] = {"class_type": "OASISDegrade", "inputs": values}
         run = server.run(prompt)

@@ -24,7 +24,7 @@ def recipe(preset, seed, num_frames=2):
     return steps, generator
 
 
-@pytest.mark.parametrize("preset", ["light", "consistent", "inconsistent"])
+@pytest.mark.parametrize("preset", ["light", "consistent", "inconsistent", "web"])
 def test_many_clips_at_once_equal_each_alone(preset):
     alone, jobs = [], []
     for seed, clip in enumerate(clips()):

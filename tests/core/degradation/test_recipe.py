@@ -60,6 +60,48 @@ def test_a_clean_clip_stays_near_a_plain_resize():
     assert all(c["quality"] <= {"libx264": 20, "mpeg4": 3.5}[c["codec"]] for c in codecs)
 
 
+def test_web_video_is_soft_noisy_and_compressed_once():
+    steps = list(draws("web"))
+    assert [step.operator for step in steps[:4]] == ["resize", "blur", "gaussian", "codec"]
+    assert len(steps) == 4 * 300
+    assert all(s.params["mode"] == "bicubic" for s in steps if s.operator == "resize")
+    limits = {"blur": ("sigma_x", 0.2, 0.8), "gaussian": ("sigma", 1 / 255, 5 / 255)}
+    for operator, (name, low, high) in limits.items():
+        values = [s.params[name][0] for s in steps if s.operator == operator]
+        assert low <= min(values) < low + 0.05 * (high - low)
+        assert high - 0.05 * (high - low) < max(values) <= high
+    codecs = [s.params for s in steps if s.operator == "codec"]
+    assert {c["codec"] for c in codecs} == {"libx264"}
+    assert 20 <= min(c["quality"] for c in codecs) < 20.4
+    assert 27.6 < max(c["quality"] for c in codecs) <= 28
+
+
+def test_web_video_keeps_to_the_codecs_that_are_named():
+    def drawn(codecs):
+        generator = torch.Generator().manual_seed(0)
+        options = {"num_frames": 1, "scale": 4, "generator": generator, "codecs": codecs}
+        return {draw_recipe("web", **options)[-1].params["codec"] for _ in range(40)}
+
+    assert drawn(("libx265", "libvpx-vp9", "mpeg4")) == {"libx265", "libvpx-vp9"}
+    assert drawn(("mpeg4",)) == {"mpeg4"}
+
+
+def test_web_video_lies_between_clean_and_the_real_world_chain():
+    # The same smooth clip under many draws: each preset's distance from the plain resize.
+    generator = torch.Generator().manual_seed(2)
+    coarse = torch.rand(2, 3, 16, 24, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(128, 192), mode="bicubic").clamp(0, 1)
+    plain = torch.nn.functional.interpolate(
+        smooth, size=(32, 48), mode="bicubic", antialias=True
+    ).clamp(0, 1)
+
+    def distance(preset):
+        degraded = (degrade(smooth, preset=preset, seed=seed)[0] for seed in range(12))
+        return sum(float((clip - plain).square().mean()) for clip in degraded)
+
+    assert distance("clean") < distance("web") < distance("consistent")
+
+
 def test_operators_come_in_the_published_shares():
     counts = Counter(step.operator for step in draws("consistent", 2000))
     assert counts["jpeg"] == 4000
