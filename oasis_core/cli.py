@@ -30,6 +30,7 @@ from .commands import (
     train,
     upscale,
 )
+from .commands._parser import Parser
 from .remote import RemoteFile, is_url
 
 COMMANDS = (
@@ -51,14 +52,17 @@ EXIT_INTERRUPTED = 130
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of every command."""
-    parser = argparse.ArgumentParser(
-        prog="oasis", description="One-step diffusion video super-resolution with routed attention."
+    parser = Parser(
+        prog="oasis",
+        description="Make videos and pictures larger and cleaner, with their sound and all else.",
     )
     parser.add_argument("--version", action="version", version=f"oasis {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens inside")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
+    for subparser in commands.choices.values():
+        subparser.set_defaults(parser=subparser)
     return parser
 
 
@@ -111,7 +115,8 @@ def _run(words: Sequence[str]) -> int:
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if isinstance(error, BrokenPipeError) and _is_reader_gone():
             return 1  # it has what it wanted, as in `| head -1`
-        if arguments.verbose:
+        # A refusal says all there is to say; where another error comes from, only the trace tells.
+        if arguments.verbose and not isinstance(error, ValueError):
             logging.getLogger(__name__).exception("details")
         with suppress(OSError):
             print(f"oasis: {_failure_of(error)}", file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from ._shared import load_model
+from ._shared import Options, load_model
 
 ENGINES = ("local", "ray")
 FILMS_PER_WORKER = 2
@@ -31,7 +31,7 @@ class Engine(Protocol):
         """Make films in work end soon."""
 
 
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
+def add_engine_options(parser: Options) -> None:
     """Add --engine and what belongs to it."""
     parser.add_argument(
         "--engine", choices=ENGINES, default="local", help="ray: on several workers or machines"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -27,6 +28,8 @@ DECODERS = ("wan", "tiny")
 DEFAULT_MODEL = "oasis-tiny"
 
 Report = Callable[[str], None]
+Options = argparse._ActionsContainer
+"""What options are added to: a parser, or one of the groups in its help."""
 
 
 def parse_output(text: str) -> Path:
@@ -86,7 +89,7 @@ def parse_time(text: str) -> float:
     return total * factor
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: Options) -> None:
     """Add --model, --device and --dtype."""
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|PATH", help="bundled model or checkpoint"
@@ -136,6 +139,14 @@ def load_model(arguments: argparse.Namespace) -> Any:
     )
 
 
+def can_draw_bar() -> bool:
+    """Whether stderr is a terminal with room for one; some containers' say 0 columns, 0 rows."""
+    try:
+        return sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 1
+    except (OSError, ValueError):  # closed, or no terminal after all
+        return False
+
+
 class Progress:
     """One bar for the whole job on a terminal; elsewhere a line for every tenth."""
 
@@ -161,7 +172,7 @@ class Progress:
             self.is_quiet = True
 
     def _show(self, done: float, total: float) -> None:
-        if sys.stderr.isatty() and not self.is_quiet:
+        if can_draw_bar() and not self.is_quiet:
             self._draw(done, total)
         elif not self.is_quiet and total and self._is_news(int(done + 1e-6), total):
             seconds = max(time.monotonic() - self.start, 1e-9)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..remote import RemoteFile, as_source
+from ..words import counted
 from ._batch import find_tasks
 from ._engine import Engine, add_engine_options, open_engine
 from ._many import run_many
 from ._shared import (
     CODECS,
+    Options,
     Progress,
     add_model_options,
     parse_output,
@@ -32,7 +34,11 @@ OnProgress = Callable[[float, float], None]
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
-    parser = commands.add_parser("upscale", help="upscale videos and pictures, sound and all")
+    parser = commands.add_parser(
+        "upscale",
+        help="upscale videos and pictures, sound and all",
+        usage="oasis upscale SRC [SRC ...] DST [options]",
+    )
     parser.add_argument(
         "sources",
         metavar="SRC",
@@ -47,45 +53,26 @@ def add_parser(commands: Any) -> None:
         type=parse_output,
         help=".mp4, .mkv, .mov, a picture, out_%%05d.png, or a folder",
     )
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--scale", type=float, help="factor for both sides (default 4; 1 restores)")
-    size.add_argument("--size", type=parse_size, metavar="WxH", help="exact size of the result")
-    _add_look(parser)
-    _add_piece(parser)
-    _add_encoding(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
-    parser.add_argument(
-        "--fresh", action="store_true", help="forget an interrupted run instead of continuing it"
-    )
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="of several: only those that failed before"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be done and kept; write nothing"
-    )
-    add_engine_options(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    _add_usual(parser)
+    _add_look(parser.add_argument_group("the picture"))
+    _add_piece(parser.add_argument_group("a piece, a comparison, pictures"))
+    _add_encoding(parser.add_argument_group("the file"))
+    _add_run(parser.add_argument_group("the run"))
+    machine = parser.add_argument_group("model and machine")
+    add_model_options(machine)
+    machine.add_argument("--tile", type=int, metavar="PX", help="tile side in output pixels")
+    machine.add_argument("--segment", type=int, metavar="FRAMES", help="frames worked on at once")
+    add_engine_options(parser.add_argument_group("several workers or machines"))
     parser.set_defaults(run=run)
 
 
-def _add_look(parser: argparse.ArgumentParser) -> None:
-    add_model_options(parser)
-    parser.add_argument(
-        "--strength", type=float, default=1.0, help="0: plain resize ... 1: the model in full"
-    )
-    parser.add_argument(
-        "--color-anchor", choices=("on", "off"), default="on", help="keep the source's colours"
-    )
-    parser.add_argument(
-        "--shots", choices=("auto", "off"), default="auto", help="find cuts and keep shots apart"
-    )
-    parser.add_argument("--tile", type=int, metavar="PX", help="tile side in output pixels")
-    parser.add_argument("--segment", type=int, metavar="FRAMES", help="frames worked on at once")
-    parser.add_argument("--deinterlace", action="store_true", help="make whole frames of fields")
-
-
-def _add_piece(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_usual(parser: argparse.ArgumentParser) -> None:
+    """What most people look for; it stands first in the help."""
+    usual = parser.add_argument_group("most used")
+    size = usual.add_mutually_exclusive_group()
+    size.add_argument("--scale", type=float, help="factor for both sides (default 4; 1 restores)")
+    size.add_argument("--size", type=parse_size, metavar="WxH", help="exact size of the result")
+    usual.add_argument(
         "--preview",
         nargs="?",
         type=parse_time,
@@ -93,35 +80,65 @@ def _add_piece(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="do so much from the middle (default 3s), into NAME.preview.mp4 with a comparison",
     )
-    parser.add_argument(
+    usual.add_argument(
+        "--dry-run", action="store_true", help="say what would be done and kept; write nothing"
+    )
+    usual.add_argument(
+        "--strength", type=float, default=1.0, help="0: plain resize ... 1: the model in full"
+    )
+    usual.add_argument(
+        "--codec", choices=CODECS, metavar="CODEC", help=f"h264 (default), {', '.join(CODECS[1:])}"
+    )
+    usual.add_argument("--crf", type=float, help="quality of the encoder; lower is better")
+    usual.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
+
+
+def _add_look(group: Options) -> None:
+    group.add_argument(
+        "--color-anchor", choices=("on", "off"), default="on", help="keep the source's colours"
+    )
+    group.add_argument(
+        "--shots", choices=("auto", "off"), default="auto", help="find cuts and keep shots apart"
+    )
+    group.add_argument("--deinterlace", action="store_true", help="make whole frames of fields")
+
+
+def _add_piece(group: Options) -> None:
+    group.add_argument("--start", type=parse_time, metavar="TIME", help="begin here, not at 0")
+    group.add_argument("--duration", type=parse_time, metavar="TIME", help="stop after so much")
+    group.add_argument(
         "--preview-at", type=parse_time, metavar="TIME", help="where the preview begins"
     )
-    parser.add_argument(
+    group.add_argument(
         "--compare",
         nargs="?",
         choices=COMPARE,
         const="side",
         help="also write NAME.compare.mp4 (or pictures): plain resize and result",
     )
-    parser.add_argument("--start", type=parse_time, metavar="TIME", help="begin here, not at 0")
-    parser.add_argument("--duration", type=parse_time, metavar="TIME", help="stop after so much")
-    parser.add_argument(
+    group.add_argument(
         "--stills", action="store_true", help="every picture by itself, not frames of a film"
     )
+    group.add_argument("--fps", metavar="RATE", help="of pictures that become a video: 24, 23.976")
 
 
-def _add_encoding(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--codec", choices=CODECS, metavar="CODEC", help=f"h264 (default), {', '.join(CODECS[1:])}"
-    )
-    parser.add_argument("--crf", type=float, help="quality of the encoder; lower is better")
-    parser.add_argument("--preset", help="speed of the encoder, like fast; profile of ProRes")
-    parser.add_argument("--pix-fmt", metavar="FORMAT", help="FFmpeg's name, like yuv444p10le")
-    parser.add_argument("--quality", type=int, help="of JPEG and WebP, 1 to 100 (default 95)")
-    parser.add_argument("--fps", metavar="RATE", help="of pictures that become a video: 24, 23.976")
-    parser.add_argument(
+def _add_encoding(group: Options) -> None:
+    group.add_argument("--preset", help="speed of the encoder, like fast; profile of ProRes")
+    group.add_argument("--pix-fmt", metavar="FORMAT", help="FFmpeg's name, like yuv444p10le")
+    group.add_argument("--quality", type=int, help="of JPEG and WebP, 1 to 100 (default 95)")
+    group.add_argument(
         "--no-metadata", action="store_true", help="do not note in the file how it was made"
     )
+
+
+def _add_run(group: Options) -> None:
+    group.add_argument(
+        "--fresh", action="store_true", help="forget an interrupted run instead of continuing it"
+    )
+    group.add_argument(
+        "--retry-failed", action="store_true", help="of several: only those that failed before"
+    )
+    group.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -271,10 +288,14 @@ def _stopped_like_ctrl_c() -> Iterator[None]:
 
 def _outlook(forecast: Any) -> str:
     """What a dry run says to a person."""
-    frames = "an unknown number of" if forecast.frames is None else forecast.frames
+    frames = (
+        "an unknown number of frames"
+        if forecast.frames is None
+        else counted(forecast.frames, "frame")
+    )
     alpha = " with transparency" if forecast.has_alpha else ""
     lines = [
-        f"{forecast.destination}: {frames} frames, {forecast.source_width}x"
+        f"{forecast.destination}: {frames}, {forecast.source_width}x"
         f"{forecast.source_height} to {forecast.width}x{forecast.height}, {forecast.codec} as "
         f"{forecast.pixel_format} of {forecast.bit_depth} bits{alpha}, {forecast.frame_rate} "
         "frames/s",
@@ -284,8 +305,8 @@ def _outlook(forecast: Any) -> str:
         lines.append(f"replaced: {forecast.destination} exists")
     if forecast.done_segments:
         lines.append(
-            f"continued: {forecast.done_segments} segments of {forecast.done_frames} frames are "
-            "done already"
+            f"continued: {counted(forecast.done_segments, 'segment')} of "
+            f"{counted(forecast.done_frames, 'frame')} done already"
         )
     if forecast.comparison is not None:
         lines.append(f"also: {forecast.comparison}")
@@ -300,16 +321,19 @@ def _summary(report: Any) -> str:
         f"{stage} {value:.1f}" for stage, value in report.seconds.items() if stage != "total"
     )
     lines = [
-        f"{report.destination}: {report.frames} frames, {report.source_width}x"
-        f"{report.source_height} to {report.width}x{report.height}, {report.num_shots} shot(s), "
+        f"{report.destination}: {counted(report.frames, 'frame')}, {report.source_width}x"
+        f"{report.source_height} to {report.width}x{report.height}, "
+        f"{counted(report.num_shots, 'shot')}, "
         f"{report.seconds['total']:.1f} s, {report.fps:.2f} frames/s",
         f"{report.model} in {report.dtype} on {report.device}; seconds: {seconds}; peak memory "
         f"{report.peak_rss_bytes / 1e9:.2f} GB",
     ]
     if report.num_resumed_segments:
-        lines.append(f"continued: {report.num_resumed_segments} segments were done before")
+        lines.append(f"continued: {counted(report.num_resumed_segments, 'segment')} done before")
     if report.num_corrupt_frames:
-        lines.append(f"damaged in the source and concealed: {report.num_corrupt_frames} frames")
+        lines.append(
+            f"damaged in the source and concealed: {counted(report.num_corrupt_frames, 'frame')}"
+        )
     lines += [f"kept: {item}" for item in report.kept]
     lines += [f"not kept: {item}" for item in report.dropped]
     return "\n".join(lines)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -334,6 +335,62 @@ def test_bad_usage_exits_with_2(arguments):
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("upscal a b", "got 'upscal'; did you mean 'upscale'?"),
+        ("upscale a b --scael 2", "option '--scael' is not known; did you mean '--scale'?"),
+        ("upscale a b --xyzzy", "option '--xyzzy' is not known\n"),
+        ("upscale a b --codec h266", "got 'h266'; did you mean"),
+        ("degrade a b --preset consistant", "got 'consistant'; did you mean 'consistent'?"),
+        ("upscale", "SRC and DST are missing"),
+        ("upscale a", "DST is missing"),
+        ("upscale a b --size 3", "must be WIDTHxHEIGHT"),
+    ],
+)
+def test_bad_usage_is_two_lines_that_name_what_was_meant(words, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*words.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 2
+    assert "--help" in error.splitlines()[1]
+
+
+def test_verbose_gives_no_traceback_for_a_refusal(clip, tmp_path, capsys, caplog):
+    assert run("-v", "degrade", tmp_path / "missing.mp4", tmp_path / "out.mp4") == 1
+    assert "Traceback" not in capsys.readouterr().err + caplog.text
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (0, 0), (0, 80), (24, 0)])
+def test_progress_shows_on_a_terminal_of_any_size(rows, columns):
+    """Some containers give a terminal of 0 columns or rows, on which no bar can be drawn."""
+    pty = pytest.importorskip("pty")
+    parent, child = pty.openpty()
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    code = (
+        "from oasis_core.commands._shared import Progress\n"
+        "progress = Progress('frame')\n"
+        "for done in range(11):\n    progress(done, 10)\n"
+        "progress.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stderr=child)
+    os.set_blocking(parent, False)
+    shown = ""
+    with contextlib.suppress(OSError):  # there is no more to read
+        while part := os.read(parent, 65536):
+            shown += part.decode()
+    os.close(child)
+    os.close(parent)
+    assert "10/10" in shown
+    assert ("frames/s" in shown) == (rows * columns == 0)
 
 
 def test_ctrl_c_that_meets_a_destructor_is_no_traceback(clip, monkeypatch, capsys):
