@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
@@ -175,52 +174,57 @@ def test_a_hardware_codec_without_its_hardware_is_one_sentence(tmp_path, capsys)
     assert "it needs an Intel GPU" in error or "has no h264_qsv encoder" in error
 
 
+# Runs `oasis` and sends itself a signal (its number, and whether the signal is ignored from the
+# start, come first) as soon as the first segment is on the disk, so at the same moment every time.
+SIGNALS_ITSELF = """
+import os, signal, sys
+from oasis_core import cli
+from oasis_core.upscale.journal import Journal
+number, is_ignored = int(sys.argv[1]), sys.argv[2] == "ignored"
+signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+record = Journal.record
+def record_and_signal(*arguments):
+    record(*arguments)
+    if len(arguments[0].records) == 1:
+        os.kill(os.getpid(), number)
+Journal.record = record_and_signal
+sys.exit(cli.main(sys.argv[3:]))
+"""
+
+
+def run_signalled(name, is_ignored, *arguments):
+    words = [str(int(getattr(signal, name))), "ignored" if is_ignored else "heeded", *arguments]
+    return subprocess.run(
+        [sys.executable, "-c", SIGNALS_ITSELF, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_a_run_that_goes_on(tmp_path, name):
     source = write_clip(tmp_path / "in.mp4", num_frames=24)
     target = tmp_path / "o.mkv"
     arguments = ["upscale", str(source), str(target), *EXACT, "--segment", "1", "--codec", "ffv1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "oasis_core", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    records = tmp_path / "o.mkv.oasis" / "segments.jsonl"
-    deadline = time.monotonic() + 90
-    while not records.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(getattr(signal, name))
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert f"the same command continues: oasis upscale {source} {target}" in errors
+    stopped = run_signalled(name, False, *arguments)
+    assert stopped.returncode == 130, stopped.stderr
+    assert f"the same command continues: oasis upscale {source} {target}" in stopped.stderr
     assert run("export-partial", target, tmp_path / "part.mkv") == 0
     assert probe(tmp_path / "part.mkv").width == 32
     assert run(*arguments) == 0
-    assert not records.parent.exists()
+    assert not (tmp_path / "o.mkv.oasis").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_nohup_outlives_the_terminal(tmp_path):
     source, target = write_clip(tmp_path / "in.mp4", num_frames=24), tmp_path / "o.mkv"
     arguments = ["upscale", str(source), str(target), *EXACT, "--segment", "1", "--codec", "ffv1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "oasis_core", *arguments],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    )
-    records = tmp_path / "o.mkv.oasis" / "segments.jsonl"
-    deadline = time.monotonic() + 90
-    while not records.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    assert records.exists()
-    process.send_signal(signal.SIGHUP)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    finished = run_signalled("SIGHUP", True, *arguments)
+    assert finished.returncode == 0, finished.stderr
     assert target.exists()
 
 

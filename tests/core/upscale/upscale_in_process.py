@@ -1,7 +1,14 @@
-"""Runs one upscale as a process of its own, to be killed or starved: SRC DST OPTIONS-AS-JSON."""
+"""Runs one upscale as a process of its own, to be killed or starved: SRC DST OPTIONS-AS-JSON.
+
+Besides options of `upscale_file`: `delay_s`, seconds that each call of the model waits;
+`stall_after`, segments after which the model hangs, so that the run cannot end before it is killed;
+`signal_after`, segments after which the process sends itself Ctrl-C; `file_limit_bytes`.
+"""
 
 import importlib.util
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +25,7 @@ def main(source, destination, options):
     import torch
 
     from oasis_core.upscale import VideoUpscaler, upscale_file
+    from oasis_core.upscale.journal import Journal
 
     spec = importlib.util.spec_from_file_location(
         "small_models", Path(__file__).with_name("conftest.py")
@@ -25,7 +33,12 @@ def main(source, destination, options):
     models = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(models)
     torch.set_num_threads(1)
+    # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     delay_s, limit = options.pop("delay_s", 0), options.pop("file_limit_bytes", None)
+    stall_after = options.pop("stall_after", sys.maxsize)
+    signal_after = options.pop("signal_after", sys.maxsize)
+    num_recorded = 0
     if limit is not None:
         import resource
 
@@ -33,9 +46,19 @@ def main(source, destination, options):
 
     class Slow(models.ConvModel):
         def forward(self, video):
-            time.sleep(delay_s)
+            time.sleep(delay_s if num_recorded < stall_after else 3600)
             return super().forward(video)
 
+    record = Journal.record
+
+    def record_and_count(*arguments):
+        nonlocal num_recorded
+        record(*arguments)
+        num_recorded += 1
+        if num_recorded == signal_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    Journal.record = record_and_count
     upscaler = VideoUpscaler(Slow(), device="cpu", dtype="float32")
     say("ready")
     try:
