@@ -65,6 +65,111 @@ def test_importing_the_package_costs_nothing():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+LOOKS_UP = {
+    "model": {"video", "families", "upscale"},
+    "families": {"video", "upscale"},
+    "video": {"model", "families", "upscale", "checkpoint", "config"},
+    "degradation": {"model", "families", "upscale"},
+    "upscale": set(),
+    "convert": {"video", "upscale"},
+    "cluster": set(),
+    "bench": set(),
+    "evaluation": set(),
+    "training": set(),
+}
+"""Room -> what it must not know."""
+HIGH = {"commands", "cluster", "bench", "training", "evaluation", "cli"}
+"""What none of the rooms below may know."""
+MAY_KNOW = {
+    "cluster": {"cluster"},
+    "bench": {"bench", "evaluation"},
+    "evaluation": {"evaluation"},
+    "training": {"training", "evaluation"},
+}
+UPWARD = {
+    ("bench", "cluster.fleet"),
+    ("bench", "commands._shared"),
+}
+"""Arrows up that are left; shrinks to none."""
+CIRCLES = [
+    {"__init__", "upscale", "upscale.compare", "upscale.files", "upscale.forecast",
+     "upscale.job", "upscale.partial", "upscale.picture_report", "upscale.run",
+     "upscale.targets"},
+    {"bench.gpu_parts", "bench.gpu_report"},
+    {"training.loop", "training.watcher"},
+]  # fmt: skip
+"""Circles that are left; shrinks to none."""
+
+
+def module_name(path):
+    """Such as "upscale.job", or "upscale" for the room's own file."""
+    parts = path.relative_to(ROOT / "oasis_core").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_name(path): path for path in CORE}
+
+
+def neighbours(name):
+    """Modules of the package that one names, inside functions and for types, too."""
+    path = MODULES[name]
+    package = list(path.relative_to(ROOT / "oasis_core").parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        above = package[: len(package) - (node.level - 1)]
+        base = ".".join(above + (node.module.split(".") if node.module else []))
+        for alias in node.names:
+            whole = f"{base}.{alias.name}" if base else alias.name
+            found.add(whole if whole in MODULES else base or "__init__")
+    return found - {name}
+
+
+GRAPH = {name: neighbours(name) for name in MODULES}
+
+
+def circles():
+    """Sets of modules that all reach each other."""
+
+    def reach(start):
+        seen, todo = set(), [start]
+        while todo:
+            for name in GRAPH[todo.pop()] - seen:
+                seen.add(name)
+                todo.append(name)
+        return seen
+
+    reached = {name: reach(name) for name in GRAPH}
+    found = []
+    for name in GRAPH:
+        ring = {other for other in reached[name] if name in reached[other]}
+        if name in reached[name] and ring not in found:
+            found.append(ring)
+    return found
+
+
+def test_every_import_names_a_module_that_is_there():
+    for name, found in GRAPH.items():
+        assert found <= set(MODULES), (name, found - set(MODULES))
+
+
+def test_no_arrow_points_up():
+    found = set()
+    for name in MODULES:
+        room = name.partition(".")[0]
+        banned = LOOKS_UP.get(room, set())
+        if room in LOOKS_UP:
+            banned = (banned | HIGH) - MAY_KNOW.get(room, set())
+        found |= {(name, other) for other in GRAPH[name] if other.partition(".")[0] in banned}
+    assert found == UPWARD
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    key = sorted
+    assert sorted(map(key, circles())) == sorted(map(key, CIRCLES))
+
+
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= 400
