@@ -194,8 +194,8 @@ def write_clip(
         crf: Lower is better; None is the codec's default.
         sound: File whose sound is taken.
     """
-    from ..oasis_core.upscale.segment import to_pixels
     from ..oasis_core.video import EncodeSpec, SegmentWriter, mux
+    from ..oasis_core.video.pixels import tensor_to_frame
 
     spec = EncodeSpec(
         codec=codec,
@@ -209,7 +209,7 @@ def write_clip(
     try:
         with SegmentWriter(pictures, spec) as writer:
             for index, frame in enumerate(clip):
-                writer.write(to_pixels(frame.clone(), np.uint8), index, 1)
+                writer.write(tensor_to_frame(frame.clone(), np.uint8), index, 1)
         mux([pictures], sound, path, spec)
     finally:
         pictures.unlink(missing_ok=True)

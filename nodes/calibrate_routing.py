@@ -159,7 +159,7 @@ def _clips(
 ) -> list[Tensor]:
     """The middle of the frames as the model would see it, in runs of `frames`."""
     from ..oasis_core.model.rerouting import calibration_clips
-    from ..oasis_core.upscale.segment import resize
+    from ..oasis_core.video.pixels import resize
 
     video = _adapters.to_video(images)[0]
     sides = [min(n, math.ceil(crop_px / scale)) for n in video.shape[2:]]

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .upscale import UpscaleReport, VideoUpscaler
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "calibrate", "degrade", "load", "upscale_file"]
 
 

@@ -5,7 +5,6 @@ Loads are strict: every tensor must be there, fit and be finite, and nothing els
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .config import ModelConfig
+from .digests import file_sha256
 from .model.denoiser import OasisModel
 from .model.held import held_names
 from .model.routing import HeadRouting
@@ -47,15 +47,6 @@ class Checkpoint:
     """Hash of the file."""
     path: Path | None = None
     """Where it was read from."""
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:

@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import __version__
 from .commands import (
     ablate,
     bench,
@@ -32,6 +31,7 @@ from .commands import (
 )
 from .commands._parser import Parser
 from .remote import RemoteFile, is_url
+from .version import __version__
 
 COMMANDS = (
     upscale,

@@ -92,12 +92,9 @@ UPWARD = {
 }
 """Arrows up that are left; shrinks to none."""
 CIRCLES = [
-    {"__init__", "upscale", "upscale.compare", "upscale.files", "upscale.forecast",
-     "upscale.job", "upscale.partial", "upscale.picture_report", "upscale.run",
-     "upscale.targets"},
     {"bench.gpu_parts", "bench.gpu_report"},
     {"training.loop", "training.watcher"},
-]  # fmt: skip
+]
 """Circles that are left; shrinks to none."""
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from .. import __version__
 from ..config import OASIS_1_3B, ModelConfig
 from ..model.window import Grid
+from ..version import __version__
 from . import gpu_parts
 from .gpu_targets import check_targets, target_lines
 

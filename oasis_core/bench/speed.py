@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..geometry import next_valid_num_frames
 from ..model.timing import fastest
 from ..upscale.precision import arithmetic, is_latent
-from ..upscale.segment import to_pixels, to_video
+from ..video.pixels import frame_to_tensor, tensor_to_frame
 
 if TYPE_CHECKING:
     from ..upscale import VideoUpscaler
@@ -53,8 +53,8 @@ def run_yardstick(
     device = next(network.parameters()).device
     results = []
     for frame in frames:
-        clip = to_video(frame, device).to(dtype, memory_format=torch.channels_last)
-        results.append(to_pixels(network(clip)[0].float().clamp_(0, 1), np.uint8))
+        clip = frame_to_tensor(frame, device).to(dtype, memory_format=torch.channels_last)
+        results.append(tensor_to_frame(network(clip)[0].float().clamp_(0, 1), np.uint8))
     return results
 
 

@@ -18,15 +18,15 @@ from typing import Any
 import av
 import torch
 
-from .. import __version__, load
-from ..checkpoint import file_sha256
-from ..upscale.fingerprint import file_fingerprint, listing_fingerprint
+from .. import load
+from ..digests import file_fingerprint, file_sha256, listing_fingerprint
 from ..upscale.job import Job
 from ..upscale.journal import MANIFEST, SegmentRecord
 from ..upscale.memory import keep_freed_memory
 from ..upscale.plan import Plan
 from ..upscale.run import STAGES, Run
 from ..upscale.segment import StageClock
+from ..version import __version__
 from ..video import SEGMENT_SUFFIX, VideoError
 from .spans import ScanEnd, Span, read_span, scan
 

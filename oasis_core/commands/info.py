@@ -121,7 +121,8 @@ def _describe_codecs() -> dict[str, Any]:
 def _describe_model(path: Path) -> dict[str, Any]:
     import torch
 
-    from ..checkpoint import file_sha256, read_header
+    from ..checkpoint import read_header
+    from ..digests import file_sha256
     from ..model.denoiser import OasisModel
 
     config, routing, info = read_header(path)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..checkpoint import CheckpointError, file_sha256
+from ..checkpoint import CheckpointError
+from ..digests import file_sha256
 from .keys import without_prefix
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import file_sha256
+from ..digests import file_sha256
 from .warping import RaftFlow
 
 EXTRA_HINT = "pip install 'oasis-video-upscaler[evaluate]'"

@@ -29,9 +29,9 @@ from ..video import (
 )
 from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec
 from ..video.images import find_numbered, first_number, is_pattern, numbered
+from ..video.pixels import frame_to_tensor, resize, tensor_to_frame
 from ..video.writer import write_atomically
 from .job import exists_error, refuse_own_input
-from .segment import resize, to_pixels, to_video
 
 MODES = ("side", "split")
 LINE_PX = 2
@@ -185,8 +185,8 @@ def _pairs(
                 f"the source ends after {index} frames and the result has more; give the file and "
                 "the piece of it that the result was made of"
             )
-        plain = resize(to_video(partner.pixels, torch.device("cpu")), info.height, info.width)
-        plain = to_pixels(plain, frame.pixels.dtype)
+        plain = frame_to_tensor(partner.pixels, torch.device("cpu"))
+        plain = tensor_to_frame(resize(plain, info.height, info.width), frame.pixels.dtype)
         yield replace(frame, pixels=_joined(plain, frame.pixels, mode), alpha=None)
     if next(before, None) is not None:
         raise VideoError(

@@ -1,42 +1,12 @@
-"""What identifies source files without reading all of them."""
+"""Noticing that a source changes while it is read."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from ..digests import file_fingerprint
 from ..remote import RemoteFile
 from ..video import VideoError
-
-PIECE_BYTES = 1 << 20
-
-
-def file_fingerprint(path: Path | RemoteFile) -> dict[str, Any]:
-    """What identifies a file without reading all of it: size, time, and a hash of both ends."""
-    if isinstance(path, RemoteFile):
-        return path.fingerprint()
-    status = path.stat()
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(PIECE_BYTES))
-        file.seek(max(0, status.st_size - PIECE_BYTES))
-        digest.update(file.read(PIECE_BYTES))
-    return {
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "sha256_of_ends": digest.hexdigest(),
-    }
-
-
-def listing_fingerprint(paths: Sequence[Path]) -> dict[str, Any]:
-    """What identifies a sequence of files: names, sizes and times."""
-    digest = hashlib.sha256()
-    for path in paths:
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return {"files": len(paths), "sha256_of_listing": digest.hexdigest()}
 
 
 class SourceWatch:

@@ -12,8 +12,9 @@ from typing import Any
 import av
 import torch
 
-from .. import __version__
+from ..digests import file_fingerprint, listing_fingerprint
 from ..remote import RemoteFile, is_url, no_result
+from ..version import __version__
 from ..video import (
     EncodeSpec,
     ImageReader,
@@ -25,7 +26,6 @@ from ..video import (
     list_images,
     open_source,
 )
-from .fingerprint import file_fingerprint, listing_fingerprint
 from .plan import Plan
 from .segment import Look, StageClock
 from .upscaler import VideoUpscaler

@@ -24,10 +24,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import file_sha256
+from ..digests import file_fingerprint, file_sha256
 from ..video import SEGMENT_SUFFIX, VideoError
 from ..video.errors import write_error
-from .fingerprint import file_fingerprint
 from .lock import FileLock
 
 logger = logging.getLogger(__name__)

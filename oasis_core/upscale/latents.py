@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..geometry import next_valid_num_frames, round_up, target_size
 from ..model.wan_vae import LATENT_CHANNELS, LATENT_MEAN, LATENT_STD
+from ..video.pixels import resize
 from .precision import arithmetic
-from .segment import resize
 from .tile_clips import LEAST_TILE_PX, TILE_GRID_PX, split_tiles, stitch_tiles
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from ..checkpoint import file_sha256
+from ..digests import file_sha256
 from ..video import MuxReport, SegmentWriter, VideoFrame
 from ..video.alpha import bleed
 from ..video.light import decode_light, to_half_bits
+from ..video.pixels import frame_to_tensor, resize, tensor_to_frame
 from .assemble import SegmentAssembler, SegmentFrames
 from .background import Background
 from .job import Job
@@ -25,7 +26,7 @@ from .memory import peak_cuda_bytes, peak_rss_bytes
 from .plan import Plan
 from .progress import BlockCounter
 from .report import UpscaleReport
-from .segment import StageClock, resize, to_pixels, to_video
+from .segment import StageClock
 from .upscaler import FrameProgress, OnProgress
 
 STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
@@ -239,11 +240,12 @@ class Run(Counts):
             if job.stores_light:
                 pixels = to_half_bits(decode_light(self._coded(frame, result)))
             else:
-                pixels = to_pixels(result, dtype)
+                pixels = tensor_to_frame(result, dtype)
             alpha = None
             if job.spec.has_alpha and frame.alpha is not None:
-                plane = to_video(frame.alpha[..., None], result.device)
-                alpha = to_pixels(resize(plane, job.look.height, job.look.width), dtype)[..., 0]
+                plane = frame_to_tensor(frame.alpha[..., None], result.device)
+                plane = resize(plane, job.look.height, job.look.width)
+                alpha = tensor_to_frame(plane, dtype)[..., 0]
         self._do(partial(self._encode, writer, pixels, frame.pts, frame.duration, alpha))
 
     def _coded(self, frame: VideoFrame, result: torch.Tensor) -> np.ndarray:

@@ -8,26 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import next_valid_num_frames, padding_indices, round_up
 from ..model.timing import synchronize
+from ..video.pixels import Frame, frame_to_tensor, resize
 from .color_anchor import ColorAnchor
 from .precision import arithmetic
 from .tiles import Tile, TileGrid, plan_tiles
 
 logger = logging.getLogger(__name__)
 
-Frame = np.ndarray | Tensor
-"""`h w 3` uint8 or uint16 array (full scale), or `3 h w` float tensor in [0, 1]."""
-
 OnTile = Callable[[int, int], None]
 """Called with (tiles done, tiles) of the segment at hand; may raise to stop."""
 
-FULL_SCALE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 OUT_OF_MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory")
 OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
@@ -154,7 +149,7 @@ class SegmentUpscaler:
     def _resize(self, frame: Frame) -> Tensor:
         """The plain resize of one frame: `3 h w` float32 in [0, 1] at the target size."""
         with self.clock("resize"):
-            return resize(to_video(frame, self.device), self.look.height, self.look.width)
+            return resize(frame_to_tensor(frame, self.device), self.look.height, self.look.width)
 
     def _residual(
         self, frames: Sequence[Frame], keep: slice, on_tile: OnTile | None, first: int
@@ -331,36 +326,6 @@ def canvas_dtype(dtype: torch.dtype) -> torch.dtype:
     Half precision is a hundred times finer than what a model in bfloat16 or float16 resolves.
     """
     return torch.float32 if dtype == torch.float32 else torch.float16
-
-
-def to_video(frame: Frame, device: torch.device) -> Tensor:
-    """A frame as `1 3 h w` float32 in [0, 1]."""
-    if isinstance(frame, Tensor):
-        return frame.to(device, torch.float32)[None]
-    full_scale = FULL_SCALE[frame.dtype]
-    # Older torch has few operations for uint16.
-    pixels = torch.from_numpy(frame if frame.dtype == np.uint8 else frame.astype(np.int32))
-    planes = pixels.to(device).permute(2, 0, 1)[None]
-    return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(full_scale)
-
-
-@torch.inference_mode()
-def to_pixels(video: Tensor, dtype: np.dtype) -> np.ndarray:
-    """A frame `3 h w` float32 in [0, 1] as `h w 3` integers of full scale; changes `video`."""
-    planes = video.mul_(FULL_SCALE[np.dtype(dtype)]).round_().cpu().numpy().astype(dtype)
-    # Stacking three planes is several times faster than permuting to pixels.
-    return np.stack(tuple(planes), axis=-1)
-
-
-def resize(video: Tensor, height: int, width: int) -> Tensor:
-    """Resize `1 3 h w` to `3 height width` in [0, 1]: bicubic, antialiased.
-
-    This alone is the result at strength 0.
-    """
-    if video.shape[2:] != (height, width):
-        video = F.interpolate(video, (height, width), mode="bicubic", antialias=True)
-        return video[0].clamp_(0, 1)
-    return video[0].clamp(0, 1)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from ..digests import file_fingerprint
 from ..remote import RemoteFile
 from ..video import (
     HDR_CODECS,
@@ -38,7 +39,7 @@ from ..video.images import find_numbered, first_number, is_pattern, numbered
 from ..video.light import from_half_bits
 from ..video.writer import write_atomically
 from .job import Job, exists_error
-from .journal import IMAGES, Journal, file_fingerprint, sync_folder
+from .journal import IMAGES, Journal, sync_folder
 from .options import Encoding
 from .picture_report import picture_report
 

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
 from ..model.held import hold_weights, to_channels_last
 from ..video import VideoFrame
+from ..video.pixels import tensor_to_frame
 from .assemble import SegmentAssembler
 from .latent_plan import latent_workload
 from .memory import free_host_bytes
 from .plan import HALO_FRAMES, Plan, Workload, make_plan, measure_model_bytes
 from .precision import DTYPES, choose_device, choose_dtype, is_latent
-from .segment import Look, SegmentUpscaler, StageClock, to_pixels
+from .segment import Look, SegmentUpscaler, StageClock
 from .shots import find_cuts
 
 OnProgress = Callable[[float, float], None]
@@ -266,7 +267,7 @@ class VideoUpscaler:
         for segment in assembler.segments(stream):
             pixels = [frame.pixels for frame in segment.frames]
             for result in upscaler.run(pixels, segment.keep, first=segment.first_frame):
-                yield to_pixels(result, first.dtype)
+                yield tensor_to_frame(result, first.dtype)
 
 
 class FrameProgress:

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 import oasis_core
-from oasis_core.checkpoint import BUNDLED, file_sha256
-from oasis_core.upscale.segment import to_pixels
+from oasis_core.checkpoint import BUNDLED
+from oasis_core.digests import file_sha256
+from oasis_core.video.pixels import tensor_to_frame
 
 from .child import run_in_child
 from .tally import Campaign
@@ -136,7 +137,7 @@ def _packed(device: str, dtype: str) -> dict[str, Any]:
     video, found = _source(), {}
     for name, options in CASES.items():
         result = upscaler.upscale(video, **options)[0]
-        pixels = np.stack([to_pixels(frame.clone(), np.uint8) for frame in result.unbind(1)])
+        pixels = np.stack([tensor_to_frame(frame.clone(), np.uint8) for frame in result.unbind(1)])
         digest = hashlib.sha256(pixels.tobytes()).hexdigest()
         # Of all frames the hash, of the one in the middle the pixels: the file stays small.
         middle = pixels[len(pixels) // 2]

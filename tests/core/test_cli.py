@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from oasis_core import checkpoint, cli
+from oasis_core import checkpoint, cli, digests
 from oasis_core.commands import _shared, info
 from oasis_core.degradation import PRESETS
 from oasis_core.upscale.precision import DTYPES
@@ -241,7 +241,7 @@ def test_record_changes_a_copy_only_and_only_with_figures(tmp_path, capsys):
     folder.mkdir()
     clip = write_clip(folder / "clip.mkv", num_frames=1, width=64, height=64)
     bundled = checkpoint.BUNDLED[checkpoint.DEFAULT_MODEL]
-    before = checkpoint.file_sha256(bundled)
+    before = digests.file_sha256(bundled)
     options = ("--metrics", "psnr_db", "--frames", "1", "--degradation", "light", "--record")
     assert run("evaluate", clip, *options) == 1
     assert "name a copy" in capsys.readouterr().err
@@ -250,17 +250,17 @@ def test_record_changes_a_copy_only_and_only_with_figures(tmp_path, capsys):
     given = ("--truth", folder, "--restored", f"mine={folder}")
     assert run("evaluate", *given, *options, "--model", copy) == 1
     assert "that the model restores" in capsys.readouterr().err
-    assert checkpoint.file_sha256(copy) == before == checkpoint.file_sha256(bundled)
+    assert digests.file_sha256(copy) == before == digests.file_sha256(bundled)
     assert run("evaluate", folder, *options, "--model", copy) == 0
     assert "SSIM" not in capsys.readouterr().out
     metrics = checkpoint.read_header(copy)[2]["metrics"]
     assert metrics["light"]["num_clips"] == 1
     assert "mean_gain_db" in metrics["light"]
     (folder / "bad.mkv").write_bytes(b"no film")
-    stored = checkpoint.file_sha256(copy)
+    stored = digests.file_sha256(copy)
     assert run("evaluate", folder, *options, "--model", copy) == 1
     assert "not recorded: --record needs every clip" in capsys.readouterr().out
-    assert checkpoint.file_sha256(copy) == stored
+    assert digests.file_sha256(copy) == stored
 
 
 def bad_files(folder):

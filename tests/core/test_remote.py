@@ -12,8 +12,8 @@ import pytest
 
 from oasis_core import remote
 from oasis_core.cli import main
+from oasis_core.digests import file_fingerprint
 from oasis_core.remote import RemoteFile, as_source, is_url
-from oasis_core.upscale.journal import file_fingerprint
 from oasis_core.video import TimeWindow, VideoError, list_images, open_source, probe
 
 pytest.importorskip("fsspec", reason="needs the extra `cluster`")

@@ -202,7 +202,7 @@ def test_a_machine_with_another_version_is_refused(machines, model_file, tmp_pat
         tmp_path / "other" / "oasis_core",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    init = tmp_path / "other" / "oasis_core" / "__init__.py"
+    init = tmp_path / "other" / "oasis_core" / "version.py"
     init.write_text(re.sub(r'__version__ = ".*"', '__version__ = "0.0.1"', init.read_text()))
     there = f"mount --bind {tmp_path / 'other' / 'oasis_core'} {ROOT / 'oasis_core'}"
     with (

@@ -15,8 +15,8 @@ from oasis_core.cluster.worker import (
     sees_folder,
     versions_here,
 )
+from oasis_core.digests import file_fingerprint
 from oasis_core.upscale.assemble import SegmentAssembler
-from oasis_core.upscale.fingerprint import file_fingerprint
 from oasis_core.upscale.job import Job
 from oasis_core.upscale.plan import Plan
 from oasis_core.upscale.segment import Look, StageClock

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from oasis_core.upscale import VideoUpscaler, journal_path, upscale_file
-from oasis_core.upscale.segment import to_pixels
 from oasis_core.video import VideoError, probe
+from oasis_core.video.pixels import tensor_to_frame
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_file_is_upscaled_as_a_clip_in_memory(write_video, read_video, upscale
     options = {"scale": 2, "segment_frames": 5}
     upscale_file(source, tmp_path / "o.mkv", upscaler=upscaler, codec="ffv1", **options)
     clip = upscaler.upscale(to_clip(read_video(source)[0]), **options)
-    expected = np.stack([to_pixels(f.clone(), np.uint8) for f in clip[0].unbind(1)])
+    expected = np.stack([tensor_to_frame(f.clone(), np.uint8) for f in clip[0].unbind(1)])
     assert (read_video(tmp_path / "o.mkv")[0] == expected).all()
 
 

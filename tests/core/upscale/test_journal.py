@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oasis_core.checkpoint import file_sha256
+from oasis_core.digests import file_sha256
 from oasis_core.upscale import JournalError, VideoUpscaler, journal_path, upscale_file
 from oasis_core.upscale.journal import Journal, SegmentRecord
 from oasis_core.upscale.lock import FileLock

@@ -15,8 +15,8 @@ from oasis_core.upscale import (
     journal_path,
     upscale_file,
 )
-from oasis_core.upscale.segment import resize, to_pixels, to_video
 from oasis_core.video import VideoError, probe
+from oasis_core.video.pixels import frame_to_tensor, resize, tensor_to_frame
 
 OPTIONS = {"scale": 2, "codec": "ffv1", "segment_frames": 4}
 
@@ -105,7 +105,10 @@ def test_comparison_shows_resize_and_result(write_video, read_video, upscaler, t
     height, width = after.shape[1:3]
     device = torch.device("cpu")
     plain = np.stack(
-        [to_pixels(resize(to_video(f, device), height, width), np.dtype(np.uint8)) for f in before]
+        [
+            tensor_to_frame(resize(frame_to_tensor(f, device), height, width), np.dtype(np.uint8))
+            for f in before
+        ]
     )
     both, times = read_video(comparison_path(destination))
     assert times == read_video(destination)[1]

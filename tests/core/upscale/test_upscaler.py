@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from oasis_core.geometry import target_size
 from oasis_core.upscale import VideoUpscaler
-from oasis_core.upscale.segment import Look, to_pixels, to_video
+from oasis_core.upscale.segment import Look
+from oasis_core.video.pixels import frame_to_tensor, tensor_to_frame
 
 
 def upscaler_of(model):
@@ -335,9 +336,9 @@ def test_integers_survive_the_round_trip(dtype):
     full_scale = np.iinfo(dtype).max
     values = np.arange(full_scale + 1, dtype=dtype)
     pixels = np.stack([values, values[::-1], np.roll(values, 7)], axis=-1).reshape(16, -1, 3)
-    video = to_video(pixels, torch.device("cpu"))
+    video = frame_to_tensor(pixels, torch.device("cpu"))
     assert video.shape == (1, 3, *pixels.shape[:2])
-    assert (to_pixels(video[0], pixels.dtype) == pixels).all()
+    assert (tensor_to_frame(video[0], pixels.dtype) == pixels).all()
 
 
 def test_look_is_a_value():
@@ -360,6 +361,6 @@ def test_frames_stream_through_as_a_clip_in_memory_would(clip, conv_model):
     assert len(taken) < len(frames)  # it does not wait for the end
     results += stream
     whole = upscaler.upscale(video / 255, scale=2, segment_frames=2, halo_frames=1)
-    expected = [to_pixels(f.clone(), frames[0].dtype) for f in whole[0].unbind(1)]
+    expected = [tensor_to_frame(f.clone(), frames[0].dtype) for f in whole[0].unbind(1)]
     assert all((a == b).all() for a, b in zip(results, expected, strict=True))
     assert list(upscaler.upscale_frames([], scale=2)) == []
