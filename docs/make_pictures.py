@@ -15,7 +15,7 @@ from einops import rearrange
 
 import oasis_core
 from oasis_core.checkpoint import read_header, resolve_model
-from oasis_core.model.routing_plot import plot_routing
+from oasis_core.model.routing_picture import draw_routing
 from oasis_core.video import VideoReader
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def main() -> None:
     picture = rearrange(torch.cat(rows, dim=1), "c h w -> h w c").numpy()
     plt.imsave(ROOT / "docs" / "hand_held.png", picture)
     _, routing, _ = read_header(resolve_model("oasis-tiny"))
-    plot_routing(routing, ROOT / "docs" / "routing.png")
+    draw_routing(routing).save(ROOT / "docs" / "routing.png")
 
 
 if __name__ == "__main__":

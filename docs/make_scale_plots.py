@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-
-from oasis_core.cluster.simulate import Fleet, Outcome, simulate
+from scale_simulation import Fleet, Outcome, simulate
 
 FOLDER = Path(__file__).parent
 WORKERS = (1, 10, 30, 100, 300, 1000, 3000, 10_000)

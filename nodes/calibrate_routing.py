@@ -6,12 +6,12 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
-from ._routing_picture import routing_picture
 from ._schema import OasisRouting, check_number, model_input, scale_input, schema, widget
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class OASISCalibrateRouting(io.ComfyNode):
         values = {**routing.to_json(), "agreement": routing.agreement(own)}
         return io.NodeOutput(
             routing,
-            routing_picture(routing),
+            _picture(routing),
             json.dumps(values, indent=1),
             ui={"oasis_routing": [values]},
         )
@@ -148,6 +148,13 @@ def _sampling_inputs() -> list[io.Input]:
             tooltip="Decides which tokens are sampled; the same number gives the same routing.",
         ),
     ]
+
+
+def _picture(routing: HeadRouting) -> Tensor:
+    """The routing drawn, as IMAGE `1 h w 3`."""
+    from ..oasis_core.model.routing_picture import draw_routing
+
+    return torch.from_numpy(np.asarray(draw_routing(routing), dtype=np.float32) / 255)[None]
 
 
 def _num_heads(routing: HeadRouting, name: str) -> int:

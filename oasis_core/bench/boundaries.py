@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import Segment, plan_segments, target_size
-from ..model.agreement import psnr_db
-from .golden import EQUAL_DB
+from ..model.agreement import agreement_db
 
 if TYPE_CHECKING:
     from ..upscale import VideoUpscaler
@@ -80,7 +79,7 @@ def measure_boundaries(
                 halo_frames=halo,
                 variant=variant,
                 boundary_ratio=_boundary_ratio(quiet[variant], borders),
-                agreement_db=min(EQUAL_DB, psnr_db(short[variant], long[variant])),
+                agreement_db=agreement_db(short[variant], long[variant]),
                 extra_work=2 * halo / segment_frames[0],
             )
             for variant in VARIANTS

@@ -7,8 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,26 @@ class Progress:
         if self.bar is not None:
             with suppress(OSError):
                 self.bar.close()
+
+
+@contextmanager
+def needing_checkout(what: str) -> Iterator[None]:
+    """Around an import from `oasis_core.lab`, which the built package leaves out.
+
+    Args:
+        what: Option or command that needs it.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if "oasis_core.lab" not in (error.name or ""):
+            raise
+        raise ValueError(
+            f"{what} needs a checkout of the repository, installed with `pip install -e .`"
+        ) from error
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ._shared import find_clips
+from ._shared import find_clips, needing_checkout
 
 # Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
 GROUPS = ("routing", "curriculum", "yardstick")
@@ -41,8 +41,9 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from ..training.ablation import GROUPS as VARIANTS
-    from ..training.ablation import run_ablation
+    with needing_checkout("oasis ablate"):
+        from ..lab.ablation import GROUPS as VARIANTS
+        from ..lab.ablation import run_ablation
     from ..training.config import TrainingError, load_training_config
 
     try:

@@ -90,7 +90,7 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
         JSON values: the routing, how stable it is, and what it costs.
     """
     from ..checkpoint import load_checkpoint, resolve_model, write_rerouted
-    from ..model.routing_plot import plot_routing
+    from ..model.routing_picture import draw_routing
     from ..model.routing_stability import mean_distances, measure_stability
 
     _check(arguments)
@@ -108,7 +108,7 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
     if arguments.out:
         arguments.out.write_text(json.dumps(routing.to_json(), indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
-        plot_routing(routing, arguments.plot)
+        draw_routing(routing).save(arguments.plot, format="PNG")
     if arguments.write:
         write_rerouted(path, arguments.write, routing)
     results = {

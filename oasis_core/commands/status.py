@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from ..cluster.status import run_statuses
+    from ..upscale.status import run_statuses
 
     target: Path = arguments.destination
     statuses = run_statuses(target)

@@ -6,6 +6,9 @@ import math
 
 from torch import Tensor
 
+EQUAL_DB = 200.0
+"""Said of equal pictures: JSON has no infinity."""
+
 
 def psnr_db(video: Tensor, reference: Tensor) -> float:
     """PSNR of values in [0, 1] over all of them: inf where equal, -inf where any is not finite."""
@@ -13,3 +16,8 @@ def psnr_db(video: Tensor, reference: Tensor) -> float:
     if not math.isfinite(error):
         return -math.inf
     return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def agreement_db(video: Tensor, reference: Tensor) -> float:
+    """PSNR of two clips in [0, 1] in dB, as a number that JSON knows: between +-`EQUAL_DB`."""
+    return max(-EQUAL_DB, min(EQUAL_DB, psnr_db(video, reference)))

@@ -3,33 +3,64 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..geometry import next_valid_num_frames
+from .config import StageConfig, TrainingConfig
 from .log import RunLog
 from .validation import gains, load_validation, write_sample
 
-if TYPE_CHECKING:
-    from .loop import Trainer
-
 SAMPLES_NAME = "samples"
 LOG_EVERY_STEPS = 25
+
+
+class Watched(Protocol):
+    """What is read of a training run."""
+
+    config: TrainingConfig
+    """Configuration of the run."""
+    output_dir: Path
+    """Folder of the log, the samples and the plot."""
+    step: int
+    """Steps done in the stage."""
+    ema: nn.Module
+    """The averaged model, which is measured."""
+    is_routed: bool
+    """Whether the model has a transformer that a stage may leave out."""
+    device: torch.device
+    """Where the averaged model lies."""
+
+    @property
+    def stage(self) -> StageConfig:
+        """The stage that is being trained."""
+
+    @property
+    def total_step(self) -> int:
+        """Steps done in all stages."""
+
+    def learning_rate(self) -> float:
+        """The rate of the step that was done."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The arithmetic of the run."""
 
 
 class Watcher:
     """Called after every step by the main process.
 
     Args:
-        trainer: Its averaged weights are measured.
+        trainer: The run that is watched.
 
     Raises:
         ValueError: Validation clips or TensorBoard are missing.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Watched) -> None:
         config = trainer.config
         self.trainer = trainer
         self.losses: list[float] = []

@@ -13,8 +13,7 @@ import pytest
 
 from tests.nodes.comfy_server import PYTHON, START_S, Server, start
 from tests.nodes.media import write_clip
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.nodes.packed import ROOT, copy_packed
 
 
 @pytest.fixture(scope="session")
@@ -31,23 +30,32 @@ def comfyui() -> Path:
 
 
 @pytest.fixture(scope="session")
-def pack(comfyui, tmp_path_factory) -> dict:
+def packed_copy(tmp_path_factory) -> Path:
+    """The pack as the registry hands it out; the checkout itself where git cannot list it."""
+    try:
+        return copy_packed(tmp_path_factory.mktemp("registry") / "oasis")
+    except (OSError, subprocess.CalledProcessError):
+        return ROOT
+
+
+@pytest.fixture(scope="session")
+def pack(comfyui, packed_copy, tmp_path_factory) -> dict:
     """What ComfyUI sees of the pack after its own loader has loaded it."""
     out = tmp_path_factory.mktemp("pack") / "facts.json"
     command = [PYTHON, str(Path(__file__).with_name("describe_pack.py"))]
-    command += [str(comfyui), str(ROOT), str(out)]
+    command += [str(comfyui), str(packed_copy), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=START_S, cwd=comfyui)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return json.loads(out.read_text())
 
 
 @pytest.fixture(scope="session")
-def server(comfyui, tmp_path_factory) -> Server:
+def server(comfyui, packed_copy, tmp_path_factory) -> Server:
     """ComfyUI on the CPU with this pack, and one that makes odd values."""
     base = tmp_path_factory.mktemp("comfyui")
     for name in ("custom_nodes", "models/oasis", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True)
-    packs = {"oasis": ROOT, "odd_values": Path(__file__).with_name("odd_values")}
+    packs = {"oasis": packed_copy, "odd_values": Path(__file__).with_name("odd_values")}
     for name, path in packs.items():
         (base / "custom_nodes" / name).symlink_to(path, target_is_directory=True)
     shutil.copy(ROOT / "workflows" / "example_inputs" / "hand_held.mp4", base / "input")

@@ -13,8 +13,8 @@ import pytest
 
 import oasis_core
 from oasis_core.cluster import Cluster
-from oasis_core.cluster.status import run_statuses
 from oasis_core.upscale import journal_path
+from oasis_core.upscale.status import run_statuses
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = {"scale": 4, "segment_frames": 6}

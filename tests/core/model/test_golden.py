@@ -13,15 +13,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from oasis_core.bench.golden import (
+from oasis_core.lab.golden import (
     DECODERS,
-    EQUAL_DB,
-    agreement_db,
     golden_cases,
     golden_model,
     golden_output,
     golden_reference,
 )
+from oasis_core.model.agreement import EQUAL_DB, agreement_db
 
 GOLDEN = Path(__file__).with_name("golden_wan.json")
 CHANGELOG = Path(__file__).parents[3] / "CHANGELOG.md"
@@ -98,7 +97,7 @@ def test_a_drift_is_noticed(case):
     model = golden_model(decoder)
     model.transformer.head.bias.data[0] += 0.05
     with torch.inference_mode():
-        from oasis_core.bench.golden import golden_video
+        from oasis_core.lab.golden import golden_video
 
         video = golden_video()
         drifted = video + model(video)

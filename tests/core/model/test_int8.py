@@ -6,12 +6,13 @@ import torch
 from torch import nn
 
 import oasis_core
-from oasis_core.bench.golden import agreement_db, golden_model, golden_video
 from oasis_core.checkpoint import save_checkpoint
+from oasis_core.lab.golden import golden_model, golden_video
+from oasis_core.lab.streams import overlap_groups, overlapped_attention
+from oasis_core.model.agreement import agreement_db
 from oasis_core.model.attention import routed_attention
 from oasis_core.model.int8 import Int8Linear, hold_int8
 from oasis_core.model.routing import HeadRouting
-from oasis_core.model.streams import overlap_groups, overlapped_attention
 from oasis_core.model.transformer import RoutedSelfAttention
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from oasis_core.bench.golden import golden_model, golden_video
 from oasis_core.config import OASIS_1_3B
+from oasis_core.lab.golden import golden_model, golden_video
 from oasis_core.upscale.latent_plan import latent_workload, plan_for_gpu
 from oasis_core.upscale.memory import free_bytes
 from oasis_core.upscale.model_memory import DEVICE_SHARE, SAFETY, MemoryModel, weight_bytes

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .attention import head_groups, routed_attention
-from .transformer import RoutedSelfAttention
+from ..model.attention import head_groups, routed_attention
+from ..model.transformer import RoutedSelfAttention
 
 
 def overlap_groups(model: nn.Module, *, is_on: bool = True) -> None:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..config import OASIS_1_3B
-from ..model.agreement import psnr_db
 from ..model.denoiser import OasisModel
 from ..model.held import hold_weights
 from ..model.routing import HeadPattern, HeadRouting
@@ -27,8 +26,6 @@ ROUTING = HeadRouting(
 )
 SIZE = (9, 176, 208)
 DECODERS = ("wan", "tiny")
-EQUAL_DB = 200.0
-"""Said of equal pictures: JSON has no infinity."""
 
 
 def formula_noise(shape: torch.Size | tuple[int, ...], seed: int, deviation: float) -> Tensor:
@@ -90,8 +87,3 @@ def golden_output(decoder: str, device: torch.device, dtype: torch.dtype, backen
         block.attention.backend = backend
     video = golden_video().to(device, dtype)
     return (video + model(video)).float().cpu()
-
-
-def agreement_db(video: Tensor, reference: Tensor) -> float:
-    """PSNR between two clips in [0, 1], as a number that JSON knows."""
-    return max(-EQUAL_DB, min(EQUAL_DB, psnr_db(video, reference)))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
+from ..training.config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
 
 COST_FRAMES, COST_PX = 4, 256
 COST_RUNS = 5
@@ -125,7 +125,7 @@ GROUPS = {
 def routed_reference(config: TrainingConfig) -> nn.Module:
     """The untrained network of a recipe with as many routed heads as its last stage has."""
     from ..checkpoint import load_checkpoint, resolve_model
-    from .trainee import architecture, build_network
+    from ..training.trainee import architecture, build_network
 
     initial = load_checkpoint(resolve_model(config.initial_model)) if config.initial_model else None
     network = build_network(config, architecture(config, initial))
@@ -164,7 +164,7 @@ def seconds_per_frame(network: nn.Module, *, autocast_bf16: bool = True) -> floa
 
 def equal_cost_convs(recipe: TrainingConfig) -> int:
     """How many convolutions give a yardstick the time per frame of a recipe's model."""
-    from .yardstick import YardstickConfig, build_yardstick
+    from ..training.yardstick import YardstickConfig, build_yardstick
 
     def cost(network: nn.Module) -> float:
         return seconds_per_frame(network, autocast_bf16=recipe.autocast_bf16)
@@ -180,7 +180,7 @@ def equal_cost_convs(recipe: TrainingConfig) -> int:
 
 def seconds_per_step(config: TrainingConfig) -> list[float]:
     """Median time of an optimiser step of each stage, on random clips."""
-    from .loop import Trainer
+    from ..training.loop import Trainer
 
     trainer, seconds = Trainer(config), []
     generator = torch.Generator().manual_seed(0)
@@ -263,7 +263,7 @@ def run_variant(
         num_frames: Of each clip.
         middle_px: Side of the middle square of each clip to measure; 0: whole frames.
     """
-    from .loop import train
+    from ..training.loop import train
 
     kept = Path(config.output_dir) / RESULT_NAME
     names = [clip.name for clip in clips]
@@ -298,8 +298,8 @@ def measure(
     from ..checkpoint import load_checkpoint
     from ..evaluation.benchmark import evaluate, summarise
     from ..evaluation.suite import MetricSuite
+    from ..training.yardstick import load_yardstick
     from ..upscale import VideoUpscaler
-    from .yardstick import load_yardstick
 
     is_yardstick = config.model == YARDSTICK
     network = load_yardstick(path) if is_yardstick else load_checkpoint(path).model

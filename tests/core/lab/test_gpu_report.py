@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from oasis_core.bench.gpu_parts import CASES, PartContext, gpu_of_size, memory_rows
-from oasis_core.bench.gpu_report import FULL, SHORT
-from oasis_core.bench.gpu_targets import check_targets
-from oasis_core.bench.seedvr2 import bench_beside, bench_seedvr2
 from oasis_core.cli import main
+from oasis_core.lab.gpu_parts import CASES, PartContext, gpu_of_size, memory_rows
+from oasis_core.lab.gpu_scale import FULL, SHORT
+from oasis_core.lab.gpu_targets import check_targets
+from oasis_core.lab.seedvr2 import bench_beside, bench_seedvr2
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The process in which SeedVR2's own code runs: `python -m oasis_core.bench.seedvr2_child JSON`.
+"""The process in which SeedVR2's own code runs: `python -m oasis_core.lab.seedvr2_child JSON`.
 
 Its modules have names like `common` and `models`, which must not meet anyone else's. Source of the
 interfaces: ByteDance-Seed/SeedVR, `projects/video_diffusion_sr/infer.py` (Apache-2.0).

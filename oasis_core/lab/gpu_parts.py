@@ -8,29 +8,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from ..bench.attention import bench_attention
+from ..bench.plan_table import routing_counts
+from ..bench.stages import apply_counts, bench_stages, random_model_of
+from ..model.agreement import agreement_db
 from ..model.compiled import compile_model
 from ..model.cost import padded_size
 from ..model.denoiser import OasisModel, inference_autocast_off
 from ..model.int8 import hold_int8
-from ..model.streams import overlap_groups
 from ..model.timing import fastest, synchronize
 from ..upscale import VideoUpscaler
 from ..upscale.latent_plan import plan_for_gpu
 from ..upscale.memory import peak_cuda_bytes
 from ..upscale.segment import Look
-from .attention import bench_attention
-from .golden import DECODERS, agreement_db, golden_cases, golden_output, golden_reference
-from .plan_table import routing_counts
+from .golden import DECODERS, golden_cases, golden_output, golden_reference
+from .gpu_scale import FULL, ReportScale
 from .seedvr2 import bench_seedvr2
-from .stages import apply_counts, bench_stages, random_model_of
-
-if TYPE_CHECKING:
-    from .gpu_report import ReportScale
+from .streams import overlap_groups
 
 CASES = (
     ("720p", "thirds", "wan"),
@@ -309,8 +308,6 @@ def seedvr2(bench: PartContext, checkout: Path | None) -> dict[str, Any] | None:
     """SeedVR2-3B's network at 720p; None without a checkout."""
     if checkout is None:
         return None
-    from .gpu_report import FULL
-
     return bench_seedvr2(
         checkout,
         size=bench.scale.sizes["720p"],

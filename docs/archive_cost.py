@@ -1,9 +1,15 @@
-"""What a lot of video costs on many workers: arithmetic from measured stage times."""
+"""What a lot of video costs on many workers: arithmetic from measured stage times.
+
+Run it as `python docs/archive_cost.py REPORT.json --hours-of-video N`; the report is what
+`oasis upscale SRC DST --json` printed on a worker like those to be used.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +169,7 @@ def _check_ranges(
     dollars_per_hour: float | None,
 ) -> None:
     for name, value in (
-        ("hours-of-video", hours_of_video),
+        ("hours of video", hours_of_video),
         ("workers", num_workers),
         ("frame rate", frame_rate),
         ("efficiency", efficiency),
@@ -196,3 +202,35 @@ def fleet_lines(plan: dict[str, Any]) -> list[str]:
         lines.append(line + ("" if row["is_measured"] else " (in proportion to pixels)"))
     lines.append(f"  joining on the driver: {plan['rows'][0]['driver_hours']:,.1f} h at 720p")
     return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the plan; returns the exit code."""
+    parser = argparse.ArgumentParser(description="What an archive costs, from one measured run.")
+    parser.add_argument("report", type=Path)
+    parser.add_argument("--hours-of-video", type=float, required=True, metavar="N")
+    parser.add_argument("--workers", type=int, default=1, metavar="M")
+    parser.add_argument("--frame-rate", type=float, default=25.0, help="of the archive (25)")
+    parser.add_argument("--price", type=float, metavar="DOLLARS", help="of one worker for an hour")
+    parser.add_argument(
+        "--efficiency", type=float, default=1.0, help="share of the time that is work (1)"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        plan = fleet_plan(
+            read_stage_times(arguments.report),
+            hours_of_video=arguments.hours_of_video,
+            num_workers=arguments.workers,
+            frame_rate=arguments.frame_rate,
+            efficiency=arguments.efficiency,
+            dollars_per_hour=arguments.price,
+        )
+    except ValueError as error:
+        print(f"archive_cost: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(fleet_lines(plan)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

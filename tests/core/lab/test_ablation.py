@@ -8,7 +8,7 @@ from oasis_core import config as config_module
 from oasis_core.commands.ablate import GROUPS as GROUP_NAMES
 from oasis_core.config import OASIS_TINY
 from oasis_core.evaluation.pictures import encode_picture
-from oasis_core.training import ablation
+from oasis_core.lab import ablation
 from oasis_core.training.config import StageConfig, TrainingConfig, TrainingError
 
 SMALL = dataclasses.replace(

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..remote import is_url
-from ..upscale.journal import FOLDER_SUFFIX, LOCK, MANIFEST, RECORDS, Journal, journal_path
-from ..upscale.lock import is_held
 from ..video import VideoError, probe
+from .journal import FOLDER_SUFFIX, LOCK, MANIFEST, RECORDS, Journal, journal_path
+from .lock import is_held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+from .routing import HeadPattern, HeadRouting
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-    from ..oasis_core.model.routing import HeadRouting
-
 # Light enough for black text, and told apart with any colour vision (Okabe and Ito's hues).
-COLORS = {"global": "#F0B562", "intra": "#7CC4EC", "window": "#C9C9C9"}
+COLORS = {
+    HeadPattern.GLOBAL: "#F0B562",
+    HeadPattern.INTRA: "#7CC4EC",
+    HeadPattern.WINDOW: "#C9C9C9",
+}
 CELL_W_PX, CELL_H_PX = 96, 60
 LEFT_PX, TOP_PX, BOTTOM_PX = 96, 64, 56
 MIN_WIDTH_PX = 640
 INK = "#202020"
 
 
-def routing_picture(routing: HeadRouting) -> Tensor:
-    """Draw a routing.
+def draw_routing(routing: HeadRouting) -> Image:
+    """Draw a routing, heads in the checkpoint's order.
 
     Returns:
-        IMAGE `1 h w 3`, float32 in [0, 1].
+        A picture in RGB; where the routing has distances, each cell shows the normalised distance
+        to both cheap patterns.
+
+    Raises:
+        ImportError: Pillow is not installed.
     """
-    from PIL import Image, ImageDraw
+    try:
+        from PIL import Image, ImageDraw
+    except ImportError as error:
+        raise ImportError(
+            "a picture of the routing needs Pillow, which is not installed; "
+            'install it with pip install "oasis-video-upscaler[plot]"'
+        ) from error
 
     width = max(MIN_WIDTH_PX, LEFT_PX + CELL_W_PX * routing.num_heads + 16)
     height = TOP_PX + CELL_H_PX * routing.num_layers + BOTTOM_PX
@@ -45,7 +56,7 @@ def routing_picture(routing: HeadRouting) -> Tensor:
         for head in range(routing.num_heads):
             _draw_head(draw, routing, layer, head)
     _draw_legend(draw, routing, height - BOTTOM_PX + 16)
-    return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)[None]
+    return image
 
 
 def _font(size_px: int) -> FreeTypeFont | ImageFont:
@@ -57,8 +68,9 @@ def _font(size_px: int) -> FreeTypeFont | ImageFont:
 def _draw_head(draw: ImageDraw, routing: HeadRouting, layer: int, head: int) -> None:
     left, top = LEFT_PX + CELL_W_PX * head, TOP_PX + CELL_H_PX * layer
     box = (left, top, left + CELL_W_PX - 4, top + CELL_H_PX - 4)
-    name = routing.patterns[layer][head].name.lower()
-    draw.rectangle(box, fill=COLORS[name])
+    pattern = routing.patterns[layer][head]
+    name = pattern.name.lower()
+    draw.rectangle(box, fill=COLORS[pattern])
     middle = (left + CELL_W_PX // 2 - 2, top + CELL_H_PX // 2 - 2)
     if routing.distances is None:
         draw.text(middle, name, INK, _font(15), anchor="mm")
@@ -71,10 +83,9 @@ def _draw_head(draw: ImageDraw, routing: HeadRouting, layer: int, head: int) -> 
 
 
 def _draw_legend(draw: ImageDraw, routing: HeadRouting, top: int) -> None:
-    names = [pattern.name.lower() for row in routing.patterns for pattern in row]
-    for index, (name, color) in enumerate(COLORS.items()):
+    patterns = [pattern for row in routing.patterns for pattern in row]
+    for index, (pattern, color) in enumerate(COLORS.items()):
         left = 16 + 200 * index
         draw.rectangle((left, top, left + 20, top + 20), fill=color)
-        draw.text(
-            (left + 28, top + 10), f"{name}: {names.count(name)}", INK, _font(15), anchor="lm"
-        )
+        text = f"{pattern.name.lower()}: {patterns.count(pattern)}"
+        draw.text((left + 28, top + 10), text, INK, _font(15), anchor="lm")
