@@ -111,6 +111,11 @@ def _run(words: Sequence[str]) -> int:
         with suppress(OSError):  # the terminal may be what went away
             print(f"interrupted; the same command continues: {command}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == __package__:
+            raise  # a fault of the program
+        print(f"oasis: needs the package {error.name}, which is not installed", file=sys.stderr)
+        return 1
     # Torch and FFmpeg say with these, too, what a device or a file will not do.
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if isinstance(error, BrokenPipeError) and _is_reader_gone():

@@ -1,7 +1,7 @@
 """Sources behind URLs (s3, gs, http, ...): what a source needs of a path, through fsspec.
 
-Needs fsspec and the protocol's own package, s3fs for s3 and so on. A URL is read only: results are
-written to a folder.
+Needs fsspec (the extra `url`) and the protocol's own package, s3fs for s3 and so on. A URL is read
+only: results are written to a folder.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from .extras import MissingExtraError, install_hint, need
+
 logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 20
@@ -35,6 +37,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _URL_PARTS = re.compile(
     r"([a-z][a-z0-9+.-]+://)(?:[^\s/@'\"]*@)?([^\s?#'\"]*)(?:[?#][^\s'\"]*)?", re.IGNORECASE
 )
+_EXTRAS = {"http": "url", "https": "url", "s3": "s3"}
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 
 
@@ -183,16 +186,14 @@ class RemoteFile:
 
     def _system(self) -> tuple[Any, str]:
         try:
-            import fsspec
-        except ImportError as error:
-            raise self._error(
-                "URLs are read through fsspec, which is not installed; pip install "
-                "'oasis-video-upscaler[cluster]'"
-            ) from error
-        try:
+            fsspec = need("fsspec", extra="url", purpose="reading from a URL")
             return fsspec.core.url_to_fs(self.url)
-        except ImportError as error:
-            raise self._error(f"its protocol needs another package: {error}") from error
+        except MissingExtraError as error:
+            raise self._error(str(error)) from error
+        except ImportError as error:  # the protocol's own package
+            extra = _EXTRAS.get(self.url.partition("://")[0])
+            remedy = install_hint(extra) if extra else "install it"
+            raise self._error(f"its protocol needs another package ({error}): {remedy}") from error
         except ValueError as error:
             raise self._error(f"{error}; use s3://, gs://, https:// or a path") from error
 

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from ..extras import need
 from .worker import ClusterError
 
 LOCAL = "local"
@@ -33,20 +34,13 @@ def import_ray() -> Any:
     """Ray, told to keep quiet and to report nothing.
 
     Raises:
-        ClusterError: It is not installed.
+        MissingExtraError: It is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Its future default; today's hides the GPUs from workers that ask for none, with a warning.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise ClusterError(
-            "the ray engine needs Ray, which is not installed; "
-            "pip install 'oasis-video-upscaler[cluster]'"
-        ) from error
-    return ray
+    return need("ray", extra="cluster", purpose="the engine ray")
 
 
 def connect(ray: Any, address: str | None, num_workers: int | None) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..extras import need
 from ..remote import as_source, is_url
 from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .config import TrainingError
@@ -115,14 +116,7 @@ def _matches(name: str) -> list[str]:
 
 
 def _library() -> Any:
-    try:
-        import webdataset
-    except ImportError as error:
-        raise TrainingError(
-            "data_archives are read through webdataset, which is not installed; pip install "
-            "'oasis-video-upscaler[train]'"
-        ) from error
-    return webdataset
+    return need("webdataset", extra="train", purpose="data_archives")
 
 
 def _members(archive: str) -> Iterator[tuple[str, bytes]]:

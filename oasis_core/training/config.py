@@ -13,6 +13,7 @@ from typing import Any
 from ..config import PRESETS as MODEL_PRESETS
 from ..degradation import PRESETS as DEGRADATIONS
 from ..degradation.recipe import CODECS, DegradationError, check_codecs
+from ..extras import need
 from ..remote import as_source, is_url
 
 YARDSTICK = "yardstick"
@@ -298,13 +299,7 @@ def load_training_config(path: Path) -> TrainingConfig:
     try:
         import tomllib
     except ImportError:  # Python 3.10
-        try:
-            import tomli as tomllib
-        except ImportError as error:
-            raise TrainingError(
-                "reading TOML on Python 3.10 needs the extra: pip install "
-                "'oasis-video-upscaler[train]'"
-            ) from error
+        tomllib = need("tomli", extra="train", purpose="reading TOML on Python 3.10")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, or too deep

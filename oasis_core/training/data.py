@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from ..degradation import apply_recipe, draw_recipe
 from ..degradation.batch import Job, apply_recipes
+from ..extras import need
 from .archives import ArchivedFootage, find_archives
 from .config import StageConfig, TrainingConfig, TrainingError
 from .footage import Sources, load_sources
@@ -320,6 +321,7 @@ def load_footage(config: TrainingConfig, stage: StageConfig) -> Sources | Archiv
 
 def _check_drawn(config: TrainingConfig) -> None:
     """Look at all stages at once, so that a run does not stop hours later."""
+    need("PIL", extra="train", purpose="drawn_stills")
     if config.data_archives:
         raise TrainingError(
             "drawn_stills are added to those of data_dirs, and data_archives take their place; "

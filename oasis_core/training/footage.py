@@ -108,7 +108,10 @@ def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) 
 def _find_footage(data_dirs: tuple[str, ...]) -> list[Path]:
     folders = [Path(folder).expanduser() for folder in data_dirs]
     if missing := [folder for folder in folders if not folder.is_dir()]:
-        raise TrainingError(f"data_dirs must be folders, {missing[0]} is none")
+        raise TrainingError(
+            f"data_dirs names the folder {str(missing[0])!r}, which does not exist; put clips and "
+            "stills there or change data_dirs"
+        )
     suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
     return sorted(
         path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in suffixes

@@ -14,6 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..extras import install_hint
 from .config import TrainingError
 
 SIDE_PX = 512
@@ -138,7 +139,7 @@ def draw_stills(count: int, photos: list[Tensor], seed: int) -> list[Tensor]:
         ImageFont.load_default(12)
     except (ImportError, TypeError) as error:
         raise TrainingError(
-            "drawn_stills needs Pillow 10.1 or newer: pip install 'oasis-video-upscaler[train]'"
+            f"drawn_stills needs Pillow 10.1 or newer: {install_hint('train')}"
         ) from error
     generator = torch.Generator().manual_seed(seed)
     stills = []

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .config import TrainingError
+from ..extras import install_hint, need
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +31,14 @@ class RunLog:
         with_tensorboard: Also write TensorBoard's event files.
 
     Raises:
-        TrainingError: TensorBoard is asked for and not installed.
+        MissingExtraError: TensorBoard is asked for and not installed.
     """
 
     def __init__(self, folder: Path, step: int, *, with_tensorboard: bool) -> None:
         self.path = folder / LOG_NAME
         self._board: Any = None
         if with_tensorboard:
-            if importlib.util.find_spec("tensorboard") is None:
-                raise TrainingError(
-                    "tensorboard = true needs tensorboard: pip install "
-                    "'oasis-video-upscaler[train]'"
-                )
+            need("tensorboard", extra="train", purpose="tensorboard = true")
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
@@ -68,7 +64,7 @@ class RunLog:
             self._board.close()
         rows = read_log(self.path)
         if importlib.util.find_spec("matplotlib") is None:
-            logger.warning("no plot of the run: pip install 'oasis-video-upscaler[plot]'")
+            logger.warning("no plot of the run without matplotlib: %s", install_hint("plot"))
         elif rows:
             plot_log(rows, self.path.with_name(PLOT_NAME))
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..extras import need
 from .config import TrainingError
 
 
@@ -30,20 +31,16 @@ class Processes:
             self._join()
 
     def _join(self) -> None:
-        try:
-            from accelerate import Accelerator
-        except ImportError as error:
-            raise TrainingError(
-                "training with several processes needs accelerate: pip install "
-                "'oasis-video-upscaler[train]'"
-            ) from error
+        accelerate = need("accelerate", extra="train", purpose="training with several processes")
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
             raise TrainingError(
                 "this trainer keeps a whole copy of the weights in each process (DDP), FSDP would "
                 "shard them, which Muon's whole matrices forbid; choose MULTI_GPU in `accelerate "
                 "config`, or torchrun --nproc-per-node N -m oasis_core train CONFIG.toml"
             )
-        self._accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="no")
+        self._accelerator = accelerate.Accelerator(
+            cpu=self.device.type == "cpu", mixed_precision="no"
+        )
         self.index = self._accelerator.process_index
         self.count = self._accelerator.num_processes
         self.device = self._accelerator.device

@@ -144,7 +144,6 @@ def test_no_sentence_and_no_log_quotes_what_a_url_hides(server, film, capsys, ca
     said = captured.out + captured.err + caplog.text
     assert "h264" in said
     assert "503" in said
-    assert "Traceback" in said
     assert "hidden" not in said
 
 
@@ -208,7 +207,7 @@ def test_without_fsspec_or_the_protocols_package_it_is_named(monkeypatch):
     with pytest.raises(OSError, match="s3fs"):
         RemoteFile("s3://bucket/film.mp4").open()
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(OSError, match=r"pip install 'oasis-video-upscaler\[cluster\]'"):
+    with pytest.raises(OSError, match=r"pip install 'oasis-video-upscaler\[url\]'"):
         RemoteFile("https://host/film.mp4").open()
 
 
@@ -241,7 +240,7 @@ def test_every_command_that_reads_a_film_reads_urls(server, tmp_path, words):
 def test_what_must_be_on_a_disk_is_refused_behind_a_url(words, capsys):
     with pytest.raises(SystemExit):
         main(words)
-    error = capsys.readouterr().err.splitlines()[-1]
+    error = capsys.readouterr().err.splitlines()[0]
     assert "got 'http://h/" in error
     assert "download it first" in error or "results are written to a folder" in error
 

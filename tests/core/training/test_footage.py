@@ -25,7 +25,7 @@ def test_clips_shorter_or_smaller_than_a_sample_are_counted(footage, frames, sid
 
 
 def test_missing_folders_are_named(tmp_path):
-    with pytest.raises(TrainingError, match=r"data_dirs must be folders, .*none is none"):
+    with pytest.raises(TrainingError, match=r"the folder .*none', which does not exist"):
         load_sources((str(tmp_path / "none"),), 64, 3)
 
 
