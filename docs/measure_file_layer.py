@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import oasis_core  # noqa: E402 - the path first
-from oasis_core.upscale import files, journal, run, targets  # noqa: E402
+from oasis_core.upscale import journal, run, targets, upscaling_files  # noqa: E402
 
 CLIP = ROOT / "workflows" / "example_inputs" / "hand_held.mp4"
 
@@ -61,7 +61,7 @@ def main() -> None:
     noting.watch(run, "file_sha256")
     joining.watch(targets.FilmTarget, "finish")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        report = files.upscale_file(
+        report = upscaling_files.upscale_file(
             arguments.clip,
             Path(folder) / "out.mp4",
             upscaler=oasis_core.load(),

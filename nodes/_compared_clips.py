@@ -82,7 +82,7 @@ def viewer_facts(before: Tensor, after: Tensor, frame_rate: Fraction) -> dict[st
         after: Like `before`.
         frame_rate: Frames per second.
     """
-    from ..oasis_core.evaluation.compare import resize_clip, side_by_side
+    from ..oasis_core.evaluation.clip_scores import resize_clip, side_by_side
 
     height, width = before.shape[2:]
     scale = min(1, VIEWER_WIDTH_PX / width)

@@ -72,17 +72,17 @@ class OASISCompare(io.ComfyNode):
         truth: Tensor | Input.Video | None = None,
     ) -> io.NodeOutput:
         """Measure and show."""
-        from ..oasis_core.evaluation import compare
+        from ..oasis_core.evaluation import clip_scores
 
         check_choice("layout", layout, LAYOUTS)
         check_number("fps", fps)
         given = [value for value in (before, after, truth) if value is not None]
         clips, rates = zip(*(read_clip(value, max_frames) for value in given), strict=True)
-        clips = compare.match_clips(*clips)
+        clips = clip_scores.match_clips(*clips)
         report = _adapters.Progress()
-        metrics = compare.compare_clips(*clips, has_motion=flicker, on_progress=report)
+        metrics = clip_scores.compare_clips(*clips, has_motion=flicker, on_progress=report)
         rate = next((rate for rate in rates if rate), Fraction(round(fps * 100), 100))
-        view = compare.LAYOUTS[layout](clips[0], clips[1])
+        view = clip_scores.LAYOUTS[layout](clips[0], clips[1])
         video = InputImpl.VideoFromFile(str(clip_file(view, rate, "oasis_compare")))
         facts = {**viewer_facts(clips[0], clips[1], rate), "metrics": metrics}
         images = _adapters.to_images(view[:, :, None])

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from ..model.attention import attention_flops, choose_backend, routed_attention
+from ..model.attention_window import Grid, halo_pairs
 from ..model.timing import fastest
-from ..model.window import Grid, halo_pairs
 from ..model.window_flex import FLEX_BLOCK, flex_block_lists
 
 # A mask over more tokens would take longer to make than everything else.

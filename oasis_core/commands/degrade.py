@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from ..degradation.files import degrade_file
+    from ..degradation.degrading_files import degrade_file
 
     progress = Progress("frame", is_quiet=arguments.json)
     try:

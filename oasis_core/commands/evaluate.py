@@ -235,7 +235,7 @@ def _settings(arguments: argparse.Namespace, upscaler: VideoUpscaler | None) -> 
 def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict[str, Any]:
     """Measure clips as asked; returns clips and means as JSON values."""
     from ..evaluation.benchmark import evaluate
-    from ..evaluation.report import PictureBook, results_json, write_report
+    from ..evaluation.html_report import PictureBook, results_json, write_report
     from ..evaluation.suite import MetricSuite, read_scores
     from ..upscale.precision import choose_device
 

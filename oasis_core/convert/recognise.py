@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..checkpoint import CheckpointError
 from .keys import original_transformer_name, original_vae_name
-from .sources import TensorSource
+from .weight_files import TensorSource
 
 WANTED = "the transformer of Wan2.1-T2V-1.3B"
 T2V_CHANNELS = 16

@@ -30,7 +30,7 @@ from .keys import (
 )
 from .public_files import describe_hashes
 from .recognise import refuse_other_models
-from .sources import TensorSource, open_source
+from .weight_files import TensorSource, open_source
 
 HEAD_SIZE = 128
 LICENCE = "Apache-2.0"

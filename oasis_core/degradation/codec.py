@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..video.codecs import X265_LEAST_CUTREE_WIDTH
+from ..codecs import X265_LEAST_CUTREE_WIDTH
 from ..video.spec import is_x264_unrepeatable
 
 DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "libx265": "hevc", "libvpx-vp9": "vp9"}

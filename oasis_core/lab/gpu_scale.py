@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ..config import OASIS_1_3B, ModelConfig
-from ..model.window import Grid
+from ..model.attention_window import Grid
 
 GIB = 1 << 30
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from .window import Grid, dense_window_attention, halo_window_attention
+from .attention_window import Grid, dense_window_attention, halo_window_attention
 from .window_choice import fastest_backend
 from .window_flex import flex_is_available, flex_window_attention
 

@@ -20,6 +20,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from .attention_window import Grid
 from .routing_checks import (
     as_triple,
     check_grid,
@@ -30,7 +31,6 @@ from .routing_checks import (
     table_rows,
     table_shape,
 )
-from .window import Grid
 
 Pairs: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .attention_window import Grid
 from .head_distances import HeadDistances, measure_distances
 from .routing_checks import (
     as_triple,
@@ -25,7 +26,6 @@ from .routing_checks import (
     table_rows,
     table_shape,
 )
-from .window import Grid
 
 SCOPES = ("layer", "network")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from einops import rearrange
 
-from .window import MASK_CACHE_SIZE, Grid
+from .attention_window import MASK_CACHE_SIZE, Grid
 
 FLEX_BLOCK = 128
 

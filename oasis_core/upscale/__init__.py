@@ -1,7 +1,5 @@
 """The engine: clips in memory, files, shots, tiles, memory plans and resuming."""
 
-from .compare import compare_files, comparison_path
-from .files import forecast_file, upscale_file
 from .forecast import Forecast
 from .journal import JournalError, journal_path
 from .options import UpscaleOptions
@@ -9,7 +7,9 @@ from .partial import PartialReport, export_partial
 from .plan import Plan
 from .report import UpscaleReport
 from .segment import Look
+from .side_by_side import compare_files, comparison_path
 from .upscaler import VideoUpscaler
+from .upscaling_files import forecast_file, upscale_file
 
 __all__ = [
     "Forecast",

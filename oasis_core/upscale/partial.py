@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..remote import RemoteFile, as_source
 from ..video import EncodeSpec, MuxReport, VideoError, check_destination, has_streams, mux
-from ..video.images import is_pattern
+from ..video.names import is_pattern
 from .job import exists_error, refuse_own_input
 from .journal import (
     FOLDER_SUFFIX,

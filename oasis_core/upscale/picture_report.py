@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..video import MuxReport
 from ..video.image_tags import ImageTags
 from ..video.image_writer import LIGHT_SUFFIX, ImageSpec
-from ..video.light import read_exr_header
+from ..video.linear_light import read_exr_header
 from .job import Job
 
 

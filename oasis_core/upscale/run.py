@@ -16,7 +16,7 @@ from einops import rearrange
 from ..digests import file_sha256
 from ..video import MuxReport, SegmentWriter, VideoFrame
 from ..video.alpha import bleed
-from ..video.light import decode_light, to_half_bits
+from ..video.linear_light import decode_light, to_half_bits
 from ..video.pixels import frame_to_tensor, resize, tensor_to_frame
 from .assemble import SegmentAssembler, SegmentFrames
 from .background import Background

@@ -35,8 +35,8 @@ from ..video.image_writer import (
     ImageEncoder,
     ImageSpec,
 )
-from ..video.images import find_numbered, first_number, is_pattern, numbered
-from ..video.light import from_half_bits
+from ..video.linear_light import from_half_bits
+from ..video.names import find_numbered, first_number, is_pattern, numbered
 from ..video.writer import write_atomically
 from .job import Job, exists_error
 from .journal import IMAGES, Journal, sync_folder

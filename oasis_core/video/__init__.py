@@ -1,17 +1,17 @@
 """Video and picture files in and out, through PyAV: reading, encoding segments, joining them."""
 
-from .codecs import ALPHA_CODECS, CODECS, HDR_CODECS, PRESETS
+from ..codecs import ALPHA_CODECS, CODECS, HDR_CODECS, PRESETS
 from .count import count_frames
 from .errors import VideoError
-from .formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated
 from .images import ImageReader, list_images
 from .info import ColorTags, VideoInfo
 from .mux import CONTAINERS, MuxReport, check_destination, mux
+from .mux_trial import trial_mux
+from .names import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated
+from .piece import TimeWindow
 from .reader import VideoFrame, VideoReader
 from .sources import has_streams, open_source, probe
 from .spec import EncodeSpec, available_codecs, check_encoder
-from .trial import trial_mux
-from .window import TimeWindow
 from .writer import SEGMENT_SUFFIX, SegmentWriter
 
 __all__ = [

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..remote import RemoteFile
 from .color import convert, plane_of, rescale
+from .containers import open_video
 from .errors import AV_ERRORS
 from .info import bit_depth_of
-from .source import open_video
 
 
 def alpha_of(frame: av.VideoFrame) -> np.ndarray:

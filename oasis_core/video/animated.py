@@ -21,11 +21,11 @@ import numpy as np
 
 from .alpha import alpha_of
 from .color import PICTURE_COLORS, RGB_MATRIX, ToRgb
+from .containers import check_file, check_size
 from .errors import AV_ERRORS, VideoError, reason
 from .info import ColorTags, VideoInfo
+from .piece import TimeWindow, empty_piece
 from .reader import VideoFrame
-from .source import check_file, check_size
-from .window import TimeWindow, empty_piece
 
 _TICK = Fraction(1, 1000)
 _ALPHA = 0x10

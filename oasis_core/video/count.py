@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 
 from ..remote import RemoteFile
+from .containers import is_seekable, open_video
 from .errors import AV_ERRORS, VideoError
 from .images import list_images
 from .info import VideoInfo
-from .source import is_seekable, open_video
-from .window import TimeWindow, empty_piece
+from .piece import TimeWindow, empty_piece
 
 _SEEK_MARGIN_S = 1
 

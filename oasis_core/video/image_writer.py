@@ -11,7 +11,7 @@ import numpy as np
 from .color import BT601, FromRgb, plane_of
 from .errors import AV_ERRORS, VideoError, reason
 from .image_tags import ImageTags, with_tags
-from .light import decode_light
+from .linear_light import decode_light
 
 DEFAULT_QUALITY = 95
 # FFmpeg's JPEG counts quantiser steps, 1 to 31; six of them give files as large as libjpeg's at

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,47 +14,18 @@ import numpy as np
 from ..remote import RemoteFile
 from .alpha import alpha_of
 from .color import FULL, PICTURE_COLORS, RGB_MATRIX, ToRgb, dither_to_8_bit
+from .containers import check_file, check_size
 from .errors import AV_ERRORS, VideoError, reason
-from .formats import IMAGE_SUFFIXES, is_animated
 from .image_tags import ImageTags, read_image_tags
 from .info import ColorTags, VideoInfo, bit_depth_of
-from .light import is_float, light_of, split_light
+from .linear_light import is_float, light_of, split_light
+from .names import IMAGE_SUFFIXES, find_numbered, is_animated, is_image, is_pattern, natural_key
+from .piece import TimeWindow
 from .reader import VideoFrame
-from .source import check_file, check_size
-from .window import TimeWindow
 
 log = logging.getLogger(__name__)
 
 DEFAULT_RATE = Fraction(25)
-_NUMBER = re.compile(r"%0?(\d*)d")
-
-
-def is_image(path: Path) -> bool:
-    """Return whether a file's ending is that of a still picture."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def is_pattern(path: Path) -> bool:
-    """Return whether a name stands for a numbered sequence, such as `in_%05d.png`."""
-    return is_image(path) and _NUMBER.search(path.name) is not None
-
-
-def numbered(path: Path, number: int) -> Path:
-    """Return the file of a pattern with one number."""
-    width = int(_NUMBER.search(path.name).group(1) or 1)
-    return path.with_name(_NUMBER.sub(f"{number:0{width}d}", path.name, count=1))
-
-
-def first_number(path: Path) -> int:
-    """Return the last number in a file's name, 1 if it has none: where a sequence begins."""
-    found = re.findall(r"\d+", path.stem)
-    return int(found[-1]) if found else 1
-
-
-def natural_key(path: Path) -> tuple:
-    """Sort key that puts `2.png` before `10.png`, whatever the case of letters."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return tuple((int(p), "") if p.isdigit() else (-1, p) for p in parts), path.name
 
 
 def list_images(path: Path | RemoteFile) -> list[Path] | None:
@@ -98,20 +68,6 @@ def list_images(path: Path | RemoteFile) -> list[Path] | None:
     if missing:
         log.warning("%s: %d number(s) are missing in between and are skipped", path.name, missing)
     return [p for _, p in found]
-
-
-def find_numbered(pattern: Path) -> list[tuple[int, Path]]:
-    """Return the files that a pattern stands for, with their numbers and by them.
-
-    Args:
-        pattern: such as `in_%05d.png`, in a folder that exists.
-    """
-    before, after = _NUMBER.split(pattern.name, maxsplit=1)[::2]
-    shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    matches = [(shape.fullmatch(path.name), path) for path in pattern.parent.iterdir()]
-    return sorted(
-        (int(m.group(1)), p) for m, p in matches if m and numbered(pattern, int(m[1])) == p
-    )
 
 
 class ImageReader:

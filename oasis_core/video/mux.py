@@ -14,8 +14,9 @@ from pathlib import Path
 
 import av
 
+from ..codecs import CODECS
 from ..remote import RemoteFile, as_source, is_url
-from .codecs import CODECS
+from .containers import open_video
 from .errors import AV_ERRORS, VideoError, discard, is_refusal, reason, write_error
 from .info import describe_stream
 from .matroska_aspect import FILLER, display_size, write_display_size
@@ -29,7 +30,6 @@ from .passthrough import (
     copy_metadata,
     lost_metadata,
 )
-from .source import open_video
 from .spec import EncodeSpec
 from .timeline import Timeline, coded_packets, read_timeline
 from .writer import sync

@@ -13,10 +13,10 @@ from pathlib import Path
 import av
 
 from ..remote import RemoteError, RemoteFile
+from .container_trial import refusal_of
+from .containers import is_seekable, open_video
 from .errors import AV_ERRORS, VideoError, reason
-from .holding import refusal_of
 from .info import describe_stream, is_picture
-from .source import is_seekable, open_video
 from .subtitles import TEXT_CODECS, MovText
 
 log = logging.getLogger(__name__)

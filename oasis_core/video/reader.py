@@ -18,13 +18,13 @@ import numpy as np
 from ..remote import RemoteError, RemoteFile, as_source
 from .alpha import alpha_of, has_clear_pixels
 from .color import ToRgb
+from .containers import MAX_PIXELS, is_seekable, open_video
 from .deinterlace import deinterlaced
 from .errors import AV_ERRORS, VideoError, reason
 from .info import VideoInfo, describe, frame_rate_of
 from .orientation import Orientation, from_display_matrix, from_rotation
+from .piece import TimeWindow, empty_piece, frames_in
 from .side_data import side_data_of
-from .source import MAX_PIXELS, is_seekable, open_video
-from .window import TimeWindow, empty_piece, frames_in
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ..remote import RemoteFile, as_source
 from .animated import AnimationReader
-from .formats import is_animated, is_animated_webp
 from .images import DEFAULT_RATE, ImageReader, list_images
 from .info import VideoInfo
+from .names import is_animated, is_animated_webp
+from .piece import TimeWindow
 from .reader import VideoReader
-from .window import TimeWindow
 
 
 def open_source(

@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from .codecs import ALPHA_CODECS, CODECS, NUM_THREADS, X265_LEAST_CUTREE_WIDTH
+from ..codecs import ALPHA_CODECS, CODECS, NUM_THREADS, X265_LEAST_CUTREE_WIDTH
 from .color import BT709, FULL, LIMITED, RGB_MATRIX, guess_matrix
 from .errors import AV_ERRORS, VideoError, reason
 from .hdr import HdrMetadata, svtav1_params, x264_params, x265_params

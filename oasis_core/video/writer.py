@@ -19,7 +19,7 @@ from types import TracebackType
 import av
 import numpy as np
 
-from .codecs import CODECS
+from ..codecs import CODECS
 from .color import FULL, FromRgb, resolve_matrix
 from .errors import AV_ERRORS, VideoError, discard, write_error
 from .spec import EncodeSpec, configure, open_encoder

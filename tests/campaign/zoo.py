@@ -42,7 +42,7 @@ _ALIASES = ("h264", "hevc", "vp8", "vp9", "av1")
 COMMON = ("libx264", "libx264", "libx265", "libvpx-vp9", "mpeg4", "prores_ks")
 """What people have."""
 QUIET_X265 = "log-level=none:cutree=0"
-"""For films of any width: see `oasis_core.video.codecs.X265_LEAST_CUTREE_WIDTH`."""
+"""For films of any width: see `oasis_core.codecs.X265_LEAST_CUTREE_WIDTH`."""
 SOUND_CODECS = (
     "aac", "ac3", "eac3", "flac", "alac", "libmp3lame", "mp2", "libopus", "libvorbis", "pcm_s16le",
     "pcm_s24le", "pcm_f32le", "pcm_s16be", "pcm_alaw", "pcm_u8", "wmav2", "adpcm_ima_wav", "tta",

@@ -99,7 +99,7 @@ def constants(module) -> dict:
         ],
         "layouts": [
             list(schemas.LAYOUTS),
-            list(import_module(f"{name}.oasis_core.evaluation.compare").LAYOUTS),
+            list(import_module(f"{name}.oasis_core.evaluation.clip_scores").LAYOUTS),
         ],
         "models": [
             list(adapters.BUNDLED_MODELS),

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from oasis_core.degradation.files import degrade_file
+from oasis_core.degradation.degrading_files import degrade_file
 
 WIDTH, HEIGHT, FPS, SAMPLE_RATE = 1280, 720, 24, 44_100
 SHOT_FRAMES = 36

@@ -42,7 +42,7 @@ def test_window_heads_count_their_true_clipped_neighbourhoods():
     size = {"num_frames": 9, "height": 96, "width": 112}
     counts = uniform_counts(SMALL, (0, 0, 4))
     stages = {stage.name: stage.flops for stage in model_costs(SMALL, counts, **size)}
-    from oasis_core.model.window import window_mask
+    from oasis_core.model.attention_window import window_mask
 
     pairs = int(window_mask((3, 6, 7), SMALL.window_size).sum())
     assert stages["window attention"] == 2 * 4 * SMALL.width * pairs

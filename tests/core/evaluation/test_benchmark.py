@@ -7,6 +7,7 @@ import torch
 
 from oasis_core.evaluation.benchmark import ClipResult, evaluate, method_means, summarise
 from oasis_core.evaluation.clips import ClipSource, EvaluationError, read_frames
+from oasis_core.evaluation.html_report import PictureBook, write_report
 from oasis_core.evaluation.pictures import (
     busiest_crop,
     encode_picture,
@@ -14,7 +15,6 @@ from oasis_core.evaluation.pictures import (
     strip,
     time_slice,
 )
-from oasis_core.evaluation.report import PictureBook, write_report
 from oasis_core.evaluation.suite import MetricSuite
 from oasis_core.evaluation.warping import motion, warping_error
 from oasis_core.video import VideoError

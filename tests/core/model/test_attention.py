@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from oasis_core.bench.attention import bench_attention
 from oasis_core.model import attention
 from oasis_core.model.attention import attention_flops, choose_backend, routed_attention
-from oasis_core.model.window import window_mask
+from oasis_core.model.attention_window import window_mask
 
 WINDOW = (3, 5, 5)
 

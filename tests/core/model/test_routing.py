@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from oasis_core.config import OASIS_TINY
+from oasis_core.model.attention_window import window_mask
 from oasis_core.model.denoiser import build_model
 from oasis_core.model.head_distances import HeadDistances, head_distances
 from oasis_core.model.routing import HeadPattern, HeadRouting, calibrate
@@ -20,7 +21,6 @@ from oasis_core.model.routing_picture import (
     TOP_PX,
     draw_routing,
 )
-from oasis_core.model.window import window_mask
 
 GRID, WINDOW = (5, 12, 13), (3, 5, 5)
 GLOBAL, INTRA, LOCAL = HeadPattern

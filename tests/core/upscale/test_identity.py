@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from oasis_core.upscale import UpscaleOptions, VideoUpscaler
-from oasis_core.upscale.files import _prepare
+from oasis_core.upscale.upscaling_files import _prepare
 
 ROOT = Path(__file__).resolve().parents[3]
 STORED = Path(__file__).with_name("identities.json")

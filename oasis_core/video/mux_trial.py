@@ -10,8 +10,8 @@ import numpy as np
 from ..remote import RemoteFile
 from .info import VideoInfo
 from .mux import MuxReport, mux
+from .piece import TimeWindow
 from .spec import EncodeSpec
-from .window import TimeWindow
 from .writer import SegmentWriter
 
 # Some muxers must have seen a packet of each stream: E-AC-3 in MP4.

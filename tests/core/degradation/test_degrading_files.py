@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from oasis_core.degradation import DegradationError, files
-from oasis_core.degradation.files import degrade_file, slice_steps
+from oasis_core.degradation import DegradationError, degrading_files
+from oasis_core.degradation.degrading_files import degrade_file, slice_steps
 from oasis_core.degradation.recipe import Step
 
 
@@ -38,7 +38,7 @@ def test_per_frame_parameters_are_cut_to_the_piece():
 
 def test_long_files_are_done_in_pieces(tmp_path, monkeypatch):
     source = write_clip(tmp_path / "in.mkv", 11)
-    monkeypatch.setattr(files, "CHUNK_FRAMES", 4)
+    monkeypatch.setattr(degrading_files, "CHUNK_FRAMES", 4)
     progress = []
     steps = degrade_file(
         source,
@@ -64,7 +64,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError("disk on fire")
 
-    monkeypatch.setattr(files, "mux", fail)
+    monkeypatch.setattr(degrading_files, "mux", fail)
     with pytest.raises(OSError, match="disk on fire"):
         degrade_file(source, tmp_path / "out.mkv")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]

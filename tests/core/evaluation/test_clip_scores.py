@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from oasis_core.evaluation.compare import compare_clips, match_clips, side_by_side, split_view
+from oasis_core.evaluation.clip_scores import compare_clips, match_clips, side_by_side, split_view
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""What kind of file a name stands for: endings, and pictures that move."""
+"""What a file's name says: kind, numbers, patterns and natural order; and which pictures move."""
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -16,8 +17,51 @@ VIDEO_SUFFIXES = frozenset(
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr"))
 """What is taken for a still picture."""
 
+_NUMBER = re.compile(r"%0?(\d*)d")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WEBP_ANIMATION = 0x02
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file's ending is that of a still picture."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether a name stands for a numbered sequence, such as `in_%05d.png`."""
+    return is_image(path) and _NUMBER.search(path.name) is not None
+
+
+def numbered(path: Path, number: int) -> Path:
+    """Return the file of a pattern with one number."""
+    width = int(_NUMBER.search(path.name).group(1) or 1)
+    return path.with_name(_NUMBER.sub(f"{number:0{width}d}", path.name, count=1))
+
+
+def first_number(path: Path) -> int:
+    """Return the last number in a file's name, 1 if it has none: where a sequence begins."""
+    found = re.findall(r"\d+", path.stem)
+    return int(found[-1]) if found else 1
+
+
+def natural_key(path: Path) -> tuple:
+    """Sort key that puts `2.png` before `10.png`, whatever the case of letters."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return tuple((int(p), "") if p.isdigit() else (-1, p) for p in parts), path.name
+
+
+def find_numbered(pattern: Path) -> list[tuple[int, Path]]:
+    """Return the files that a pattern stands for, with their numbers and by them.
+
+    Args:
+        pattern: such as `in_%05d.png`, in a folder that exists.
+    """
+    before, after = _NUMBER.split(pattern.name, maxsplit=1)[::2]
+    shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    matches = [(shape.fullmatch(path.name), path) for path in pattern.parent.iterdir()]
+    return sorted(
+        (int(m.group(1)), p) for m, p in matches if m and numbered(pattern, int(m[1])) == p
+    )
 
 
 def is_animated(path: Path) -> bool:

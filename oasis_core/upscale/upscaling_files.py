@@ -11,7 +11,6 @@ from typing import Any
 from ..geometry import target_size
 from ..remote import RemoteFile, as_source
 from ..video import MuxReport, count_frames, probe
-from .compare import check_comparison, compare_files, comparison_path, is_there
 from .fingerprint import SourceWatch
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
@@ -21,6 +20,7 @@ from .plan import Plan
 from .report import UpscaleReport
 from .run import STAGES, Counts, Run
 from .segment import Look, StageClock
+from .side_by_side import check_comparison, compare_files, comparison_path, is_there
 from .targets import FilmTarget, PictureTarget, make_target
 from .upscaler import OnProgress, VideoUpscaler
 

@@ -28,7 +28,7 @@ from ..video import (
     open_source,
 )
 from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec
-from ..video.images import find_numbered, first_number, is_pattern, numbered
+from ..video.names import find_numbered, first_number, is_pattern, numbered
 from ..video.pixels import frame_to_tensor, resize, tensor_to_frame
 from ..video.writer import write_atomically
 from .job import exists_error, refuse_own_input

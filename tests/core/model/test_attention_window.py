@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from oasis_core.model import window as window_module
-from oasis_core.model.window import (
+from oasis_core.model import attention_window as window_module
+from oasis_core.model.attention_window import (
     dense_window_attention,
     halo_window_attention,
     window_mask,

@@ -8,7 +8,7 @@ from oasis_core.upscale import VideoUpscaler, forecast_file, upscale_file
 from oasis_core.video import VideoError, probe
 from oasis_core.video.image_writer import ImageEncoder, ImageSpec
 from oasis_core.video.images import ImageReader
-from oasis_core.video.light import (
+from oasis_core.video.linear_light import (
     decode_light,
     encode_light,
     from_half_bits,
