@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..extras import need
 from ..remote import as_source
 from ._shared import DEFAULT_MODEL, DTYPES, Report, find_clips, parse_output, print_json
 
@@ -57,6 +58,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
+    if arguments.plot:
+        need("PIL", extra="plot", purpose="--plot")
     results = calibrate_model(arguments, report=None if arguments.json else print)
     if arguments.json:
         print_json(results)

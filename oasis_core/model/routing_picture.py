@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..extras import need
 from .routing import HeadPattern, HeadRouting
 
 if TYPE_CHECKING:
@@ -31,15 +32,10 @@ def draw_routing(routing: HeadRouting) -> Image:
         to both cheap patterns.
 
     Raises:
-        ImportError: Pillow is not installed.
+        MissingExtraError: Pillow is not installed.
     """
-    try:
-        from PIL import Image, ImageDraw
-    except ImportError as error:
-        raise ImportError(
-            "a picture of the routing needs Pillow, which is not installed; "
-            'install it with pip install "oasis-video-upscaler[plot]"'
-        ) from error
+    need("PIL", extra="plot", purpose="a picture of the routing")
+    from PIL import Image, ImageDraw
 
     width = max(MIN_WIDTH_PX, LEFT_PX + CELL_W_PX * routing.num_heads + 16)
     height = TOP_PX + CELL_H_PX * routing.num_layers + BOTTOM_PX

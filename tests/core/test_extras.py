@@ -42,6 +42,7 @@ def run_without_extras(folder, *words):
         (("upscale", "https://127.0.0.1/in.mp4", "out.mp4"), "[url]"),
         (("degrade", "https://127.0.0.1/in.mp4", "out.mp4"), "[url]"),
         (("evaluate", "https://127.0.0.1/in.mp4"), "[url]"),
+        (("calibrate", "in.mkv", "--plot", "routing.png"), "[plot]"),
         (("train", "drawn.toml"), "[train]"),
         (("train", "archives.toml"), "[train]"),
         (("train", "board.toml"), "[train]"),
