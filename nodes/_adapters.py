@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,8 @@ import comfy.utils
 import folder_paths
 import torch
 from torch import Tensor, nn
+
+from ._results import DEFAULT_KEPT, SHELF
 
 if TYPE_CHECKING:
     from ..oasis_core.model.rerouting import Rerouter
@@ -37,6 +39,8 @@ WANTED_PIXELS = 1024 * 1024
 WANTED_FRAMES = 24
 WANTED_LATENT_FRAMES, WANTED_LATENT_SIDE_PX = 25, 512
 """Working memory asked of ComfyUI is for a tile of this size: larger ones gain little."""
+KEPT_SETTING = "OASIS.keptResults"
+"""Of web/oasis.js: how many results the temporary folder keeps."""
 STATUS_EVENT = "oasis.progress"
 STATUS_EVERY_S = 0.25
 SPEED_OVER_S = 30.0
@@ -231,6 +235,18 @@ def _layers(upscaler: VideoUpscaler) -> list[nn.Module]:
     return [layer for layer in upscaler.model.modules() if not any(layer.children())]
 
 
+def _server() -> Any:
+    """ComfyUI's server; None where there is none, as in tests."""
+    from server import PromptServer
+
+    return getattr(PromptServer, "instance", None)
+
+
+def check() -> None:
+    """Stop here if the user has cancelled."""
+    _stop_if_cancelled()
+
+
 def _stop_if_cancelled(*_: object) -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
@@ -245,11 +261,9 @@ class Progress:
     """
 
     def __init__(self, unit: str = "frames") -> None:
-        from server import PromptServer
-
         self._unit = unit  # a word of web/text.js
         self._bar = comfy.utils.ProgressBar(PROGRESS_STEPS)
-        self._server = getattr(PromptServer, "instance", None)
+        self._server = _server()
         self._node = getattr(self._server, "last_node_id", None)  # None where nobody listens
         self._start_s = time.monotonic()
         self._samples = deque([(self._start_s, 0.0)])
@@ -289,6 +303,19 @@ class Progress:
 # Frames
 
 
+def check_images(images: Tensor) -> None:
+    """Refuse what is no batch of colour images.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if images.ndim != 4 or images.shape[-1] < 3 or 0 in images.shape:
+        raise ValueError(
+            "images must be a batch t h w c of at least one image with 3 channels, got shape "
+            f"{tuple(images.shape)}; convert masks to images first"
+        )
+
+
 def to_video(images: Tensor, *, is_clip: bool = True) -> Tensor:
     """IMAGE as the engine's video.
 
@@ -304,11 +331,7 @@ def to_video(images: Tensor, *, is_clip: bool = True) -> Tensor:
     """
     from einops import rearrange
 
-    if images.ndim != 4 or images.shape[-1] < 3 or 0 in images.shape:
-        raise ValueError(
-            "images must be a batch t h w c of at least one image with 3 channels, got shape "
-            f"{tuple(images.shape)}; convert masks to images first"
-        )
+    check_images(images)
     pattern = "t h w c -> 1 c t h w" if is_clip else "t h w c -> t c 1 h w"
     video = images[..., :3].float().clamp(0, 1)
     if video.sum().isnan():
@@ -379,6 +402,49 @@ def check_memory(num_frames: int, size: tuple[int, int], purpose: str = "hold th
 
 
 # Folders
+
+
+def keep_result(path: Path, inputs: Mapping[str, Any], beside: tuple[Path, ...] = ()) -> None:
+    """Note a result in the temporary folder; the oldest beyond the last few are removed.
+
+    Args:
+        path: The result.
+        inputs: Of the node that made it, by name.
+        beside: Files that belong to it.
+    """
+    server = _server()
+    prompt = getattr(server, "last_prompt_id", None)
+    SHELF.put(path, inputs, prompt=prompt, num_kept=_num_kept_results(), beside=beside)
+
+
+def _num_kept_results() -> int:
+    """What the user set on the page; results that are not used any more take the disk."""
+    settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+    try:
+        value = json.loads(settings.read_text(encoding="utf-8"))[KEPT_SETTING]
+        return max(0, int(value))
+    except (OSError, ValueError, TypeError, KeyError):
+        return DEFAULT_KEPT
+
+
+def new_output(prefix: str, size: tuple[int, int], suffix: str) -> Path:
+    """A file in ComfyUI's output folder that does not exist yet.
+
+    Args:
+        prefix: Its name as Save Video takes it: with folders, with %date% and the like.
+        size: (width, height) that the name may mention.
+        suffix: Its ending.
+    """
+    output = folder_paths.get_output_directory()
+    folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, output, *size)
+    return Path(folder) / f"{name}_{counter:05}_{suffix}"
+
+
+def is_named(path: Path, prefix: str, size: tuple[int, int]) -> bool:
+    """Whether a file in the output folder is called by a prefix already."""
+    output = folder_paths.get_output_directory()
+    folder, name, *_ = folder_paths.get_save_image_path(prefix, output, *size)
+    return path.parent == Path(folder) and path.name.startswith(f"{name}_")
 
 
 def temp_folder() -> Path:

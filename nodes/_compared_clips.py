@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from comfy_api.latest import Input
 from torch import Tensor
 
 from . import _adapters
-from ._video_files import on_disk, write_clip
+from ._sources import opened
+from ._video_files import write_clip
 
 VIEWER_WIDTH_PX = 1920
 """Larger pictures are shown smaller: two side by side are what browsers decode without effort."""
@@ -22,28 +24,34 @@ VIEWER_CRF = 12.0
 FULL_SCALE = {"uint8": 255, "uint16": 65535}
 
 
-def read_clip(value: Tensor | Input.Video, max_frames: int) -> tuple[Tensor, Fraction | None]:
+def read_clip(
+    value: Tensor | Input.Video, max_frames: int, check: Callable[[], None]
+) -> tuple[Tensor, Fraction | None]:
     """The first frames of an IMAGE or a VIDEO.
 
     Args:
         value: IMAGE `t h w c` or VIDEO; of a file no more is read than needed.
         max_frames: Frames taken.
+        check: Called before each frame; may raise to stop.
 
     Returns:
         `t 3 h w` float32 in [0, 1], and the frame rate of a VIDEO.
     """
     if isinstance(value, Tensor):
         return _adapters.to_video(value[:max_frames], is_clip=False).squeeze(2), None
-    from ..oasis_core.video import TimeWindow, VideoReader, probe
+    from ..oasis_core.video import TimeWindow, open_source, probe
 
-    with on_disk(value) as source:
-        info = probe(source.path)
+    with opened(value, check) as source:
+        info = probe(source.place)
         window = TimeWindow(start_s=source.start_s or 0.0, duration_s=source.duration_s)
         expected = window.num_frames(info.num_frames, info.duration_s, info.frame_rate)
         num_frames = min(max_frames, expected)
         _adapters.check_memory(num_frames, source.size, "hold the frames to compare")
-        with VideoReader(source.path, window=window) as reader:
-            frames = [_planes(f.pixels) for f in itertools.islice(reader, max_frames)]
+        frames = []
+        with open_source(source.place, window=window) as reader:
+            for frame in itertools.islice(reader, max_frames):
+                check()
+                frames.append(_planes(frame.pixels))
     return torch.stack(frames), info.frame_rate
 
 

@@ -1,4 +1,4 @@
-"""VIDEO values as files that can be streamed, and upscaling them into ComfyUI's folders."""
+"""Upscaling a VIDEO into a file of ComfyUI's folders, and encoding frames into one."""
 
 from __future__ import annotations
 
@@ -6,173 +6,125 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 
 from . import _adapters
+from ._results import SHELF
+from ._sources import Source
 
 logger = logging.getLogger(__name__)
 
-SOUND_SIDE_PX = 16
-"""Side of the pictures of a file that only carries sound; the least that encoders take."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFile:
-    """A video that lies on disk."""
-
-    path: Path
-    """The file."""
-    size: tuple[int, int]
-    """(width, height) in upright pixels."""
-    start_s: float | None = None
-    """Seconds after the first frame where the VIDEO begins; None is the beginning."""
-    duration_s: float | None = None
-    """Its length in seconds; None is to the end."""
-    name: str | None = None
-    """What results are called when the file is only there for one run."""
-
-
-@contextmanager
-def on_disk(video: Input.Video) -> Iterator[SourceFile]:
-    """A file and the piece of it that a VIDEO shows; it may vanish after the block.
-
-    A file, trimmed or not, is used as it is, whatever its length. Everything else (a cropped file,
-    a file in memory, frames from Create Video) is written losslessly into a folder of its own.
-    """
-    is_whole_picture = not _ask(video, "has_pending_frame_edits", False)
-    is_plain = isinstance(video, InputImpl.VideoFromFile) and is_whole_picture
-    source = video.get_stream_source() if is_plain else None
-    if isinstance(source, (str, Path)):
-        yield _described(Path(source), video)
-        return
-    temp = _adapters.temp_folder()
-    folder = Path(tempfile.mkdtemp(prefix="oasis_", dir=temp))
-    try:
-        path = folder / "source.mkv"
-        if source is None:
-            _write_frames(video, path)
-            yield _described(path, name=folder.name)
-        else:
-            with path.open("wb") as file:
-                shutil.copyfileobj(source, file)
-            yield _described(path, video, name=folder.name)
-    finally:
-        # No later run could go on from a source that is gone.
-        for leftover in (folder, *temp.glob(f"{folder.name}.*.oasis")):
-            shutil.rmtree(leftover, ignore_errors=True)
+SUFFIXES = {"ffv1": ".mkv", "prores": ".mov"}
+"""Of codecs that MP4 does not hold."""
+LOSSLESS = ("ffv1",)
 
 
 def upscale_on_disk(
-    source: SourceFile, model: _adapters.LoadedModel, settings: dict[str, Any]
+    source: Source,
+    model: _adapters.LoadedModel,
+    settings: dict[str, Any],
+    *,
+    inputs: Mapping[str, Any],
+    file_name: str = "",
 ) -> tuple[Path, dict[str, Any]]:
-    """Upscale into ComfyUI's temporary folder.
+    """Upscale into ComfyUI's temporary folder, or further into its output folder.
 
-    The same job has the same place there: a cancelled one goes on where it stopped, and a finished
-    one whose result ComfyUI dropped from its cache is not done again.
+    The same job has the same place: a cancelled one goes on where it stopped, and a finished one
+    whose result ComfyUI dropped from its cache is not done again.
 
     Args:
         source: The input.
         model: What upscales it.
         settings: Options of `oasis_core.upscale_file` that decide the result, as JSON values.
+        inputs: Of the node, by name.
+        file_name: What the result is called in the output folder, folders before it included;
+            empty leaves it in the temporary one, among the last few that are kept.
 
     Returns:
         The result and the report about it.
     """
     from ..oasis_core import upscale_file
 
+    settings = {**settings, "bit_depth": _bit_depth(source, settings)}
     path = _result_path(source, model, settings)
     facts = path.with_suffix(".json")
     progress = _adapters.Progress()
-    if path.is_file() and facts.is_file():
+    report = _finished(facts)
+    if report is not None:
         progress.found()
-        return path, json.loads(facts.read_text(encoding="utf-8"))
-    with _adapters.running(model) as upscaler:
-        report = upscale_file(
-            source.path,
-            path,
-            model=upscaler,
-            overwrite=True,
-            on_segment=progress.begin_segment,
-            on_progress=progress,
-            **settings,
-        )
-    for loss in report.dropped:
-        logger.warning("%s: not kept: %s", source.path.name, loss)
-    facts.write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")
-    return path, report.to_json()
+    else:
+        with _adapters.running(model) as upscaler:
+            done = upscale_file(
+                source.place,
+                path,
+                model=upscaler,
+                overwrite=True,
+                on_segment=progress.begin_segment,
+                on_progress=progress,
+                **settings,
+            )
+        for loss in done.dropped:
+            logger.warning("%s: not kept: %s", source.place.name, loss)
+        report = done.to_json()
+    place = _placed(Path(report["destination"]), file_name, (report["width"], report["height"]))
+    report["destination"] = str(place)
+    facts.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if place == path:
+        _adapters.keep_result(path, inputs, beside=(facts,))
+    else:
+        SHELF.forget(path)
+    return place, report
 
 
-def _result_path(
-    source: SourceFile, model: _adapters.LoadedModel, settings: dict[str, Any]
-) -> Path:
-    name = source.name
-    if name is None:
-        status = source.path.stat()
-        identity = [str(source.path), status.st_size, status.st_mtime_ns]
-        identity += [model.identity, model.dtype, settings]
-        name = f"oasis_{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
-    suffix = ".mkv" if settings["codec"] == "ffv1" else ".mp4"
-    return _adapters.temp_folder() / (name + suffix)
+def _bit_depth(source: Source, settings: dict[str, Any]) -> int | None:
+    """Bits of the result: those asked for, else the file's own or what frames were meant for."""
+    wanted = settings.get("bit_depth") or source.bit_depth
+    if wanted is None or (settings["codec"] in LOSSLESS and not settings.get("bit_depth")):
+        return None
+    from ..oasis_core.video import CODECS
+
+    depths = CODECS[settings["codec"]].depths
+    return min((depth for depth in depths if depth >= wanted), default=max(depths))
 
 
-def _described(
-    path: Path, trimmed: Input.Video | None = None, name: str | None = None
-) -> SourceFile:
-    from ..oasis_core.video import probe
-
-    info = probe(path)
-    start_s, duration_s = (0.0, 0.0) if trimmed is None else _trim_of(trimmed)
-    if start_s < 0:  # counted from the end
-        start_s = max(0.0, (info.duration_s or 0.0) + start_s)
-    return SourceFile(
-        path=path,
-        size=(info.width, info.height),
-        start_s=start_s or None,
-        duration_s=duration_s or None,
-        name=name,
-    )
+def _finished(facts: Path) -> dict[str, Any] | None:
+    """The report of an earlier run whose result is still there."""
+    try:
+        report = json.loads(facts.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if Path(report["destination"]).is_file() else None
 
 
-def _trim_of(video: Input.Video) -> tuple[float, float]:
-    """Start and length in seconds of a trim, which the stream source does not contain.
+def _placed(path: Path, file_name: str, size: tuple[int, int]) -> Path:
+    """Where the result lies in the end, once it is there."""
+    is_temporary = path.parent == _adapters.temp_folder()
+    if not file_name or (not is_temporary and _adapters.is_named(path, file_name, size)):
+        return path
+    place = _adapters.new_output(file_name, size, path.suffix)
+    try:
+        if not is_temporary:
+            raise OSError("another graph's result stays where it is")
+        path.replace(place)
+    except OSError:  # on another disk
+        part = place.with_name(place.name + ".part")
+        shutil.copy2(path, part)
+        part.replace(place)
+        if is_temporary:
+            path.unlink()
+    return place
 
-    A length of 0 is to the end.
-    """
-    if hasattr(video, "get_active_trim_window"):
-        return video.get_active_trim_window()
-    # ComfyUI from 0.14 to 0.23 keeps a trim in private attributes only; older ones cannot trim.
-    names = ("_VideoFromFile__start_time", "_VideoFromFile__duration")
-    start_s, duration_s = (float(getattr(video, name, 0)) for name in names)
-    return start_s, duration_s
 
-
-def _ask(video: Input.Video, method: str, missing: Any) -> Any:
-    return getattr(video, method, lambda: missing)()
-
-
-def _write_frames(video: Input.Video, path: Path) -> None:
-    """Write the frames losslessly, with their sound, as Matroska."""
-    if isinstance(video, InputImpl.VideoFromFile):
-        # ComfyUI decodes the whole piece at once.
-        num_frames = round(video.get_duration() * float(video.get_frame_rate()))
-        _adapters.check_memory(num_frames, video.get_dimensions(), "decode the cropped input")
-    components = video.get_components()
-    frames = _adapters.to_video(components.images)[0].transpose(0, 1)
-    sound = None
-    if components.audio is not None:
-        sound = path.with_name("sound.mp4")
-        _write_sound(components, len(frames), sound)
-    write_clip(frames, Fraction(components.frame_rate), path, codec="ffv1", sound=sound)
+def _result_path(source: Source, model: _adapters.LoadedModel, settings: dict[str, Any]) -> Path:
+    identity = json.dumps([source.identity, model.identity, model.dtype, settings])
+    name = f"oasis_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    return _adapters.temp_folder() / (name + SUFFIXES.get(settings["codec"], ".mp4"))
 
 
 def write_clip(
@@ -182,7 +134,7 @@ def write_clip(
     *,
     codec: str,
     crf: float | None = None,
-    sound: Path | None = None,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Encode frames into a file.
 
@@ -192,9 +144,11 @@ def write_clip(
         path: The file; appears complete or not at all.
         codec: One of the engine's.
         crf: Lower is better; None is the codec's default.
-        sound: File whose sound is taken.
+        check: Called before each frame; may raise to stop.
     """
-    from ..oasis_core.video import EncodeSpec, SegmentWriter, mux
+    from ..oasis_core.video import EncodeSpec, SegmentWriter, mux, nearest_rate
+
+    frame_rate = nearest_rate(frame_rate)
     from ..oasis_core.video.pixels import tensor_to_frame
 
     spec = EncodeSpec(
@@ -209,16 +163,9 @@ def write_clip(
     try:
         with SegmentWriter(pictures, spec) as writer:
             for index, frame in enumerate(clip):
+                if check is not None:
+                    check()
                 writer.write(tensor_to_frame(frame.clone(), np.uint8), index, 1)
-        mux([pictures], sound, path, spec)
+        mux([pictures], None, path, spec)
     finally:
         pictures.unlink(missing_ok=True)
-
-
-def _write_sound(components: Types.VideoComponents, num_frames: int, path: Path) -> None:
-    """Let ComfyUI encode the sound; its file needs pictures, which are as small as can be."""
-    blank: Tensor = components.images.new_zeros(num_frames, SOUND_SIDE_PX, SOUND_SIDE_PX, 3)
-    carrier = Types.VideoComponents(
-        images=blank, audio=components.audio, frame_rate=Fraction(components.frame_rate)
-    )
-    InputImpl.VideoFromComponents(carrier).save_to(str(path))

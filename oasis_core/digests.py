@@ -24,7 +24,7 @@ def file_sha256(path: Path) -> str:
 
 def file_fingerprint(path: Path | RemoteFile) -> dict[str, Any]:
     """What identifies a file without reading all of it: size, time, and a hash of both ends."""
-    if isinstance(path, RemoteFile):
+    if not isinstance(path, Path):  # behind a URL, or in memory
         return path.fingerprint()
     status = path.stat()
     digest = hashlib.sha256()

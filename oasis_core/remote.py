@@ -54,9 +54,9 @@ def as_source(name: Any) -> Any:
     """What a user named as a source: a path, or a file behind a URL.
 
     Args:
-        name: Text, a path, or what this function returned.
+        name: Text, a path, or what is a source itself, such as what this function returned.
     """
-    if isinstance(name, RemoteFile):
+    if not isinstance(name, (str, os.PathLike)):
         return name
     if isinstance(name, str) and is_url(name):
         scheme, _, rest = name.partition("://")

@@ -16,6 +16,7 @@ from ..digests import file_fingerprint, listing_fingerprint
 from ..remote import RemoteFile, is_url, no_result
 from ..version import __version__
 from ..video import (
+    ClipSource,
     EncodeSpec,
     ImageReader,
     TimeWindow,
@@ -35,7 +36,7 @@ from .upscaler import VideoUpscaler
 class Job:
     """What is to be done, and how."""
 
-    source: Path | RemoteFile
+    source: Path | RemoteFile | ClipSource
     destination: Path
     info: VideoInfo
     look: Look
@@ -69,6 +70,13 @@ class Job:
     def has_streams(self) -> bool:
         """Whether the source is a file that may hold sound and other streams."""
         return has_streams(self.source)
+
+    @property
+    def beside(self) -> Path | RemoteFile | None:
+        """The file whose sound and other streams go into the result, if there is one."""
+        if isinstance(self.source, ClipSource):
+            return self.source.sound
+        return self.source if self.has_streams else None
 
     def open(self) -> VideoReader | ImageReader:
         """Open the source for reading what is to be done."""
@@ -158,7 +166,7 @@ def refuse_own_input(destination: Path, *inputs: Path | RemoteFile) -> None:
     Raises:
         VideoError: It is.
     """
-    for path in (path for path in inputs if not isinstance(path, RemoteFile)):
+    for path in (path for path in inputs if isinstance(path, Path)):
         if destination.exists() and path.exists() and destination.samefile(path):
             raise VideoError(
                 f"output {str(destination)!r} is the input itself; name another file, the input is "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..remote import RemoteFile
-from ..video import TimeWindow, VideoError, list_images
+from ..video import TimeWindow, VideoError, list_images, nearest_rate
 from .plan import HALO_FRAMES
 
 
@@ -126,17 +126,4 @@ def rate_of(text: float | str | Fraction | None) -> Fraction | None:
     Raises:
         VideoError: It is not one.
     """
-    if text is None:
-        return None
-    try:
-        rate = Fraction(text)
-    except (ValueError, ArithmeticError) as error:
-        raise VideoError(
-            f"fps must be a number like 24, 23.976 or 24000/1001, got {text}"
-        ) from error
-    for whole in (24, 30, 48, 60, 120):
-        if abs(float(rate) - whole / 1.001) < 0.005:
-            return Fraction(whole * 1000, 1001)
-    if not 0 < rate <= 1000:
-        raise VideoError(f"fps must be more than 0 and at most 1000, got {text}")
-    return rate.limit_denominator(1001)
+    return None if text is None else nearest_rate(text)

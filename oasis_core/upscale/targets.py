@@ -108,9 +108,8 @@ class FilmTarget:
 
     def forecast(self, job: Job) -> MuxReport:
         """What `finish` would report, as far as it does not depend on the pictures."""
-        source = job.source if job.has_streams else None
         suffix = self.destination.suffix
-        muxed = trial_mux(source, job.info, job.spec, suffix, window=job.window)
+        muxed = trial_mux(job.beside, job.info, job.spec, suffix, window=job.window)
         return MuxReport(kept=muxed.kept, dropped=(*_losses(job), *muxed.dropped))
 
     def finish(self, job: Job, journal: Journal, facts: dict[str, Any]) -> MuxReport:
@@ -122,7 +121,7 @@ class FilmTarget:
         result = journal.folder / ("result" + self.destination.suffix)
         muxed = mux(
             [journal.segment_path(record.index) for record in journal.records],
-            job.source if job.has_streams else None,
+            job.beside,
             result,
             job.spec,
             comment="OASIS " + json.dumps(facts) if job.has_metadata else None,
@@ -153,7 +152,7 @@ def _losses(job: Job) -> tuple[str, ...]:
             f"{', '.join(HDR_CODECS)} to keep it"
         )
     images = job.images
-    if not images and not job.has_streams:
+    if not images and not job.has_streams and isinstance(job.source, Path):
         images = [job.source]  # animated
     if images and read_image_tags(images[0]).icc is not None:
         lines.append("colour profile (ICC): a video has no place for it")

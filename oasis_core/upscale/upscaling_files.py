@@ -10,7 +10,7 @@ from typing import Any
 
 from ..geometry import target_size
 from ..remote import RemoteFile, as_source
-from ..video import MuxReport, count_frames, probe
+from ..video import ClipSource, MuxReport, count_frames, probe
 from .fingerprint import SourceWatch
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
@@ -28,7 +28,7 @@ OnSegment = Callable[[int, int], None]
 
 
 def upscale_file(
-    source: str | Path | RemoteFile,
+    source: str | Path | RemoteFile | ClipSource,
     destination: str | Path,
     *,
     upscaler: VideoUpscaler,
@@ -47,7 +47,7 @@ def upscale_file(
 
     Args:
         source: Video file or a URL of one, picture, numbered pictures (`in_%05d.png`) or a folder
-            of pictures.
+            of pictures; or a clip in memory.
         destination: File to write, its ending chooses the format; `out_%05d.png` for a sequence,
             or a folder for pictures from pictures.
         upscaler: Model, device and arithmetic.

@@ -1,6 +1,7 @@
 """Video and picture files in and out, through PyAV: reading, encoding segments, joining them."""
 
 from ..codecs import ALPHA_CODECS, CODECS, HDR_CODECS, PRESETS
+from .clip import ClipSource
 from .count import count_frames
 from .errors import VideoError
 from .images import ImageReader, list_images
@@ -9,6 +10,7 @@ from .mux import CONTAINERS, MuxReport, check_destination, mux
 from .mux_trial import trial_mux
 from .names import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated
 from .piece import TimeWindow
+from .rates import nearest_rate
 from .reader import VideoFrame, VideoReader
 from .sources import has_streams, open_source, probe
 from .spec import EncodeSpec, available_codecs, check_encoder
@@ -23,6 +25,7 @@ __all__ = [
     "PRESETS",
     "SEGMENT_SUFFIX",
     "VIDEO_SUFFIXES",
+    "ClipSource",
     "ColorTags",
     "EncodeSpec",
     "ImageReader",
@@ -41,6 +44,7 @@ __all__ = [
     "is_animated",
     "list_images",
     "mux",
+    "nearest_rate",
     "open_source",
     "probe",
     "trial_mux",

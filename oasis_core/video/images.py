@@ -45,6 +45,8 @@ def list_images(path: Path | RemoteFile) -> list[Path] | None:
                 f"pictures must be files on a disk, got {str(path)!r}; download them first"
             )
         return None
+    if not isinstance(path, Path):  # a clip in memory
+        return None
     if path.is_dir():
         found = sorted((p for p in path.iterdir() if p.is_file() and is_image(p)), key=natural_key)
         if not found:

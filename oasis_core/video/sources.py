@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..remote import RemoteFile, as_source
 from .animated import AnimationReader
+from .clip import ClipReader, ClipSource
 from .images import DEFAULT_RATE, ImageReader, list_images
 from .info import VideoInfo
 from .names import is_animated, is_animated_webp
@@ -15,7 +16,7 @@ from .reader import VideoReader
 
 
 def open_source(
-    path: str | Path | RemoteFile,
+    path: str | Path | RemoteFile | ClipSource,
     *,
     allow_truncated: bool = False,
     window: TimeWindow | None = None,
@@ -26,7 +27,7 @@ def open_source(
 
     Args:
         path: a video file or its URL, a picture, a pattern such as `in_%05d.png`, or a folder of
-            pictures.
+            pictures; or a clip in memory.
         allow_truncated: read what is there of a video that ends before its headers say.
         window: the piece to read; None is everything.
         deinterlace: make whole frames of fields; pictures have none.
@@ -36,6 +37,8 @@ def open_source(
         VideoError: it cannot be used.
     """
     path = as_source(path)
+    if isinstance(path, ClipSource):
+        return ClipReader(path, window=window)
     images = list_images(path)
     if images is not None:
         return ImageReader(images, frame_rate=frame_rate or DEFAULT_RATE, window=window)
@@ -46,19 +49,21 @@ def open_source(
     )
 
 
-def has_streams(path: Path | RemoteFile) -> bool:
+def has_streams(path: Path | RemoteFile | ClipSource) -> bool:
     """Return whether a source is a file that may hold sound and other streams.
 
     Args:
         path: what the user named.
     """
+    if isinstance(path, ClipSource):
+        return False
     if isinstance(path, Path) and path.is_file() and is_animated(path):
         return not is_animated_webp(path)
     return list_images(path) is None
 
 
 def probe(
-    path: str | Path | RemoteFile,
+    path: str | Path | RemoteFile | ClipSource,
     *,
     allow_truncated: bool = False,
     frame_rate: Fraction | None = None,

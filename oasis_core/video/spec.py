@@ -15,6 +15,9 @@ from .errors import AV_ERRORS, VideoError, reason
 from .hdr import HdrMetadata, svtav1_params, x264_params, x265_params
 from .info import UNSPECIFIED, ColorTags, VideoInfo, bit_depth_of
 
+MOST_TICKS = (1 << 31) - 1
+"""FFmpeg's fractions are of 32-bit whole numbers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeSpec:
@@ -66,6 +69,13 @@ class EncodeSpec:
             raise VideoError(
                 "frame_rate, time_base and sample_aspect_ratio must be positive, got "
                 f"{self.frame_rate}, {self.time_base}, {self.sample_aspect_ratio}"
+            )
+        ratios = (rate.as_integer_ratio() for rate in (self.frame_rate, self.time_base))
+        if max(map(max, ratios)) > MOST_TICKS:
+            raise VideoError(
+                f"frame_rate and time_base must be fractions of numbers up to {MOST_TICKS}, got "
+                f"{self.frame_rate} and {self.time_base}; nearest_rate finds the frame rate that a "
+                "number such as 29.97 stands for"
             )
         self._check_quality()
 

@@ -217,7 +217,7 @@ def test_bad_pictures_are_one_sentence(upscaler, sequence, tmp_path):
     options = [
         ({"codec": "h264"}, "codec is for videos, got 'h264'"),
         ({"quality": 0}, "quality must be from 1 to 100"),
-        ({"fps": -1}, "fps must be more than 0"),
+        ({"fps": -1}, "fps must be at least 0.001"),
     ]
     for option, text in options:
         with pytest.raises(VideoError, match=text):
