@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ class ResultShelf:
             values: Inputs of the node by name.
             prompt: Which queued prompt it belongs to; none of its results is removed.
             num_kept: Results of earlier prompts that stay.
-            beside: Files that go when it goes.
+            beside: Files and folders that go when it goes.
         """
         with self._lock:
             self._results.pop(path, None)
@@ -68,7 +69,10 @@ class ResultShelf:
         result = self._results[key]
         try:
             for file in result.files:
-                file.unlink(missing_ok=True)
+                if file.is_dir():
+                    shutil.rmtree(file)
+                else:
+                    file.unlink(missing_ok=True)
         except OSError as error:  # being played on Windows; next time
             logger.debug("%s stays: %s", key, error)
             return

@@ -21,10 +21,13 @@ OasisRouting = io.Custom("OASIS_ROUTING")
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8.0
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-CODECS = ("h264", "h265", "ffv1")
+CODECS = ("h264", "h265", "av1", "prores", "ffv1")
 LAYOUTS = ("side by side", "split")
 PRESETS = ("light", "consistent", "inconsistent", "clean", "web")
 """Choices repeat constants of `oasis_core`, whose modules take time to import; tests compare."""
+SCALE = "by scale"
+SHORT_SIDES_PX = {"720p": 720, "1080p": 1080, "1440p": 1440, "4K (2160p)": 2160}
+TARGETS = (SCALE, *SHORT_SIDES_PX)
 AUTO = 0
 """Value of a whole-number input that means: decide for me."""
 
@@ -61,49 +64,65 @@ def scale_input(tooltip: str) -> io.Input:
 
 
 def size_inputs() -> list[io.Input]:
-    """Scale, or width and height."""
+    """How large the result is, by name or by scale."""
     return [
+        widget(
+            io.Combo.Input,
+            "target",
+            options=list(TARGETS),
+            default=TARGETS[0],
+            tooltip="How large the result is. 1080p makes its shorter side 1080 pixels, whichever "
+            "way up it is; the other follows from the shape of the picture.",
+        ),
         scale_input(
-            "Factor for both sides, when width and height are 0. 1 restores without enlarging; "
+            "Factor for both sides, with target by scale. 1 restores without enlarging; "
             "time and memory grow with its square."
         ),
-        *(
-            widget(
-                io.Int.Input,
-                side,
-                default=AUTO,
-                min=0,
-                max=32768,
-                step=2,
-                tooltip=f"Exact {side} of the result in pixels, instead of scale. 0 follows from "
-                f"the {other}, or from scale when both are 0.",
-            )
-            for side, other in (("width", "height"), ("height", "width"))
-        ),
     ]
 
 
-def look_inputs() -> list[io.Input]:
-    """How strongly the model acts and how cuts are treated."""
+def exact_size_inputs() -> list[io.Input]:
+    """Width and height in pixels."""
     return [
         widget(
-            io.Float.Input,
-            "strength",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="Share of the model's work: 0 is the plain resize, 1 the full model. Lower it "
-            "when the result looks too sharp or invented.",
-        ),
-        widget(
-            io.Boolean.Input,
-            "shots",
-            default=True,
-            tooltip="Find cuts and never mix frames of different shots. Off treats everything as "
-            "one shot.",
-        ),
+            io.Int.Input,
+            side,
+            default=AUTO,
+            min=0,
+            max=32768,
+            step=2,
+            advanced=True,
+            tooltip=f"Exact {side} of the result in pixels, instead of target and scale. 0 "
+            f"follows from the {other}, or from target and scale when both are 0.",
+        )
+        for side, other in (("width", "height"), ("height", "width"))
     ]
+
+
+def strength_input() -> io.Input:
+    """How strongly the model acts."""
+    return widget(
+        io.Float.Input,
+        "strength",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        tooltip="Share of the model's work: 0 is the plain resize, 1 the full model. Lower it "
+        "when the result looks too sharp or invented.",
+    )
+
+
+def shots_input() -> io.Input:
+    """How cuts are treated."""
+    return widget(
+        io.Boolean.Input,
+        "shots",
+        default=True,
+        advanced=True,
+        tooltip="Find cuts and never mix frames of different shots. Off treats everything as "
+        "one shot.",
+    )
 
 
 def expert_inputs() -> list[io.Input]:
@@ -181,12 +200,13 @@ def tile_inputs() -> list[io.Input]:
 
 
 def requested_size(
-    source_size: tuple[int, int], scale: float, width: int, height: int
+    source_size: tuple[int, int], target: str, scale: float, width: int, height: int
 ) -> tuple[int, int]:
-    """Size of the result for the widgets of `size_inputs`.
+    """Size of the result for the widgets of `size_inputs` and `exact_size_inputs`.
 
     Args:
         source_size: (width, height) of the source in pixels.
+        target: One of `TARGETS`.
         scale: Factor for both sides.
         width: Exact width in pixels or 0.
         height: Exact height in pixels or 0.
@@ -199,11 +219,14 @@ def requested_size(
     """
     from fractions import Fraction
 
-    from ..oasis_core.geometry import target_size
+    from ..oasis_core.geometry import short_side_size, target_size
 
+    check_choice("target", target, TARGETS)
     if width and height:
         return target_size(*source_size, size=(width, height))
     if width or height:
         exact = Fraction(width, source_size[0]) if width else Fraction(height, source_size[1])
         return target_size(*source_size, scale=exact)
+    if target in SHORT_SIDES_PX:
+        return short_side_size(*source_size, SHORT_SIDES_PX[target])
     return target_size(*source_size, scale=scale)

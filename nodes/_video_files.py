@@ -50,6 +50,7 @@ def upscale_on_disk(
         The result and the report about it.
     """
     from ..oasis_core import upscale_file
+    from ..oasis_core.upscale import journal_path
 
     settings = {**settings, "bit_depth": _bit_depth(source, settings)}
     path = _result_path(source, model, settings)
@@ -59,6 +60,8 @@ def upscale_on_disk(
     if report is not None:
         progress.found()
     else:
+        # A cancelled run counts, too: it may be gone on with while it is among the last few.
+        _adapters.keep_result(path, inputs, beside=(facts, journal_path(path)))
         with _adapters.running(model) as upscaler:
             done = upscale_file(
                 source.place,

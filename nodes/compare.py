@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 
 from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
@@ -73,15 +72,18 @@ class OASISCompare(io.ComfyNode):
     ) -> io.NodeOutput:
         """Measure and show."""
         from ..oasis_core.evaluation import clip_scores
+        from ..oasis_core.video import nearest_rate
 
         check_choice("layout", layout, LAYOUTS)
         check_number("fps", fps)
         given = [value for value in (before, after, truth) if value is not None]
-        clips, rates = zip(*(read_clip(value, max_frames) for value in given), strict=True)
+        clips, rates = zip(
+            *(read_clip(value, max_frames, _adapters.check) for value in given), strict=True
+        )
         clips = clip_scores.match_clips(*clips)
         report = _adapters.Progress()
         metrics = clip_scores.compare_clips(*clips, has_motion=flicker, on_progress=report)
-        rate = next((rate for rate in rates if rate), Fraction(round(fps * 100), 100))
+        rate = next((rate for rate in rates if rate), None) or nearest_rate(fps)
         view = clip_scores.LAYOUTS[layout](clips[0], clips[1])
         video = InputImpl.VideoFromFile(str(clip_file(view, rate, "oasis_compare")))
         facts = {**viewer_facts(clips[0], clips[1], rate), "metrics": metrics}

@@ -8,12 +8,14 @@ from torch import Tensor
 from . import _adapters
 from ._schema import (
     check_choice,
+    exact_size_inputs,
     expert_inputs,
-    look_inputs,
     model_input,
     requested_size,
     schema,
+    shots_input,
     size_inputs,
+    strength_input,
     widget,
 )
 
@@ -31,7 +33,15 @@ class OASISUpscaleImages(io.ComfyNode):
             display_name="OASIS Upscale Images",
             description="Upscale a short clip or single images. All frames are held in memory: "
             "for anything longer use OASIS Upscale Video, which streams.",
-            search_aliases=["super resolution", "image upscale", "vsr", "restore"],
+            search_aliases=[
+                "super resolution",
+                "image upscale",
+                "vsr",
+                "restore",
+                "detail",
+                "upscale batch",
+                "seedvr2",
+            ],
             inputs=[
                 model_input(),
                 io.Image.Input("images", tooltip="Frames of one clip in order, or any images."),
@@ -44,7 +54,9 @@ class OASISUpscaleImages(io.ComfyNode):
                     "independent stills: each image on its own.",
                 ),
                 *size_inputs(),
-                *look_inputs(),
+                strength_input(),
+                *exact_size_inputs(),
+                shots_input(),
                 *expert_inputs(),
             ],
             outputs=[
@@ -62,10 +74,11 @@ class OASISUpscaleImages(io.ComfyNode):
         model: _adapters.LoadedModel,
         images: Tensor,
         frames_are: str,
+        target: str,
         scale: float,
+        strength: float,
         width: int,
         height: int,
-        strength: float,
         shots: bool,
         tile_px: int,
         segment_frames: int,
@@ -74,7 +87,7 @@ class OASISUpscaleImages(io.ComfyNode):
         """Upscale the batch."""
         check_choice("frames_are", frames_are, (CLIP, STILLS))
         video = _adapters.to_video(images, is_clip=frames_are == CLIP)
-        size = requested_size((video.shape[4], video.shape[3]), scale, width, height)
+        size = requested_size((video.shape[4], video.shape[3]), target, scale, width, height)
         _adapters.check_memory(len(images), size)
         with _adapters.running(model) as upscaler:
             result = upscaler.upscale(

@@ -12,10 +12,11 @@ from ._schema import (
     OasisTiles,
     anchor_input,
     check_number,
-    look_inputs,
     model_input,
     scale_input,
     schema,
+    shots_input,
+    strength_input,
     tile_inputs,
 )
 from ._tiles import tile_images, tiles_for_model, tiles_with
@@ -44,7 +45,8 @@ class OASISUpscaleTiles(io.ComfyNode):
                     "Factor for both sides of each tile. 1 restores without enlarging; time and "
                     "memory grow with its square."
                 ),
-                *look_inputs(),
+                strength_input(),
+                shots_input(),
                 anchor_input(),
             ],
             outputs=[

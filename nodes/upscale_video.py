@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from comfy_api.latest import Input, InputImpl, io
 
 from . import _adapters
+from ._encoding import codec_input, encoding, quality_inputs
+from ._results import SHELF
 from ._schema import (
-    CODECS,
     check_number,
+    exact_size_inputs,
     expert_inputs,
-    look_inputs,
     model_input,
     requested_size,
     schema,
+    shots_input,
     size_inputs,
+    strength_input,
     widget,
 )
-from ._video_files import on_disk, upscale_on_disk
-
-DEFAULT_CRF = 16.0
+from ._sources import opened
+from ._video_files import upscale_on_disk
 
 
 class OASISUpscaleVideo(io.ComfyNode):
@@ -35,15 +38,31 @@ class OASISUpscaleVideo(io.ComfyNode):
             description="Upscale a video of any length with flat memory: frames stream through, "
             "sound and timing are kept, and a cancelled run goes on where it stopped. Save Video "
             "then copies the result without encoding it again.",
-            search_aliases=["super resolution", "video upscale", "vsr", "restore video"],
+            search_aliases=[
+                "super resolution",
+                "video upscale",
+                "vsr",
+                "restore video",
+                "enhance video",
+                "seedvr2",
+                "flashvsr",
+                "relayvsr",
+                "deflicker",
+                "1080p",
+                "4k",
+            ],
             inputs=[
                 model_input(),
                 io.Video.Input("video", tooltip="The video, from Load Video or any other node."),
                 *size_inputs(),
-                *look_inputs(),
-                *expert_inputs(),
-                *_encoding_inputs(),
+                strength_input(),
                 _preview_input(),
+                codec_input(),
+                _file_name_input(),
+                *exact_size_inputs(),
+                shots_input(),
+                *expert_inputs(),
+                *quality_inputs(),
             ],
             outputs=[
                 io.Video.Output(
@@ -57,68 +76,65 @@ class OASISUpscaleVideo(io.ComfyNode):
                     tooltip="JSON: sizes, shots, tiles, seconds per stage, what could not be kept.",
                 ),
             ],
+            is_output_node=True,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """Changes when the result of these settings was removed from the temporary folder."""
+        return SHELF.num_lost(inputs)
 
     @classmethod
     def execute(
         cls,
         model: _adapters.LoadedModel,
         video: Input.Video,
+        target: str,
         scale: float,
+        strength: float,
+        preview_s: float,
+        codec: str,
+        file_name: str,
         width: int,
         height: int,
-        strength: float,
         shots: bool,
         tile_px: int,
         segment_frames: int,
         color_anchor: bool,
-        codec: str,
+        quality: str,
         crf: float,
-        preview_s: float,
+        bit_depth: str,
     ) -> io.NodeOutput:
         """Upscale the file behind the video."""
+        inputs = {name: value for name, value in locals().items() if name != "cls"}
         check_number("preview_s", preview_s)
-        with on_disk(video) as source:
+        with opened(video, _adapters.check) as source:
             lengths_s = [length_s for length_s in (source.duration_s, preview_s) if length_s]
             settings = {
-                "size": requested_size(source.size, scale, width, height),
+                "size": requested_size(source.size, target, scale, width, height),
                 "strength": strength,
                 "shots": shots,
                 "tile_px": tile_px or None,
                 "segment_frames": segment_frames or None,
                 "color_anchor": color_anchor,
-                "codec": codec,
-                "crf": None if codec == "ffv1" else crf,
+                **encoding(codec, quality, crf, bit_depth),
                 "start_s": source.start_s,
                 "duration_s": min(lengths_s, default=None),
             }
-            path, report = upscale_on_disk(source, model, settings)
+            path, report = upscale_on_disk(
+                source, model, settings, inputs=inputs, file_name=file_name
+            )
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), json.dumps(report, indent=1))
 
 
-def _encoding_inputs() -> list[io.Input]:
-    return [
-        widget(
-            io.Combo.Input,
-            "codec",
-            options=list(CODECS),
-            default=CODECS[0],
-            advanced=True,
-            tooltip="h264 plays everywhere; h265 is smaller and slower; ffv1 is lossless, "
-            "very large, and goes into Matroska.",
-        ),
-        widget(
-            io.Float.Input,
-            "crf",
-            default=DEFAULT_CRF,
-            min=0.0,
-            max=51.0,
-            step=1.0,
-            advanced=True,
-            tooltip="Constant rate factor of the encoder: lower is better and larger, 16 "
-            "is visually lossless. Not used by ffv1.",
-        ),
-    ]
+def _file_name_input() -> io.Input:
+    return widget(
+        io.String.Input,
+        "file_name",
+        default="",
+        tooltip="Name in the output folder, such as video/film; the file is kept there as it was "
+        "encoded, with a number added. Empty leaves it to Save Video.",
+    )
 
 
 def _preview_input() -> io.Input:

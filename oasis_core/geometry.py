@@ -58,6 +58,26 @@ def target_size(
     return target
 
 
+def short_side_size(width: int, height: int, short_px: int) -> tuple[int, int]:
+    """Size of the result whose shorter side has so many pixels, as in "1080p".
+
+    Args:
+        width: Source width in pixels.
+        height: Source height in pixels.
+        short_px: Shorter side of the result.
+
+    Returns:
+        (width, height) in pixels; the longer side is even, which 4:2:0 video needs.
+
+    Raises:
+        ValueError: Source or result is outside the supported range.
+    """
+    factor = Fraction(short_px, min(width, height)) if min(width, height) else Fraction(1)
+    long_px = 2 * _round_half_up(max(width, height) * factor / 2)
+    sides = (long_px, short_px) if width >= height else (short_px, long_px)
+    return target_size(width, height, size=sides)
+
+
 def _exact_size(size: tuple[int, int]) -> tuple[int, int]:
     if len(size) != 2 or any(isinstance(v, bool) or int(v) != v for v in size):
         raise ValueError(f"size must be two whole numbers (width, height), got {size!r}")

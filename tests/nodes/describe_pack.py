@@ -92,7 +92,10 @@ def constants(module) -> dict:
     precision = import_module(f"{name}.oasis_core.upscale.precision")
     return {
         "dtypes": [list(schemas.DTYPES), ["auto", *precision.DTYPES]],
-        "codecs": [list(schemas.CODECS), list(import_module(f"{name}.oasis_core.video").CODECS)],
+        "codecs": [
+            list(import_module(f"{name}.nodes._encoding").codec_names()),
+            list(import_module(f"{name}.oasis_core.video").CODECS),
+        ],
         "presets": [
             list(schemas.PRESETS),
             list(import_module(f"{name}.oasis_core.degradation").PRESETS),
@@ -140,7 +143,8 @@ def poisoned_run(module) -> dict:
 
     with torch.inference_mode():
         model = node("load_model", "OASISLoadModel").execute("oasis-tiny", "float32", "own").args[0]
-        values = (torch.rand(2, 16, 16, 3), "one clip", 2.0, 0, 0, 1.0, True, 0, 0, True)
+        images = torch.rand(2, 16, 16, 3)
+        values = (images, "one clip", "by scale", 2.0, 1.0, 0, 0, True, 0, 0, True)
         upscale = node("upscale_images", "OASISUpscaleImages").execute
         first = upscale(model, *values).args[0]
         # As when other models are loaded: this asks for more memory than there is.

@@ -52,8 +52,8 @@ def main(comfyui: str, pack: str, folder: str) -> None:
             strength = 1 - index / 1000  # a job of its own: finished ones are found again
             out, job = Path(folder) / f"shell{index}.mp4", {**JOB, "strength": strength}
             shell_s = spent(lambda o=out, j=job: core.upscale_file(source, o, model=upscaler, **j))
-            size, look = JOB["size"], (strength, True, 0, JOB["segment_frames"], True)
-            values = (4.0, *size, *look, JOB["codec"], JOB["crf"], JOB["duration_s"])
+            first = ("by scale", 4.0, strength, JOB["duration_s"], JOB["codec"], "", *JOB["size"])
+            values = (*first, True, 0, JOB["segment_frames"], True, "good", JOB["crf"], "auto")
             node_s = spent(lambda v=values: node.execute(model, video, *v))
             print(f"shell {shell_s:.2f} s, node {node_s:.2f} s", flush=True)  # noqa: T201
             ratios.append(node_s / shell_s)

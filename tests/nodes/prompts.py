@@ -9,6 +9,7 @@ API = ROOT / "workflows" / "api"
 MODEL = {"model_name": "oasis-tiny", "routing": "own"}
 LOAD = {"class_type": "OASISLoadModel", "inputs": {**MODEL, "dtype": "float32"}}
 LOOK = {
+    "target": "by scale",
     "scale": 2.0,
     "width": 0,
     "height": 0,
@@ -18,7 +19,14 @@ LOOK = {
     "segment_frames": 0,
     "color_anchor": True,
 }
-ENCODING = {"codec": "h264", "crf": 10.0, "preview_s": 0.0}
+ENCODING = {
+    "codec": "h264",
+    "quality": "visually lossless",
+    "crf": 10.0,
+    "bit_depth": "auto",
+    "preview_s": 0.0,
+    "file_name": "",
+}
 
 
 def workflow(name):

@@ -175,7 +175,7 @@ def test_cancelled_run_goes_on_later(server):
     write_clip(server.base / "input" / "long.mp4", 60)
     prompt = video_prompt("long.mp4", scale=4.0, segment_frames=12)
     running = server.queue(prompt)
-    records = _wait_for(lambda: next((server.base / "temp").glob("*.oasis/segments.jsonl"), None))
+    records = wait_for(lambda: next((server.base / "temp").glob("*.oasis/segments.jsonl"), None))
     server.post("/interrupt", {})
     run = server.wait(running)
     (message,) = run.messages("execution_interrupted")
@@ -195,7 +195,7 @@ def test_cancelling_takes_less_than_a_second_at_default_tiles(server, share):
     prompt["3"]["inputs"]["strength"] = next(STRENGTHS)
     begun_s = server.cpu_s()
     running = server.queue(prompt)
-    _wait_for(lambda: server.cpu_s() - begun_s > 10 * share or None)
+    wait_for(lambda: server.cpu_s() - begun_s > 10 * share or None)
     asked_s = server.cpu_s()
     server.post("/interrupt", {})
     run = server.wait(running)
@@ -206,7 +206,7 @@ def test_cancelling_takes_less_than_a_second_at_default_tiles(server, share):
     assert run.messages("execution_interrupted")
 
 
-def _wait_for(condition):
+def wait_for(condition):
     end = time.monotonic() + RUN_S
     while time.monotonic() < end:
         if (found := condition()) is not None:
