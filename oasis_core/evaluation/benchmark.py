@@ -37,6 +37,7 @@ ORIGINAL = "original"
 """Stands for the truth among the methods: what a metric without reference says of it."""
 GIVEN = "given"
 """Stands for the degradation of low-quality clips that came with the set."""
+_SUMMED_UP = ("lpips", "dists", "cvvdp", "temporal_difference", "tlp", "still_deviation")
 MAX_CROP_PX = 16
 """Results may be this much larger or smaller than the truth; the common top-left part counts."""
 
@@ -293,16 +294,16 @@ def summarise(results: Sequence[ClipResult]) -> dict[str, dict[str, float]]:
             row["least_gain_db"] = float(np.min(gains))
         if "ssim" in chosen[0].model:
             row["ssim_gain"] = float(np.mean([r.model["ssim"] - r.bicubic["ssim"] for r in chosen]))
-        moving = [r for r in chosen if "warping_error" in r.model]
+        for name in _SUMMED_UP:
+            measured = [r.model[name] for r in chosen if name in r.model]
+            if measured:
+                row[name] = float(np.mean(measured))
+        moving = [r for r in chosen if "warping_error" in r.model and ORIGINAL in r.methods]
         if moving:
-            model, bicubic = (
-                np.mean([getattr(r, name)["warping_error"] for r in moving])
-                for name in ("model", "bicubic")
-            )
-            row["warping_error_ratio"] = float(model / max(bicubic, 1e-12))
-            own = [r.methods[ORIGINAL]["warping_error"] for r in moving if ORIGINAL in r.methods]
-            if len(own) == len(moving):
-                row["warping_error_to_original"] = float(model / max(np.mean(own), 1e-12))
+            beyond = [
+                r.model["warping_error"] - r.methods[ORIGINAL]["warping_error"] for r in moving
+            ]
+            row["warping_error_beyond_original"] = float(np.mean(beyond))
         summary[degradation] = row
     return summary
 

@@ -1,7 +1,7 @@
 """Metrics that need trained networks, through libraries that allow commercial use.
 
 Nothing is downloaded: a metric whose library or weights are absent says what it wants, and the
-others still run.
+others still run. LPIPS and DISTS need no library where a folder holds their weights as plain files.
 """
 
 from __future__ import annotations
@@ -18,10 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from ..digests import file_sha256
+from .feature_networks import Dists, FeatureFileError, Lpips
 from .warping import RaftFlow
 
 EXTRA_HINT = "pip install 'oasis-video-upscaler[evaluate]'"
 FRAMES_AT_ONCE = 4
+WEIGHTS_FOLDER = "OASIS_METRIC_WEIGHTS"
+"""Environment variable that names a folder with the files of `FILE_NAMES`."""
+FILE_NAMES = {
+    "lpips_alex": "lpips_alex.safetensors",
+    "lpips_vgg": "lpips_vgg.safetensors",
+    "dists": "dists.safetensors",
+}
+_FILES_OF = {"lpips": ("lpips_alex",), "lpips_vgg": ("lpips_vgg",), "dists": ("lpips_vgg", "dists")}
 
 
 class MetricUnavailableError(ValueError):
@@ -73,11 +82,20 @@ _CLIP = WeightFile("RN50.pt", _PIQ + "v0.7.1/RN50.pt", "~/.cache/clip")
 _CLIP_TOKENS = WeightFile("clipiqa_tokens.pt", _PIQ + "v0.7.1/clipiqa_tokens.pt", "~/.cache/clip")
 WEIGHTS: dict[str, tuple[WeightFile, ...]] = {
     "lpips": (_ALEXNET,),
+    "lpips_vgg": (_VGG16,),
+    "cvvdp": (),
     "dists": (_VGG16, _DISTS),
     "clipiqa": (_CLIP, _CLIP_TOKENS),
     "raft": (_RAFT,),
 }
-_PACKAGES = {"lpips": "lpips", "dists": "piq", "clipiqa": "piq", "raft": "torchvision"}
+_PACKAGES = {
+    "lpips": "lpips",
+    "lpips_vgg": "lpips",
+    "dists": "piq",
+    "cvvdp": "pycvvdp",
+    "clipiqa": "piq",
+    "raft": "torchvision",
+}
 FOREIGN_METRICS = ("musiq", "dover", "niqe", "fastervqa")
 """Metrics of the published tables that no library with a suitable licence computes."""
 
@@ -113,15 +131,39 @@ def check_available(metric: str, wanted_by: str = "") -> None:
             "own and pass its table: --scores FILE.csv with the columns clip, method, "
             f"{metric}"
         )
+    if plain_files(metric):
+        return
     name = wanted_by or metric
     if find_spec(_PACKAGES[metric]) is None:
-        raise MetricUnavailableError(f"{name} needs {_PACKAGES[metric]}: {EXTRA_HINT}")
+        raise MetricUnavailableError(
+            f"{name} needs {_PACKAGES[metric]}: {EXTRA_HINT}{_other_way(metric)}"
+        )
     for file in WEIGHTS[metric]:
-        file.check(name)
+        try:
+            file.check(name)
+        except MetricUnavailableError as error:
+            raise MetricUnavailableError(f"{error}{_other_way(metric)}") from error
+
+
+def plain_files(metric: str) -> list[Path]:
+    """The files of a metric in the folder that `WEIGHTS_FOLDER` names; empty if one is missing."""
+    folder = os.environ.get(WEIGHTS_FOLDER)
+    if not folder or metric not in _FILES_OF:
+        return []
+    files = [Path(folder).expanduser() / FILE_NAMES[name] for name in _FILES_OF[metric]]
+    return files if all(file.is_file() for file in files) else []
+
+
+def _other_way(metric: str) -> str:
+    """What else would do, for messages."""
+    if metric not in _FILES_OF:
+        return ""
+    names = " and ".join(FILE_NAMES[name] for name in _FILES_OF[metric])
+    return f"; or let {WEIGHTS_FOLDER} name a folder with {names} (docs/evaluation.md)"
 
 
 def build_network(metric: str, wanted_by: str = "") -> nn.Module:
-    """The library's network with its published weights, in float32, frozen.
+    """The network with its published weights, in float32, frozen.
 
     Args:
         metric: A key of `WEIGHTS`.
@@ -134,7 +176,10 @@ def build_network(metric: str, wanted_by: str = "") -> nn.Module:
     try:
         # CLIP's file is a TorchScript archive, which the library opens in its own way.
         with contextlib.nullcontext() if metric == "clipiqa" else _weights_only():
-            network = _BUILDERS[metric]()
+            files = plain_files(metric)
+            network = _PLAIN_BUILDERS[metric](*files) if files else _BUILDERS[metric]()
+    except FeatureFileError as error:
+        raise MetricUnavailableError(f"{wanted_by or metric}: {error}") from error
     # A torchvision that does not fit this torch fails in any of these ways at its import.
     except (ImportError, AttributeError, RuntimeError, OSError, KeyError, ValueError) as error:
         raise MetricUnavailableError(f"{metric} could not be loaded: {error}") from error
@@ -145,6 +190,12 @@ def _build_lpips() -> nn.Module:
     import lpips
 
     return lpips.LPIPS(net="alex", version="0.1", verbose=False)
+
+
+def _build_lpips_vgg() -> nn.Module:
+    import lpips
+
+    return lpips.LPIPS(net="vgg", version="0.1", verbose=False)
 
 
 def _build_dists() -> nn.Module:
@@ -170,8 +221,14 @@ def _build_raft() -> nn.Module:
     return raft_large(weights=Raft_Large_Weights.C_T_V1, progress=False)
 
 
+_PLAIN_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "lpips": lambda file: Lpips("alex", file),
+    "lpips_vgg": lambda file: Lpips("vgg", file),
+    "dists": Dists,
+}
 _BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "lpips": _build_lpips,
+    "lpips_vgg": _build_lpips_vgg,
     "dists": _build_dists,
     "clipiqa": _build_clipiqa,
     "raft": _build_raft,
@@ -199,7 +256,7 @@ def mean_over_frames(
 def lpips_score(network: nn.Module) -> Callable[[Tensor, Tensor], float]:
     """LPIPS of clips `t 3 h w` in [0, 1]; the network wants [-1, 1].
 
-    Source: arXiv 1801.03924, AlexNet, version 0.1.
+    Source: arXiv 1801.03924, AlexNet or VGG16, version 0.1.
     """
     return lambda clip, truth: mean_over_frames(
         lambda x, y: network(2 * x - 1, 2 * y - 1), clip, truth

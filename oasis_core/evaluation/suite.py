@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from . import metrics, networks
+from . import metrics, networks, temporal
 from .clips import EvaluationError
 from .warping import FlowEstimator, ilk_flow, motion, published_warping_error, warping_error
 
@@ -38,8 +39,22 @@ METRICS: dict[str, MetricInfo] = {
     "ssim": MetricInfo("SSIM", True, 4, "on luma, as the published tables have it"),
     "ssim_rgb": MetricInfo("SSIM-RGB", True, 4, "mean of R, G and B"),
     "lpips": MetricInfo("LPIPS", False, 4, "AlexNet, version 0.1"),
+    "lpips_vgg": MetricInfo("LPIPS-VGG", False, 4, "VGG16, version 0.1"),
     "dists": MetricInfo("DISTS", False, 4, "VGG16"),
+    "cvvdp": MetricInfo(
+        "CVVDP", True, 3, "ColorVideoVDP, just-objectionable differences; 10: none can be seen"
+    ),
     "clipiqa": MetricInfo("CLIP-IQA", True, 4, "RN50, 0 to 1"),
+    "temporal_difference": MetricInfo(
+        "temporal error",
+        False,
+        2,
+        "how far each frame's step to the next is from the original's step, rms in 8-bit steps",
+    ),
+    "tlp": MetricInfo("tLP x100", False, 3, "how far LPIPS from frame to frame is from its own"),
+    "still_deviation": MetricInfo(
+        "on a tripod", False, 2, "standard deviation over time of a still scene, in 8-bit steps"
+    ),
     "warping_error": MetricInfo(
         "flicker",
         False,
@@ -62,7 +77,11 @@ _PLAIN: dict[str, Callable[[Tensor, Tensor], float]] = {
     "psnr_y_db": metrics.psnr_y,
     "ssim": metrics.ssim,
     "ssim_rgb": metrics.ssim_rgb,
+    "temporal_difference": temporal.difference_error,
 }
+_TIMED = ("temporal_difference", "tlp")
+_SAMPLED = ("lpips", "lpips_vgg", "dists", "clipiqa")
+"""Slow metrics of single frames, which may be asked of some frames only."""
 _MOTION = ("warping_error", "ewarp_published", "ewarp_corrected")
 
 
@@ -72,16 +91,25 @@ class MetricSuite:
     Args:
         names: Keys of `METRICS`.
         device: Where networks run; the plain metrics run where the clips are.
+        num_sampled: Frames from the middle of each clip for the networks that look at single
+            frames; 0: all.
 
     Raises:
         EvaluationError: A name is unknown.
     """
 
-    def __init__(self, names: Sequence[str] = DEFAULT_METRICS, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        names: Sequence[str] = DEFAULT_METRICS,
+        device: str = "cpu",
+        *,
+        num_sampled: int = 0,
+    ) -> None:
         if unknown := [name for name in names if name not in METRICS]:
             raise EvaluationError(f"metric must be one of {', '.join(METRICS)}, got {unknown[0]!r}")
         self.names = tuple(name for name in METRICS if name in names)
-        self.device = device
+        self.device, self.num_sampled = device, num_sampled
+        self._networks: dict[str, nn.Module] = {}
         self.unavailable: dict[str, str] = {}
         """Metrics that cannot run here, with the reason."""
         self.notes: dict[str, str] = {}
@@ -100,15 +128,27 @@ class MetricSuite:
     def _prepare(self, name: str) -> None:
         if name in networks.FOREIGN_METRICS:
             networks.check_available(name)
-        elif name in ("lpips", "dists"):
-            network = networks.build_network(name).to(self.device)
-            wrap = networks.lpips_score if name == "lpips" else networks.dists_score
-            self._comparing[name] = _moved(wrap(network), self.device)
+        elif name in ("lpips", "lpips_vgg", "dists"):
+            wrap = networks.dists_score if name == "dists" else networks.lpips_score
+            self._comparing[name] = _moved(wrap(self._network(name)), self.device)
+        elif name == "tlp":
+            network = self._network("lpips", name)
+            self._comparing[name] = _moved(_tlp(network), self.device)
+        elif name == "cvvdp":
+            networks.check_available(name)
+            self._comparing[name] = _moved(temporal.color_video_vdp(self.device), self.device)
         elif name == "clipiqa":
             network = networks.build_network(name).to(self.device)
             self._alone[name] = _moved(networks.clipiqa_score(network), self.device)
         elif name in _MOTION:
             self._prepare_motion(name)
+
+    def _network(self, name: str, wanted_by: str = "") -> nn.Module:
+        """A network with its weights, once."""
+        if name not in self._networks:
+            network = networks.build_network(name, wanted_by)
+            self._networks[name] = network.to(self.device)
+        return self._networks[name]
 
     def _prepare_motion(self, name: str) -> None:
         if name == "ewarp_published":
@@ -129,14 +169,32 @@ class MetricSuite:
     def measure(self, clip: Tensor, truth: Tensor | None, flows: Flows | None) -> Values:
         """All metrics that apply to a clip `t 3 h w` in [0, 1], rounded to 8 bit first."""
         clip, values = metrics.to_uint8(clip), {}
+        is_video = len(clip) > 1
         for name in self.names:
-            if name in self._comparing and truth is not None:
-                values[name] = self._comparing[name](clip, truth)
-            elif name in self._alone and (len(clip) > 1 or name not in _MOTION):
-                values[name] = self._alone[name](clip)
+            frames = self._sampled(len(clip)) if name in _SAMPLED else slice(None)
+            if name in self._comparing and truth is not None and (is_video or name not in _TIMED):
+                values[name] = self._comparing[name](clip[frames], truth[frames])
+            elif name in self._alone and (is_video or name not in _MOTION):
+                values[name] = self._alone[name](clip[frames])
+            elif name == "still_deviation" and truth is not None and temporal.is_still(truth):
+                values[name] = temporal.still_deviation(clip)
             elif name == "warping_error" and flows:
                 values[name] = warping_error(clip, flows)
         return values
+
+    def _sampled(self, num_frames: int) -> slice:
+        """The frames in the middle that the slow metrics look at."""
+        count = min(self.num_sampled or num_frames, num_frames)
+        start = (num_frames - count) // 2
+        return slice(start, start + count)
+
+
+def _tlp(network: nn.Module) -> Callable[[Tensor, Tensor], float]:
+    @torch.inference_mode()
+    def score(clip: Tensor, truth: Tensor) -> float:
+        return temporal.tlp(lambda x, y: network(2 * x - 1, 2 * y - 1), clip, truth)
+
+    return score
 
 
 def _ewarp(estimate: FlowEstimator) -> Callable[[Tensor], float]:

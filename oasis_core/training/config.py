@@ -19,7 +19,7 @@ from ..remote import as_source, is_url
 YARDSTICK = "yardstick"
 FROM_INITIAL = "initial"
 PIXEL_LOSSES = ("charbonnier", "root_mean_square", "log_mean_square")
-PERCEPTUAL_NETWORKS = ("lpips", "dists")
+PERCEPTUAL_NETWORKS = ("lpips", "lpips_vgg", "dists")
 _FREE_FIELDS = (
     *("gradient_checkpointing", "data_workers", "validation_dirs", "validate_every"),
     *("validation_frames", "validation_px", "sample_every", "tensorboard", "sharded_state"),
@@ -175,7 +175,7 @@ class TrainingConfig:
     yardstick_features: int = 64
     """Channels of the model "yardstick"."""
     perceptual_network: str = "lpips"
-    """Network of the perceptual loss: "lpips" or "dists"; its weights must be on disk."""
+    """Network of the perceptual loss: "lpips", "lpips_vgg" or "dists"; its weights are on disk."""
     latent_encoder: str = ""
     """Checkpoint with a VAE encoder, which makes the targets of the latent loss."""
     gradient_checkpointing: bool = False

@@ -13,7 +13,7 @@ class PerceptualLoss:
     """LPIPS or DISTS between restored and true frames.
 
     Args:
-        name: "lpips" or "dists".
+        name: "lpips" (AlexNet), "lpips_vgg" or "dists".
         device: Where the network runs.
 
     Raises:
@@ -27,7 +27,7 @@ class PerceptualLoss:
             self.network = build_network(name).to(device)
         except MetricUnavailableError as error:
             raise TrainingError(f"perceptual_weight: {error}") from error
-        self.is_lpips = name == "lpips"
+        self.is_lpips = name != "dists"
 
     def __call__(self, restored: Tensor, truth: Tensor) -> Tensor:
         """Mean distance of clips `b 3 t h w` in [0, 1], with gradient to `restored`."""

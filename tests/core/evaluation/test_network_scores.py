@@ -27,6 +27,7 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv(networks.WEIGHTS_FOLDER, raising=False)
     # Random weights cannot have the digest that the published names carry.
     digests = {"alexnet": "7be5be79", "vgg16": "397923af"}
 

@@ -11,6 +11,7 @@ from oasis_core.evaluation.suite import DEFAULT_METRICS, METRICS, MetricSuite, r
 def _empty_weight_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv(networks.WEIGHTS_FOLDER, raising=False)
 
 
 def test_absent_weights_name_file_and_source():

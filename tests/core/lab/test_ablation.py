@@ -121,7 +121,7 @@ def test_deeper_yardsticks_cost_more_and_the_planned_one_is_kept(tmp_path):
 
 def test_table_has_mean_spread_and_worst_clip(tmp_path):
     def run(seed, gain, worst):
-        row = {"mean_gain_db": gain, "least_gain_db": worst, "warping_error_ratio": 0.5}
+        row = {"mean_gain_db": gain, "least_gain_db": worst, "temporal_difference": 0.5}
         summary = dict.fromkeys(ablation.EVALUATED, row)
         return {
             "variant": "recipe",

@@ -186,6 +186,7 @@ def test_a_perceptual_loss_without_weights_says_what_it_wants(
     footage, tmp_path, monkeypatch, configuration
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("OASIS_METRIC_WEIGHTS", raising=False)
     config = configuration(footage, tmp_path / "out")
     stages = (dataclasses.replace(config.stages[0], perceptual_weight=1.0),)
     with pytest.raises(TrainingError, match=r"perceptual_weight: lpips needs"):
