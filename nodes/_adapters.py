@@ -5,8 +5,6 @@ The only file that touches `comfy.*` and `folder_paths`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -25,7 +23,7 @@ from torch import Tensor, nn
 from ._results import DEFAULT_KEPT, SHELF
 
 if TYPE_CHECKING:
-    from ..oasis_core.model.rerouting import Rerouter
+    from ..oasis_core.families.restorer import HasRouting, Restorer
     from ..oasis_core.model.routing import HeadRouting
     from ..oasis_core.upscale import VideoUpscaler
 
@@ -89,51 +87,50 @@ class LoadedModel:
     """A model that ComfyUI may move between memories and unload at any time between two uses."""
 
     patcher: comfy.model_patcher.ModelPatcher
-    """Holds the network; ComfyUI finds it under this name."""
-    name: str
-    """Of the model."""
+    """Holds the network; ComfyUI finds it under this name. Models made of one another share it."""
+    restorer: Restorer
+    """The model as the engine sees it; it prepares the network before every run."""
     dtype: str
     """Arithmetic asked for."""
-    sha256: str
-    """Of its file."""
-    rerouter: Rerouter
-    """Routes the heads of the network, which all routings of this model share."""
-    routing: HeadRouting
-    """How its heads are to be routed."""
-    skips_transformer: bool = False
-    """Whether the convolutions work alone."""
 
     def __repr__(self) -> str:
         # ComfyUI prints inputs into error reports.
-        routed = "" if self.routing == self.rerouter.own else ", rerouted"
-        without = ", without transformer" if self.skips_transformer else ""
-        return f"OASIS model {self.name} {self.sha256[:12]}{routed}{without}"
+        return f"OASIS model {self.name} {self.identity[:12]}"
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.restorer.traits.name
 
     @property
     def identity(self) -> str:
         """Differs for whatever gives other pixels."""
-        if self.skips_transformer:
-            return f"{self.sha256}-no-transformer"
-        if self.routing == self.rerouter.own:
-            return self.sha256
-        routing = json.dumps(self.routing.to_json()["patterns"])
-        return hashlib.sha256(f"{self.sha256} {routing} {self.routing.window}".encode()).hexdigest()
+        return self.restorer.identity
+
+    @property
+    def routing(self) -> HasRouting:
+        """The model as one whose heads can be routed.
+
+        Raises:
+            ValueError: It has no heads.
+        """
+        from ..oasis_core.families.restorer import routing_of
+
+        return routing_of(self.restorer)
 
     def routed(self, routing: HeadRouting | None) -> LoadedModel:
         """The same model with another routing, or with its own for None.
 
         Raises:
-            ValueError: The routing is of another network.
+            ValueError: The routing is of another network, or the model has no heads.
         """
-        routing = self.rerouter.own if routing is None else routing
-        routing.check_fits(self.rerouter.own.num_layers, self.rerouter.own.num_heads)
-        return replace(self, routing=routing)
+        return replace(self, restorer=self.routing.routed(routing))
 
     def all_global(self) -> LoadedModel:
         """The same model with heads that all see everything."""
         from ..oasis_core.model.routing import HeadRouting
 
-        own = self.rerouter.own
+        own = self.routing.rerouter.own
         return self.routed(HeadRouting.all_global(own.num_layers, own.num_heads, own.window))
 
     def without_transformer(self) -> LoadedModel:
@@ -142,15 +139,16 @@ class LoadedModel:
         Raises:
             ValueError: It has none that could do without.
         """
-        self.patcher.model.leave_out_transformer()
-        return replace(self, skips_transformer=True)
+        from ..oasis_core.families.restorer import without_transformer
+
+        return replace(self, restorer=without_transformer(self.restorer))
 
 
 def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
     """Read a model into main memory.
 
     Args:
-        path: An oasis checkpoint.
+        path: A model file of any family.
         dtype: "auto" or one of the engine's.
 
     Returns:
@@ -159,8 +157,7 @@ def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
     Raises:
         ValueError: The file or the dtype cannot be used.
     """
-    from ..oasis_core.checkpoint import load_checkpoint
-    from ..oasis_core.model.rerouting import Rerouter
+    from ..oasis_core.families.catalog import open_restorer
     from ..oasis_core.upscale.precision import DTYPES
 
     if dtype not in ("auto", *DTYPES):
@@ -168,31 +165,27 @@ def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
     # ComfyUI runs nodes in inference mode and moves models outside of it; tensors of inference
     # mode could not be moved there.
     with torch.inference_mode(False):
-        checkpoint = load_checkpoint(path)
+        restorer = open_restorer(path)
+    facts = {
+        "model": restorer.traits.name,
+        "file": path.name,
+        "sha256": restorer.identity,
+        "parameters": sum(weight.numel() for weight in restorer.network.parameters()),
+        "licence": restorer.facts.get("licence", "not stated"),
+        "source": restorer.facts.get("source", "not stated"),
+    }
+    return managed(restorer, dtype), facts
+
+
+def managed(restorer: Restorer, dtype: str) -> LoadedModel:
+    """A restorer whose network ComfyUI may move."""
     # Not CoreModelPatcher: its dynamic variant moves only layers made of comfy.ops.
     patcher = comfy.model_patcher.ModelPatcher(
-        checkpoint.model,
+        restorer.network,
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )
-    name = checkpoint.model.config.name
-    facts = {
-        "model": name,
-        "file": path.name,
-        "sha256": checkpoint.sha256,
-        "parameters": sum(weight.numel() for weight in checkpoint.model.parameters()),
-        "licence": checkpoint.info.get("licence", "not stated"),
-        "source": checkpoint.info.get("source", "not stated"),
-    }
-    model = LoadedModel(
-        patcher=patcher,
-        name=name,
-        dtype=dtype,
-        sha256=checkpoint.sha256,
-        rerouter=Rerouter(checkpoint.model, checkpoint.routing),
-        routing=checkpoint.routing,
-    )
-    return model, facts
+    return LoadedModel(patcher=patcher, restorer=restorer, dtype=dtype)
 
 
 @contextmanager
@@ -202,11 +195,7 @@ def running(model: LoadedModel) -> Iterator[VideoUpscaler]:
 
     patcher, load = model.patcher, comfy.model_management.load_models_gpu
     load([patcher], force_full_load=True)
-    model.rerouter.apply(model.routing)
-    patcher.model.skips_transformer = model.skips_transformer
-    upscaler = VideoUpscaler(
-        patcher.model, patcher.load_device, model.dtype, model_hash=model.identity
-    )
+    upscaler = VideoUpscaler(model.restorer, patcher.load_device, model.dtype)
     if upscaler.device.type != "cpu":
         load([patcher], memory_required=_wanted_bytes(upscaler), force_full_load=True)
     hooks = [layer.register_forward_pre_hook(_stop_if_cancelled) for layer in _layers(upscaler)]
@@ -219,16 +208,12 @@ def running(model: LoadedModel) -> Iterator[VideoUpscaler]:
 
 def _wanted_bytes(upscaler: VideoUpscaler) -> float:
     """Working memory of a tile of good size, for which other models may have to go."""
-    from ..oasis_core.upscale.plan import measure_model_bytes
-    from ..oasis_core.upscale.precision import is_latent
-
-    if is_latent(upscaler.model):
-        from ..oasis_core.upscale.model_memory import MemoryModel
-
-        memory = MemoryModel(upscaler.model.config, upscaler.dtype.itemsize)
-        return memory(WANTED_LATENT_FRAMES, WANTED_LATENT_SIDE_PX, WANTED_LATENT_SIDE_PX)
-    per_pixel = measure_model_bytes(upscaler.model, upscaler.device, upscaler.dtype)
-    return per_pixel * WANTED_PIXELS * WANTED_FRAMES
+    size = WANTED_LATENT_FRAMES, WANTED_LATENT_SIDE_PX, WANTED_LATENT_SIDE_PX
+    wanted = upscaler.restorer.memory_bytes(*size, upscaler.dtype.itemsize)
+    if wanted is not None:
+        return wanted
+    num_frames = 1 if upscaler.traits.is_per_frame else WANTED_FRAMES
+    return upscaler.measured_bytes() * WANTED_PIXELS / upscaler.traits.native_scale**2 * num_frames
 
 
 def _layers(upscaler: VideoUpscaler) -> list[nn.Module]:

@@ -77,7 +77,8 @@ class OASISCalibrateRouting(io.ComfyNode):
     ) -> io.NodeOutput:
         """Measure and assign."""
         check_number("scale", scale)
-        own = model.rerouter.own
+        rerouter = model.routing.rerouter
+        own = rerouter.own
         clips = _clips(model, images, scale, frames, crop_px)
         quotas = {
             "window": _num_heads(own, "WINDOW") if window_heads == KEEP else window_heads,
@@ -85,7 +86,7 @@ class OASISCalibrateRouting(io.ComfyNode):
         }
         report = _adapters.Progress()
         with _adapters.running(model):
-            routing = model.rerouter.calibrate(
+            routing = rerouter.calibrate(
                 clips, seed=sample_seed, quotas=quotas, on_progress=lambda n: report(n, len(clips))
             )
         values = {**routing.to_json(), "agreement": routing.agreement(own)}
@@ -174,5 +175,5 @@ def _clips(
     crop = video[..., top : top + sides[0], left : left + sides[1]]
     size = [round(side * scale) for side in sides]
     large = torch.stack([resize(frame[None], *size) for frame in crop.unbind(1)], dim=1)
-    stride = model.patcher.model.config.token_stride
+    stride = model.restorer.traits.stride
     return calibration_clips(large[None], num_frames=frames, side_px=crop_px, stride=stride)

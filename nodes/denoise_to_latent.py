@@ -64,7 +64,7 @@ class OASISDenoiseToLatent(io.ComfyNode):
         from ..oasis_core.upscale.latents import check_has_latent, denoise_to_latent
 
         check_number("scale", scale)
-        check_has_latent(model.patcher.model)
+        check_has_latent(model.restorer)
         video = _adapters.to_video(images)
         with _adapters.running(model) as upscaler:
             latent = denoise_to_latent(

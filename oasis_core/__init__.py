@@ -35,7 +35,7 @@ def load(
     """Load a model and make it ready.
 
     Args:
-        model: Name of a bundled model or path of an oasis checkpoint.
+        model: Name of a bundled model or path of a model file of any family.
         device: "auto" (CUDA, then MPS, then the CPU) or a torch device.
         dtype: "auto" (a probe decides), "float32", "bfloat16" or "float16".
         decoder: "wan" or "tiny", for a model with both; None for the file's own choice.
@@ -50,29 +50,20 @@ def load(
         ValueError: The model, device, dtype, decoder or its tile cannot be used, the model is
             nothing without its transformer, or 8 bits change its result by more than they may.
     """
-    from .checkpoint import load_checkpoint, resolve_model
+    from .checkpoint import resolve_model
+    from .families.catalog import open_restorer
+    from .families.files import LoadOptions
     from .upscale import VideoUpscaler
 
-    checkpoint = load_checkpoint(resolve_model(model), decoder)
-    # Another decoder gives another result, so an unfinished run must not go on with it.
-    model_hash = checkpoint.sha256 + (f"-{decoder}" if decoder else "") + "-int8" * int8
-    if decoder_tile is not None:
-        checkpoint.model.tile_decoder(decoder_tile)
-        model_hash += f"-tile{decoder_tile}"
-    if not transformer:
-        checkpoint.model.leave_out_transformer()
-        model_hash += "-no-transformer"
-    upscaler = VideoUpscaler(checkpoint.model, device=device, dtype=dtype, model_hash=model_hash)
-    if int8:
-        from .model.int8 import hold_int8
-        from .upscale.precision import probe_clip
-
-        hold_int8(upscaler.model, probe_clip(upscaler.model, upscaler.device).to(upscaler.dtype))
-    if compiled and upscaler.model.config.is_latent:
-        from .model.compiled import compile_model
-
-        compile_model(upscaler.model)
-    return upscaler
+    options = LoadOptions(
+        decoder=decoder,
+        compiled=compiled,
+        int8=int8,
+        decoder_tile=decoder_tile,
+        transformer=transformer,
+    )
+    restorer = open_restorer(resolve_model(model), options)
+    return VideoUpscaler(restorer, device=device, dtype=dtype)
 
 
 def upscale_file(

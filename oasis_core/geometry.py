@@ -169,6 +169,15 @@ class TileAxis:
         centres = ((first + self.tile + second) // 2 for first, second in pairs)
         return tuple((centre - fade // 2, centre - fade // 2 + fade) for centre in centres)
 
+    def scaled(self, scale: int) -> TileAxis:
+        """The same tiles on an axis of `scale` times the pixels."""
+        return TileAxis(
+            length=self.length * scale,
+            tile=self.tile * scale,
+            overlap=self.overlap * scale,
+            starts=tuple(start * scale for start in self.starts),
+        )
+
 
 def balanced_tile(length: int, num_tiles: int, overlap: int, stride: int) -> int:
     """Least tile side with which `num_tiles` tiles cover an axis, so that overlaps waste least."""

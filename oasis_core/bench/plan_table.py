@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import ModelConfig
-from ..model.cost import Counts, model_costs, padded_size, transformer_flops, uniform_counts
+from ..model.cost import Counts, Grid, model_costs, padded_size, transformer_flops, uniform_counts
 from ..model.routing import HeadRouting
 
 
@@ -51,6 +51,7 @@ def plan_table(
     size: tuple[int, int],
     num_frames: int,
     sample_bytes: int = 2,
+    window: Grid | None = None,
 ) -> dict[str, Any]:
     """Operations and least traffic of one forward pass, by stage.
 
@@ -60,13 +61,14 @@ def plan_table(
         size: (width, height) in pixels; padded to whole tokens.
         num_frames: Frames.
         sample_bytes: Of the arithmetic.
+        window: Box (t, h, w) in tokens of the window heads; None for the model's own.
 
     Returns:
         JSON values: the stages with TFLOP, GB and share, totals, and the ratio to global attention.
     """
     height, width = padded_size(config, size[1], size[0])
     sizes = {"num_frames": num_frames, "height": height, "width": width}
-    stages = model_costs(config, counts, **sizes, sample_bytes=sample_bytes)
+    stages = model_costs(config, counts, **sizes, sample_bytes=sample_bytes, window=window)
     unrouted = model_costs(config, uniform_counts(config, (config.num_heads, 0, 0)), **sizes)
     total = sum(stage.flops for stage in stages)
     everything = sum(stage.flops for stage in unrouted)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..geometry import next_valid_num_frames
 from ..model.timing import fastest
-from ..upscale.precision import arithmetic, is_latent
+from ..upscale.precision import arithmetic
 from ..video.pixels import frame_to_tensor, tensor_to_frame
 
 if TYPE_CHECKING:
@@ -118,17 +118,17 @@ def bench_routing(
         num_frames: Frames of the tile.
         num_runs: Measured runs of each; the fastest counts.
     """
-    stride_h, stride_w = upscaler.model.config.token_stride[1:]
+    stride_t, stride_h, stride_w = upscaler.traits.stride
     width, height = size[0] // stride_w * stride_w, size[1] // stride_h * stride_h
-    num_frames = next_valid_num_frames(num_frames, upscaler.model.config.token_stride[0])
+    num_frames = next_valid_num_frames(num_frames, stride_t)
     clip = torch.rand(1, 3, num_frames, height, width, device=upscaler.device)
-    if is_latent(upscaler.model):
+    if upscaler.traits.arithmetic == "own":
         clip = clip.to(upscaler.dtype)
     attentions = [block.attention for block in upscaler.model.transformer.blocks]
     routed = [attention.counts for attention in attentions]
 
     def run() -> None:
-        with arithmetic(upscaler.device, upscaler.dtype):
+        with arithmetic(upscaler.traits, upscaler.device, upscaler.dtype):
             upscaler.model(clip)
 
     try:

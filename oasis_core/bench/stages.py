@@ -18,7 +18,7 @@ from ..model.held import hold_weights, to_channels_last
 from ..model.routing import HeadRouting
 from ..model.timing import fastest
 from ..upscale.memory import peak_cuda_bytes, peak_rss_bytes
-from ..upscale.precision import choose_device, choose_dtype
+from ..upscale.precision import choose_device, named_dtype, preferred_dtype
 
 MATMUL_SIDE = {"cuda": 8192, "cpu": 768}
 COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 26}
@@ -54,8 +54,9 @@ def random_model_of(
         model = OasisModel(config).eval().requires_grad_(False)
     if decoder is not None:
         model.choose_decoder(decoder)
-    arithmetic = choose_dtype(model, chosen, dtype) if config.is_latent else torch.float32
+    arithmetic = torch.float32
     if config.is_latent:
+        arithmetic = preferred_dtype(chosen) if dtype == "auto" else named_dtype(dtype)
         hold_weights(model, arithmetic)
     model = model.to_empty(device=chosen)
     generator = torch.Generator(device=chosen).manual_seed(seed)
@@ -113,7 +114,7 @@ def bench_stages(
         seconds = _time_stages(model, video, device, num_runs)
     costs = model_costs(
         config, counts, num_frames=num_frames, height=height, width=width,
-        sample_bytes=dtype.itemsize,
+        sample_bytes=dtype.itemsize, window=model.transformer.blocks[0].attention.window,
     )  # fmt: skip
     limits = measure_limits(device, dtype)
     total = sum(seconds.values())

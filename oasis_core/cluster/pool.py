@@ -229,7 +229,7 @@ class Pool:
                 )
             )
             return
-        if mine[1] != first[1] and facts.model.is_latent:
+        if mine[1] != first[1] and facts.traits.arithmetic == "own":
             self._fail(
                 ClusterError(
                     f"all workers must hold the model in one dtype: {facts.host} chose {mine[1]} "

@@ -20,6 +20,7 @@ import torch
 
 from .. import load
 from ..digests import file_fingerprint, file_sha256, listing_fingerprint
+from ..families.restorer import Traits
 from ..upscale.job import Job
 from ..upscale.journal import MANIFEST, SegmentRecord
 from ..upscale.memory import keep_freed_memory
@@ -64,11 +65,10 @@ class WorkerFacts:
     pid: int
     device: str
     dtype: str
-    name: str
-    """Of the model."""
+    traits: Traits
+    """What the model is like."""
     model_hash: str
-    model: Any
-    """Its configuration."""
+    """What tells its results apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +150,8 @@ class SegmentWorker:
             pid=os.getpid(),
             device=str(upscaler.device),
             dtype=str(upscaler.dtype).removeprefix("torch."),
-            name=upscaler.name,
+            traits=upscaler.traits,
             model_hash=upscaler.model_hash,
-            model=upscaler.model.config,
         )
 
     def plan(self, sizes: tuple[tuple[int, int], tuple[int, int]], options: dict[str, Any]) -> Plan:

@@ -179,7 +179,10 @@ def _plan(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     if arguments.decoder:
         config = dataclasses.replace(config, decoder=arguments.decoder)
     counts, words = routing_counts(config, routing, arguments.routing)
-    table = plan_table(config, counts, size=arguments.size, num_frames=arguments.frames)
+    window = routing.window if routing is not None and arguments.routing is None else None
+    table = plan_table(
+        config, counts, size=arguments.size, num_frames=arguments.frames, window=window
+    )
     for line in table_lines(table, words):
         report(line)
     return table | {"routing": words}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ..checkpoint import Checkpoint
+    from ..config import ModelConfig
+    from ..families.restorer import Restorer
     from ..model.head_distances import HeadDistances
     from ..model.routing import HeadRouting
     from ..remote import RemoteFile
@@ -67,11 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _center_crops(
-    paths: Sequence[Path | RemoteFile], num_frames: int, crop_px: int
+    paths: Sequence[Path | RemoteFile], num_frames: int, crop_px: int, stride: tuple[int, int, int]
 ) -> list[Tensor]:
-    """Centre crops `1 3 t h w` of the first frames, all of one size."""
+    """Centre crops `1 3 t h w` of the first frames, all of one size, in whole tokens of `stride`.
+
+    A crop or number of frames that a model does not take is rounded down to the next that it does.
+    """
     from ..evaluation.benchmark import read_clip
 
+    token = math.lcm(*stride[1:])
+    if crop_px < token:
+        raise ValueError(f"--crop must be at least one token of {token} px, got {crop_px}")
+    num_frames, crop_px = num_frames - (num_frames - 1) % stride[0], crop_px // token * token
     clips = []
     for path in paths:
         clip = read_clip(path, num_frames, multiple=1)
@@ -92,22 +101,24 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
     Returns:
         JSON values: the routing, how stable it is, and what it costs.
     """
-    from ..checkpoint import load_checkpoint, resolve_model, write_rerouted
+    from ..checkpoint import resolve_model, write_rerouted
+    from ..families.catalog import open_restorer
+    from ..families.restorer import routing_of
     from ..model.routing_picture import draw_routing
     from ..model.routing_stability import mean_distances, measure_stability
 
     _check(arguments)
     path = resolve_model(arguments.model)
-    checkpoint = load_checkpoint(path)
-    own = checkpoint.routing
-    parts = _measure(checkpoint, arguments)
+    restorer = open_restorer(path)
+    own, config = routing_of(restorer).rerouter.own, restorer.network.config
+    parts = _measure(restorer, config, arguments)
 
     def route(distances: HeadDistances) -> HeadRouting:
         return _route(distances, own, arguments)
 
     routing = route(mean_distances(parts))
     stability = measure_stability(parts, route, seed=arguments.seed) if len(parts) > 1 else None
-    costs = _costs(checkpoint, routing)
+    costs = _costs(config, routing)
     if arguments.out:
         arguments.out.write_text(json.dumps(routing.to_json(), indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
@@ -144,26 +155,24 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.write} exists; choose another name for --write")
 
 
-def _measure(checkpoint: Checkpoint, arguments: argparse.Namespace) -> list[HeadDistances]:
+def _measure(
+    restorer: Restorer, config: ModelConfig, arguments: argparse.Namespace
+) -> list[HeadDistances]:
     """Distances of every clip on its own, on unrestricted heads, in the file's head order."""
+    from ..families.restorer import routing_of
     from ..model.head_distances import measure_distances
-    from ..model.held import hold_weights
     from ..model.routing import HeadRouting
-    from ..upscale.precision import DTYPES as TORCH_DTYPES
-    from ..upscale.precision import choose_device
+    from ..upscale.precision import choose_device, named_dtype
 
-    model, config = checkpoint.model, checkpoint.model.config
-    layers = range(config.num_layers)
-    orders = [checkpoint.routing.permutation(layer) for layer in layers]
-    model.transformer.apply_routing(
-        HeadRouting.all_global(config.num_layers, config.num_heads, window=config.window_size)
+    device, dtype = choose_device(arguments.device), named_dtype(arguments.dtype)
+    everything = HeadRouting.all_global(
+        config.num_layers, config.num_heads, window=config.window_size
     )
-    clips = _center_crops(find_clips(arguments.clips), arguments.frames, arguments.crop)
-    if config.is_latent:
-        dtype = TORCH_DTYPES[arguments.dtype]
-        hold_weights(model, dtype)
+    routing_of(restorer).routed(everything).prepare(device, dtype)
+    stride, model = restorer.traits.stride, restorer.network
+    clips = _center_crops(find_clips(arguments.clips), arguments.frames, arguments.crop, stride)
+    if restorer.traits.arithmetic == "own":
         clips = [clip.to(dtype) for clip in clips]
-    model.to(choose_device(arguments.device))
     return [
         measure_distances(
             model,
@@ -171,7 +180,6 @@ def _measure(checkpoint: Checkpoint, arguments: argparse.Namespace) -> list[Head
             window=config.window_size,
             seed=arguments.seed + index,
             num_queries=arguments.queries,
-            head_order=orders,
         )
         for index, clip in enumerate(clips)
     ]
@@ -203,14 +211,16 @@ def _route(
     return replace(routing, rule=rule)
 
 
-def _costs(checkpoint: Checkpoint, routing: HeadRouting) -> list[dict[str, Any]]:
+def _costs(config: ModelConfig, routing: HeadRouting) -> list[dict[str, Any]]:
     """What the routing costs at usual sizes, counted."""
     from ..bench.plan_table import plan_table
 
-    config = checkpoint.model.config
     counts = [routing.counts(layer) for layer in range(config.num_layers)]
     keys = ("size", "transformer_tflop", "total_tflop", "transformer_ratio_to_global")
-    tables = (plan_table(config, counts, size=size, num_frames=COST_FRAMES) for size in COST_SIZES)
+    tables = (
+        plan_table(config, counts, size=size, num_frames=COST_FRAMES, window=routing.window)
+        for size in COST_SIZES
+    )
     return [{key: table[key] for key in (*keys, "total_ratio_to_global")} for table in tables]
 
 

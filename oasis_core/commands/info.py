@@ -51,7 +51,9 @@ def describe(subject: str) -> dict[str, Any]:
     if subject in PRESETS and subject not in BUNDLED:
         return _describe_preset(subject)
     if subject in BUNDLED or subject.endswith(".safetensors"):
-        return _describe_model(resolve_model(subject))
+        from ..families.catalog import describe_file
+
+        return describe_file(resolve_model(subject))
     folder = Path(subject)
     if folder.is_dir() and (found := folder_contents(folder))[0]:
         return _describe_folder(folder, *found)
@@ -118,50 +120,14 @@ def _describe_codecs() -> dict[str, Any]:
     return facts
 
 
-def _describe_model(path: Path) -> dict[str, Any]:
-    import torch
-
-    from ..checkpoint import read_header
-    from ..digests import file_sha256
-    from ..model.denoiser import OasisModel
-
-    config, routing, info = read_header(path)
-    with torch.device("meta"):
-        model = OasisModel(config)
-    total = [sum(routing.counts(i)[kind] for i in range(config.num_layers)) for kind in range(3)]
-    return {
-        "model": config.name,
-        "file": str(path),
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "heads": dict(zip(("global", "intra", "window"), total, strict=True)),
-        "window": list(routing.window),
-        "licence": info.get("licence", "not stated"),
-        "source": info.get("source", "not stated"),
-        "config": config.to_json(),
-        "metrics": info.get("metrics", {}),
-        **_describe_latent(config, info),
-    }
-
-
-def _describe_latent(config: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """What a model with a VAE's latent was made of and needs; nothing for others."""
-    if not config.is_latent:
-        return {}
-    from ..upscale.model_memory import memory_needs
-
-    facts = {name: info[name] for name in ("files", "context", "untrained") if info.get(name)}
-    return {**facts, "memory in bfloat16, 33 frames": memory_needs(config)}
-
-
 def _describe_preset(name: str) -> dict[str, Any]:
     """Facts about a preset that no weights are bundled for."""
     from ..config import PRESETS
+    from ..families.catalog import describe_preset
 
     config = PRESETS[name]
     return {
         "model": f"{name}, a preset without weights; make some with `oasis convert` or train",
         "config": config.to_json(),
-        **_describe_latent(config, {}),
+        **describe_preset(config),
     }

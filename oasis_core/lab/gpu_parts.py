@@ -23,10 +23,10 @@ from ..model.denoiser import OasisModel, inference_autocast_off
 from ..model.int8 import hold_int8
 from ..model.timing import fastest, synchronize
 from ..upscale import VideoUpscaler
-from ..upscale.latent_plan import plan_for_gpu
 from ..upscale.memory import peak_cuda_bytes
 from ..upscale.segment import Look
 from .golden import DECODERS, golden_cases, golden_output, golden_reference
+from .gpu_plan import plan_for_gpu
 from .gpu_scale import FULL, ReportScale
 from .seedvr2 import bench_seedvr2
 from .streams import overlap_groups

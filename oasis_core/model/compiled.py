@@ -71,6 +71,11 @@ def compile_model(model: nn.Module, backend: str | Callable[..., Any] = "inducto
             part.forward = CompiledOrEager(part.forward, _bound(compiled, part), state)
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Whether parts of a model are compiled."""
+    return any(isinstance(part.forward, CompiledOrEager) for part in model.modules())
+
+
 def _bound(function: Callable[..., Any], part: nn.Module) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return function(part, *args, **kwargs)

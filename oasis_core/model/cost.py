@@ -72,6 +72,7 @@ def model_costs(
     height: int,
     width: int,
     sample_bytes: int = 2,
+    window: Grid | None = None,
 ) -> list[StageCost]:
     """Every stage of one forward pass over a clip.
 
@@ -82,13 +83,15 @@ def model_costs(
         height: Rows of the clip in pixels.
         width: Columns.
         sample_bytes: Of the arithmetic: 2 or 4.
+        window: Box (t, h, w) in tokens of the window heads, that of their routing; None for the
+            model's own.
 
     Returns:
         Stages in their order; those a model has not are left out.
     """
     grid = token_grid(config, num_frames, height, width)
     stages = [*_stem_costs(config, grid, sample_bytes)]
-    stages += _block_costs(config, counts, grid, sample_bytes)
+    stages += _block_costs(config, counts, grid, sample_bytes, window or config.window_size)
     pixels = tuple(n * s for n, s in zip(grid, config.token_stride, strict=True))
     cells = tuple(n * p for n, p in zip(grid, config.patch_size, strict=True))
     if config.decoder == "conv":
@@ -127,7 +130,7 @@ def _stem_costs(config: ModelConfig, grid: Grid, sample_bytes: int) -> list[Stag
 
 
 def _block_costs(
-    config: ModelConfig, counts: Counts, grid: Grid, sample_bytes: int
+    config: ModelConfig, counts: Counts, grid: Grid, sample_bytes: int, window: Grid
 ) -> list[StageCost]:
     tokens, width, head = grid[0] * grid[1] * grid[2], config.width, config.head_size
     names = ("global attention", "intra-frame attention", "window attention")
@@ -139,7 +142,7 @@ def _block_costs(
         projections.add_pass(width, tokens, sample_bytes)
         for kind, (stage, number) in enumerate(zip(patterns, layer, strict=True)):
             only = tuple(number if i == kind else 0 for i in range(3))
-            stage.flops += attention_flops(grid, only, head, config.window_size)
+            stage.flops += attention_flops(grid, only, head, window)
             stage.num_bytes += 4 * number * head * tokens * sample_bytes
         ffn.add_layer(width, config.ffn_width, tokens, sample_bytes)
         ffn.add_layer(config.ffn_width, width, tokens, sample_bytes)

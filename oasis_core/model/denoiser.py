@@ -186,12 +186,16 @@ class OasisModel(nn.Module):
         Raises:
             ValueError: The model has no convolutions that could do without.
         """
+        self.check_works_without_transformer()
+        self.skips_transformer = True
+
+    def check_works_without_transformer(self) -> None:
+        """Refuse a model that has no convolutions of its own; `leave_out_transformer` says so."""
         if self.config.is_latent:
             raise ValueError(
                 f"{self.config.name} is all transformer, so it cannot be left out; only models "
                 "like oasis-tiny have convolutions of their own"
             )
-        self.skips_transformer = True
 
     def tile_decoder(self, tile_px: int) -> None:
         """Let Wan's decoder work in spatial tiles, for the memory of one.

@@ -186,8 +186,8 @@ def measure_distances(
         window: Box (t, h, w) in tokens.
         seed: Seed of the sampled queries.
         num_queries: Queries sampled per layer and clip.
-        head_order: Per layer, the checkpoint's head that stands first, second, ... in the model,
-            if heads were permuted since loading; the result is in the checkpoint's order.
+        head_order: Per layer, the stored head that stands first, second, ... in the model; None
+            asks the model. The result is in the stored order.
         on_progress: Called with the number of clips done.
 
     Returns:
@@ -221,7 +221,8 @@ def measure_distances(
             f"calibration needs at least one clip and all of one size, got the token grids "
             f"{sorted(grids)[:4]}"
         )
-    return _average(samples, grids.pop(), window, head_order)
+    orders = model.transformer.head_orders if head_order is None else head_order
+    return _average(samples, grids.pop(), window, orders)
 
 
 @contextmanager
@@ -247,7 +248,7 @@ def _average(
     samples: list[list[SampledDistances]],
     grid: Grid,
     window: Grid,
-    head_order: Sequence[Sequence[int]] | None,
+    head_order: Sequence[Sequence[int]],
 ) -> HeadDistances:
     raw, normalized = [], []
     for layer, parts in enumerate(samples):
@@ -259,7 +260,7 @@ def _average(
             )
         uniform = [sum(part[i] for part in parts) / len(parts) for i in (2, 3)]
         mean = SampledDistances(intra.cpu(), box.cpu(), *uniform)
-        order = range(len(intra)) if head_order is None else head_order[layer]
+        order = head_order[layer]
         position = sorted(range(len(intra)), key=lambda head: order[head])
         for table, columns in (
             (raw, (mean.intra, mean.window)),

@@ -78,6 +78,11 @@ def hold_int8(model: OasisModel, probe: Tensor) -> float:
     return agreement_db
 
 
+def has_int8(model: nn.Module) -> bool:
+    """Whether matrices of a model are held in 8 bits."""
+    return any(isinstance(part, Int8Linear) for part in model.modules())
+
+
 def _linears(model: OasisModel) -> list[tuple[nn.Module, str, nn.Linear]]:
     """Every linear layer of the blocks, with what it is an attribute of."""
     return [

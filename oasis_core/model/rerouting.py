@@ -12,20 +12,24 @@ from .routing import HeadRouting, calibrate
 
 
 class Rerouter:
-    """Remembers the order in which a network's heads stand, so that any routing can follow.
+    """Routes a network's heads by other rules and knows the routing it had at first.
 
     Args:
         model: A loaded model.
-        routing: The routing it was loaded with, in the file's head order.
     """
 
-    def __init__(self, model: OasisModel, routing: HeadRouting) -> None:
-        self.own = routing
-        """The routing of the file."""
-        self.current = routing
-        """The routing that is applied."""
+    def __init__(self, model: OasisModel) -> None:
+        config = model.config
+        self.own = model.transformer.routing or HeadRouting.all_global(
+            config.num_layers, config.num_heads, window=config.window_size
+        )
+        """The routing of the file; all heads global where none was applied."""
         self._model = model
-        self._orders = _orders(routing)
+
+    @property
+    def current(self) -> HeadRouting:
+        """The routing that is applied, in the file's head order."""
+        return self._model.transformer.routing or self.own
 
     def apply(self, routing: HeadRouting) -> None:
         """Route the heads; takes as long as copying the attention weights once.
@@ -36,17 +40,8 @@ class Rerouter:
         Raises:
             ValueError: It was made for another number of layers or heads.
         """
-        if routing == self.current:
-            return
-        config = self._model.config
-        routing.check_fits(config.num_layers, config.num_heads)
-        orders = _orders(routing)
-        for layer, block in enumerate(self._model.transformer.blocks):
-            stands = {head: place for place, head in enumerate(self._orders[layer])}
-            block.attention.permute_heads(tuple(stands[head] for head in orders[layer]))
-            block.attention.counts = routing.counts(layer)
-            block.attention.window = routing.window
-        self.current, self._orders = routing, orders
+        if routing != self.current:
+            self._model.transformer.apply_routing(routing)
 
     def calibrate(self, clips: Iterable[torch.Tensor], **options: Any) -> HeadRouting:
         """Measure the heads unrestricted and route them; the applied routing stays.
@@ -65,15 +60,9 @@ class Rerouter:
         num_layers, num_heads, window = before.num_layers, before.num_heads, before.window
         try:
             self.apply(HeadRouting.all_global(num_layers, num_heads, window=window))
-            device = next(self._model.parameters()).device
-            sources = (self._model.encode(clip.to(device)) for clip in clips)
-            return calibrate(self._model, sources, head_order=self._orders, **options)
+            return calibrate(self._model, clips, **options)
         finally:
             self.apply(before)
-
-
-def _orders(routing: HeadRouting) -> list[tuple[int, ...]]:
-    return [routing.permutation(layer) for layer in range(routing.num_layers)]
 
 
 def calibration_clips(

@@ -295,8 +295,8 @@ def calibrate(
         scope: Whether the quotas count per "layer" or over the whole "network".
         thresholds: Largest normalised distance for "window" and "intra", instead of quotas.
         window: Box (t, h, w) in tokens; None for the model's own.
-        head_order: Per layer, the checkpoint's head that stands first, second, ... in the model,
-            if heads were permuted since loading; the routing is in the checkpoint's order.
+        head_order: Per layer, the stored head that stands first, second, ... in the model; None
+            asks the model. The routing is in the stored order.
         on_progress: Called with the number of clips done.
 
     Returns:

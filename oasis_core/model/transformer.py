@@ -83,14 +83,15 @@ class RoutedSelfAttention(nn.Module):
         Args:
             order: The current index of the head that comes first, second, ...
         """
+        if tuple(order) == tuple(range(self.num_heads)):
+            return
         size = self.query.in_features // self.num_heads
         rows = torch.tensor([head * size + c for head in order for c in range(size)])
         with torch.no_grad():
-            for linear in (self.query, self.key, self.value):
-                linear.weight.copy_(linear.weight[rows])
-                linear.bias.copy_(linear.bias[rows])
-            for norm in (self.norm_query, self.norm_key):
-                norm.weight.copy_(norm.weight[rows])
+            for part in (self.query, self.key, self.value, self.norm_query, self.norm_key):
+                # All that a layer holds is one entry a row: weight, bias, an 8-bit matrix's scale.
+                for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
+                    tensor.copy_(tensor[rows])
             self.out.weight.copy_(self.out.weight[:, rows])
 
 
@@ -239,11 +240,17 @@ class OasisTransformer(nn.Module):
             self.timestep_embedding = TimestepEmbedding(config.timestep_channels, config.width)
         if config.text_channels:
             self.text_embedding = TextEmbedding(config.text_channels, config.width)
+        self.routing: HeadRouting | None = None
+        """The routing that is applied, in the stored head order; None before the first."""
+        self.head_orders: list[tuple[int, ...]] = []
+        """Per layer, the stored head that stands first, second, ... in the weights now."""
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
         self.head_modulation = nn.Parameter(torch.zeros(2, config.width))
         self.head = nn.Linear(config.width, pt * ph * pw * config.out_channels)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self._forget_order()
+        self.register_load_state_dict_post_hook(_forget_order)
 
     def forward(
         self, video: Tensor, *, timestep: Tensor | None = None, context: Tensor | None = None
@@ -322,16 +329,39 @@ class OasisTransformer(nn.Module):
     def apply_routing(self, routing: HeadRouting) -> None:
         """Assign every head its pattern and make each pattern's heads contiguous.
 
-        To be called once, on weights in their stored head order.
+        May be called again with another routing: the network remembers where its heads stand.
+
+        Args:
+            routing: In the stored head order, that of the weights when they were loaded.
 
         Raises:
             ValueError: The routing was made for another number of layers or heads.
         """
         routing.check_fits(self.config.num_layers, self.config.num_heads)
         for layer, block in enumerate(self.blocks):
-            block.attention.permute_heads(routing.permutation(layer))
+            wanted = routing.permutation(layer)
+            stands = {head: place for place, head in enumerate(self.head_orders[layer])}
+            block.attention.permute_heads(tuple(stands[head] for head in wanted))
+            self.head_orders[layer] = wanted
             block.attention.counts = routing.counts(layer)
             block.attention.window = routing.window
+        self.routing = routing
+
+    def settle_heads(self) -> None:
+        """Take the order in which the heads stand now for their stored one, to train or save."""
+        if self.routing is not None:
+            self.routing = self.routing.permuted(self.head_orders)
+        self._forget_order()
+
+    def _forget_order(self) -> None:
+        """Heads stand as they are stored: weights that are loaded come in an order of their own."""
+        heads = tuple(range(self.config.num_heads))
+        self.head_orders = [heads] * self.config.num_layers
+
+
+def _forget_order(transformer: OasisTransformer, _: object) -> None:
+    """A hook after loading; a function of the module, so that networks can be pickled."""
+    transformer._forget_order()
 
 
 def _run(module: nn.Module, *args: object) -> Tensor:

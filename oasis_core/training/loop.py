@@ -237,7 +237,7 @@ class Trainer:
         drawn = batches(shard, self.config, self.stage_index, 0)
         singles = (clip for batch, _ in drawn for clip in batch)
         clips = [clip[None].to(self.device) for clip in islice(singles, NUM_CALIBRATION_CLIPS)]
-        # Distances are meant to be measured on unrestricted heads; their order stays.
+        # Distances are meant to be measured on unrestricted heads; their order stays, settled.
         self.ema.transformer.apply_routing(self._all_global())
         routing = calibrate(
             self.ema,
@@ -245,9 +245,10 @@ class Trainer:
             seed=self.config.seed,
             quotas={"window": stage.calibrate_window_heads, "intra": stage.calibrate_intra_heads},
         )
-        self.model.transformer.apply_routing(routing)
-        self.ema.transformer.apply_routing(routing)
-        self.routing = _in_routed_order(routing)
+        for model in (self.model, self.ema):
+            model.transformer.apply_routing(routing)
+            model.transformer.settle_heads()
+        self.routing = self.model.transformer.routing
         self.is_calibrated = True
         self.optimizer = self._new_optimizer()
         logger.info("calibrated: %s", [self.routing.counts(i) for i in range(routing.num_layers)])

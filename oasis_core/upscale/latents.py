@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,31 +10,33 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..families.restorer import HasLatent, Restorer
 from ..geometry import next_valid_num_frames, round_up, target_size
-from ..model.wan_vae import LATENT_CHANNELS, LATENT_MEAN, LATENT_STD
 from ..video.pixels import resize
 from .precision import arithmetic
-from .tile_clips import LEAST_TILE_PX, TILE_GRID_PX, split_tiles, stitch_tiles
+from .segment import is_out_of_memory
+from .tile_clips import LEAST_TILE_PX, TILE_GRID_PX, TiledClip, split_tiles, stitch_tiles
 
 if TYPE_CHECKING:
     from .upscaler import VideoUpscaler
 
+logger = logging.getLogger(__name__)
+
 OVERLAP_PX = 64
 
 
-def check_has_latent(model: torch.nn.Module) -> None:
-    """Refuse models that predict no latent of the Wan 2.1 VAE.
+def check_has_latent(restorer: Restorer) -> HasLatent:
+    """The restorer as one with a latent.
 
     Raises:
-        ValueError: It is one of those.
+        ValueError: It predicts none.
     """
-    config = model.config
-    if not config.is_latent or config.out_channels != LATENT_CHANNELS:
+    if not isinstance(restorer, HasLatent):
         raise ValueError(
             f"denoising to a latent needs a model of the oasis-1.3b family, which predicts Wan 2.1 "
-            f"latents, got {config.name}, whose decoder is {config.decoder!r}; upscale to images "
-            "with it"
+            f"latents, got {restorer.traits.name}, which predicts none; upscale to images with it"
         )
+    return restorer
 
 
 @torch.inference_mode()
@@ -46,6 +49,8 @@ def denoise_to_latent(
     on_progress: Callable[[float, float], None] | None = None,
 ) -> Tensor:
     """Restore a clip and stop before the decoder.
+
+    A tile that is not finite is repeated in float32; out of memory, the clip is in smaller tiles.
 
     Args:
         upscaler: Model, device and arithmetic.
@@ -60,26 +65,66 @@ def denoise_to_latent(
         eighth of the enlarged sides.
 
     Raises:
-        ValueError: The model has no such latent, or the size is out of range.
+        ValueError: The model has no such latent, the size is out of range, the latent is not
+            finite, or memory does not suffice for any tile.
     """
-    model = upscaler.model
-    check_has_latent(model)
-    stride = model.config.stem_stride[0]
+    restorer = check_has_latent(upscaler.restorer)
     sides = target_size(video.shape[4], video.shape[3], scale=scale)
     width, height = (round_up(side, TILE_GRID_PX) for side in sides)
     frames = [resize(frame[None], height, width) for frame in video[0].unbind(1)]
-    frames += frames[-1:] * (next_valid_num_frames(len(frames), stride) - len(frames))
-    large = torch.stack(frames, dim=1)[None]
+    num_frames = next_valid_num_frames(len(frames), restorer.latent_stride[0])
+    large = torch.stack(frames + frames[-1:] * (num_frames - len(frames)), dim=1)[None]
     side_px = max(LEAST_TILE_PX, tile_px or max(height, width))
-    tiles = split_tiles(large, tile_px=side_px, overlap_px=OVERLAP_PX)
+    while True:
+        tiles = split_tiles(large, tile_px=side_px, overlap_px=OVERLAP_PX)
+        try:
+            # Latent frames are fewer, so this goes past the check of `with_clips`.
+            latents = _latents(upscaler, tiles, on_progress)
+            return restorer.to_vae(stitch_tiles(replace(tiles, clips=latents)))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Outside the handler: the exception's traceback holds the failed run's tensors.
+        side_px = _smaller(side_px, max(height, width), reason, upscaler.device)
+
+
+def _smaller(side_px: int, longest_px: int, reason: str, device: torch.device) -> int:
+    side_px = min(side_px, longest_px) // 2
+    if side_px < LEAST_TILE_PX:
+        raise ValueError(
+            f"memory must hold one tile of {2 * side_px} px, but it does not ({reason}); use fewer "
+            "frames or a smaller scale"
+        )
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    logger.warning("out of memory (%s); repeating in tiles of %d px", reason, side_px)
+    return side_px
+
+
+def _latents(
+    upscaler: VideoUpscaler,
+    tiles: TiledClip,
+    on_progress: Callable[[float, float], None] | None,
+) -> tuple[Tensor, ...]:
     latents = []
     for clip in tiles.clips:
-        source = clip.to(upscaler.device, upscaler.dtype)
-        with arithmetic(upscaler.device, upscaler.dtype):
-            latents.append(model.predict_latent(model.encode(source)).float().cpu())
+        latents.append(_finite_latent(upscaler, clip, len(latents)))
         if on_progress is not None:
             on_progress(len(latents), len(tiles.clips))
-    # Latent frames are fewer, so this goes past the check of `with_clips`.
-    latent = stitch_tiles(replace(tiles, clips=tuple(latents)))
-    mean, std = (latent.new_tensor(v).view(-1, 1, 1, 1) for v in (LATENT_MEAN, LATENT_STD))
-    return latent * std + mean
+    return tuple(latents)
+
+
+def _finite_latent(upscaler: VideoUpscaler, clip: Tensor, number: int) -> Tensor:
+    restorer, device = check_has_latent(upscaler.restorer), upscaler.device
+    for is_repeated, dtype in enumerate((upscaler.dtype, torch.float32)):
+        with arithmetic(upscaler.traits, device, dtype):
+            latent = restorer.predict_latent(clip.to(device, dtype)).float().cpu()
+        if torch.isfinite(latent).all():
+            return latent
+        if not is_repeated:
+            logger.warning("tile %d is not finite in %s; repeating in float32", number, dtype)
+    raise ValueError(
+        f"the latent must be finite, got NaN or infinity in tile {number} even in float32; the "
+        "model's weights or this input are broken, check the model file"
+    )

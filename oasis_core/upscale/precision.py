@@ -12,7 +12,7 @@ import weakref
 import torch
 from torch import Tensor, nn
 
-from ..geometry import next_valid_num_frames, round_up
+from ..families.restorer import Place, Restorer, Traits, probe_clip
 from ..model.agreement import psnr_db
 from ..model.timing import synchronize
 
@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 LEAST_PSNR_DB = 45.0
 """A lower precision must come at least this close to float32."""
-PROBE_SIDE_PX = 128
-PROBE_FRAMES = 4
 PROBE_RUNS = 4
 HOPELESS_RATIO = 4.0
 """Not measured any further: a processor that imitates bfloat16 takes ten times as long."""
@@ -58,33 +56,37 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def choose_dtype(model: nn.Module, device: torch.device, dtype: str | torch.dtype) -> torch.dtype:
+def choose_dtype(restorer: Restorer, device: torch.device, dtype: str | torch.dtype) -> torch.dtype:
     """The arithmetic to use; "auto" measures one tile in float32 and in a lower precision.
 
     Args:
-        model: Module of the engine's contract, already on `device`.
+        restorer: The model; prepared for the device already, unless its arithmetic is its own.
         device: Where it runs.
         dtype: "auto", a name of `DTYPES` or one of its values.
 
     Raises:
         ValueError: The dtype is not one of these.
     """
-    if dtype == "auto" and is_latent(model):
+    if dtype == "auto" and restorer.traits.arithmetic == "own":
         return preferred_dtype(device)
     if dtype == "auto":
-        known = _chosen.setdefault(model, {})
+        known = _chosen.setdefault(restorer.network, {})
         if device not in known:
-            known[device] = _probe(model, device)
+            known[device] = _probe(restorer, device)
         return known[device]
+    return named_dtype(dtype)
+
+
+def named_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """A dtype from its name or itself.
+
+    Raises:
+        ValueError: It is none that the engine computes in.
+    """
     dtype = DTYPES.get(dtype, dtype)
     if dtype not in DTYPES.values():
         raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
     return dtype
-
-
-def is_latent(model: nn.Module) -> bool:
-    """Whether a model goes through a VAE's latent: large, and precise where it must be."""
-    return getattr(model.config, "is_latent", False)
 
 
 def preferred_dtype(device: torch.device) -> torch.dtype:
@@ -99,25 +101,27 @@ def preferred_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "mps" else torch.float32
 
 
-def arithmetic(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
-    """Context in which a float32 module computes in `dtype`."""
-    if dtype == torch.float32:
+def arithmetic(
+    traits: Traits, device: torch.device, dtype: torch.dtype
+) -> contextlib.AbstractContextManager:
+    """Context in which a restorer computes in `dtype`; one of its own arithmetic needs none."""
+    if dtype == torch.float32 or traits.arithmetic == "own":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
 
 
 @torch.inference_mode()
-def _probe(model: nn.Module, device: torch.device) -> torch.dtype:
+def _probe(restorer: Restorer, device: torch.device) -> torch.dtype:
     is_old_cuda = device.type == "cuda" and not torch.cuda.is_bf16_supported()
     candidate = torch.float16 if is_old_cuda else torch.bfloat16
-    clip = probe_clip(model, device)
+    clip = probe_clip(restorer.traits, device)
     clips = {torch.float32: clip, candidate: clip.to(candidate)}
     best_s = dict.fromkeys(clips, math.inf)
     residuals: dict[torch.dtype, Tensor] = {}
     try:
         # In turn, so that other programs on the machine disturb both alike; the first warms up.
         for run, dtype in itertools.product(range(PROBE_RUNS + 1), clips):
-            seconds, residuals[dtype] = _time_model(model, clips[dtype], dtype)
+            seconds, residuals[dtype] = _time_model(restorer, clips[dtype], dtype)
             if run:
                 best_s[dtype] = min(best_s[dtype], seconds)
             elif dtype == torch.float32:
@@ -130,7 +134,10 @@ def _probe(model: nn.Module, device: torch.device) -> torch.dtype:
         return torch.float32
     slow, fast = best_s.values()
     reference, result = residuals.values()
-    agreement_db = psnr_db(clip + reference, clip + result)
+    if restorer.traits.reads == "source":
+        agreement_db = psnr_db(reference, result)
+    else:
+        agreement_db = psnr_db(clip + reference, clip + result)
     chosen = candidate if fast < slow and agreement_db >= LEAST_PSNR_DB else torch.float32
     logger.info(
         "dtype auto: float32 %.1f ms, %s %.1f ms at %.1f dB from it: %s",
@@ -143,22 +150,10 @@ def _probe(model: nn.Module, device: torch.device) -> torch.dtype:
     return chosen
 
 
-def probe_clip(model: nn.Module, device: torch.device) -> Tensor:
-    """A small textured clip of valid size for a model: `1 3 t h w`, the same every time."""
-    stride = model.config.token_stride
-    height, width = (round_up(PROBE_SIDE_PX, side) for side in stride[1:])
-    num_frames = next_valid_num_frames(PROBE_FRAMES, stride[0])
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, 3, num_frames, height, width, generator=generator)
-    y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
-    waves = torch.sin(x * (0.05 + y * 0.004)) * 0.3 + 0.5
-    return (waves + noise * 0.04).clamp(0, 1).to(device)
-
-
-def _time_model(model: nn.Module, clip: Tensor, dtype: torch.dtype) -> tuple[float, Tensor]:
+def _time_model(restorer: Restorer, clip: Tensor, dtype: torch.dtype) -> tuple[float, Tensor]:
     """Seconds of one run, and the residual."""
     start = time.perf_counter()
-    with arithmetic(clip.device, dtype):
-        residual = model(clip)
+    with arithmetic(restorer.traits, clip.device, dtype):
+        residual = restorer.restore(clip, Place(first_frame=0, top=0, left=0))
     synchronize(clip.device)
     return time.perf_counter() - start, residual.float()

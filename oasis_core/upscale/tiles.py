@@ -52,6 +52,10 @@ class TileGrid:
         """Tiles of the picture."""
         return len(self.vertical.starts) * len(self.horizontal.starts)
 
+    def scaled(self, scale: int) -> TileGrid:
+        """The same tiles of a picture with `scale` times the pixels per side."""
+        return TileGrid(self.vertical.scaled(scale), self.horizontal.scaled(scale))
+
     def tiles(self, device: torch.device) -> Iterator[Tile]:
         """The tiles in raster order, weights on `device`."""
         rows, columns = axis_weights(self.vertical), axis_weights(self.horizontal)

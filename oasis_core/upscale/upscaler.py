@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -10,17 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..families.catalog import restorer_of
+from ..families.restorer import Restorer, Traits
 from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
-from ..model.held import hold_weights, to_channels_last
 from ..video import VideoFrame
 from ..video.pixels import tensor_to_frame
 from .assemble import SegmentAssembler
-from .latent_plan import latent_workload
 from .memory import free_host_bytes
-from .plan import HALO_FRAMES, Plan, Workload, make_plan, measure_model_bytes
-from .precision import DTYPES, choose_device, choose_dtype, is_latent
+from .model_bytes import measure_model_bytes
+from .plan import HALO_FRAMES, Plan, make_plan
+from .precision import DTYPES, choose_device, choose_dtype
 from .segment import Look, SegmentUpscaler, StageClock
 from .shots import find_cuts
+from .workload import workload
 
 OnProgress = Callable[[float, float], None]
 """Called with (frames done, frames in all) after each tile; never goes back; may raise to stop."""
@@ -30,13 +31,14 @@ class VideoUpscaler:
     """A model, ready to upscale clips of any size and length.
 
     Args:
-        model: Module with `config` and `model(video) -> residual`, both `b 3 t h w`; its weights
-            stay float32, but for the matrices of a latent model, which are held in `dtype`.
+        model: A restorer of any family; or a network: one of a family, or any module with `config`
+            and `model(video) -> residual`, both `b 3 t h w`. Weights stay float32, but for those of
+            a restorer that computes in its own arithmetic, which are held in `dtype`.
         device: "auto" (CUDA, then MPS, then the CPU), or a device.
         dtype: "auto" (bfloat16 where a probe finds it faster and close to float32), "float32",
             "bfloat16" or "float16".
         model_hash: What identifies the model in reports and unfinished runs, best the hash of its
-            file; None computes one from configuration and weights.
+            file; None asks the restorer.
 
     Raises:
         ValueError: The device or dtype cannot be used.
@@ -44,41 +46,43 @@ class VideoUpscaler:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Restorer,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         model_hash: str | None = None,
     ) -> None:
+        self.restorer = restorer_of(model)
         self.device = choose_device(device)
-        if is_latent(model):
-            # Cast first: a large model in float32 may not fit where it does in half of it.
-            self.dtype = choose_dtype(model, self.device, dtype)
-            hold_weights(model, self.dtype)
-        self.model = model.to(self.device).eval().requires_grad_(False)
-        if is_latent(model) and self.device.type == "cuda":
-            to_channels_last(self.model)
-        if not is_latent(model):
-            self.dtype = choose_dtype(self.model, self.device, dtype)
+        if self.traits.arithmetic == "own":
+            # Chosen first: a large model in float32 may not fit where it does in half of it.
+            self.dtype = choose_dtype(self.restorer, self.device, dtype)
+            self.restorer.prepare(self.device, self.dtype)
+        else:
+            self.restorer.prepare(self.device, torch.float32)
+            self.dtype = choose_dtype(self.restorer, self.device, dtype)
         self.requested_dtype = str(dtype).removeprefix("torch.")
         self._model_bytes: float | None = None
         self._model_hash = model_hash
 
     @property
+    def traits(self) -> Traits:
+        """What the model is like."""
+        return self.restorer.traits
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.restorer.network
+
+    @property
     def name(self) -> str:
         """Name of the model."""
-        return self.model.config.name
+        return self.traits.name
 
     @property
     def model_hash(self) -> str:
-        """Identifies the model: as given, or SHA-256 of configuration, weights and buffers."""
-        if self._model_hash is None:
-            digest = hashlib.sha256(repr(self.model.config).encode())
-            for name, tensor in sorted(self.model.state_dict().items()):
-                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                flat = tensor.detach().cpu().contiguous().flatten()
-                digest.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
-            self._model_hash = digest.hexdigest()
-        return self._model_hash
+        """Identifies the model in reports and journals: as given, or as its restorer says."""
+        return self.restorer.identity if self._model_hash is None else self._model_hash
 
     def plan(
         self,
@@ -105,9 +109,16 @@ class VideoUpscaler:
         Raises:
             ValueError: A fixed value is out of range, or the result does not fit into memory.
         """
-        workload = self._workload(source_size, size, bytes_per_channel)
+        wanted = workload(
+            self.restorer,
+            source_size,
+            size,
+            dtype=str(self.dtype).removeprefix("torch."),
+            bytes_per_channel=bytes_per_channel,
+            measure=self.measured_bytes,
+        )
         return make_plan(
-            workload,
+            wanted,
             self.device,
             num_frames=num_frames,
             tile_px=tile_px,
@@ -115,38 +126,18 @@ class VideoUpscaler:
             halo_frames=halo_frames,
         )
 
-    def _workload(
-        self, source_size: tuple[int, int], size: tuple[int, int], bytes_per_channel: int
-    ) -> Workload:
-        dtype = str(self.dtype).removeprefix("torch.")
-        if is_latent(self.model):
-            return latent_workload(
-                self.model.config,
-                source_size,
-                size,
-                dtype=dtype,
-                bytes_per_channel=bytes_per_channel,
-                decoder_tile=getattr(self.model, "decoder_tile", None),
-            )
+    def measured_bytes(self) -> float:
+        """Working memory of the model per pixel and frame that it reads, from one small run."""
         if self._model_bytes is None:
-            self._model_bytes = measure_model_bytes(self.model, self.device, self.dtype)
-        return Workload(
-            source_width=source_size[0],
-            source_height=source_size[1],
-            width=size[0],
-            height=size[1],
-            bytes_per_channel=bytes_per_channel,
-            stride=self.model.config.token_stride,
-            model_bytes=self._model_bytes,
-            dtype=dtype,
-        )
+            self._model_bytes = measure_model_bytes(self.restorer, self.device, self.dtype)
+        return self._model_bytes
 
     def segment_upscaler(
         self, look: Look, plan: Plan, clock: StageClock | None = None
     ) -> SegmentUpscaler:
         """What upscales the segments of one job."""
         return SegmentUpscaler(
-            self.model,
+            self.restorer,
             self.device,
             DTYPES[plan.dtype],
             look,

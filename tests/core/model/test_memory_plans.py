@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from oasis_core.config import OASIS_1_3B
+from oasis_core.families.catalog import restorer_of
+from oasis_core.families.wan_memory import MemoryModel, weight_bytes
 from oasis_core.lab.golden import golden_model, golden_video
-from oasis_core.upscale.latent_plan import latent_workload, plan_for_gpu
+from oasis_core.lab.gpu_plan import counted_workload, plan_for_gpu
+from oasis_core.model.live_bytes import DEVICE_SHARE, SAFETY
 from oasis_core.upscale.memory import free_bytes
-from oasis_core.upscale.model_memory import DEVICE_SHARE, SAFETY, MemoryModel, weight_bytes
 from oasis_core.upscale.plan import HALO_FRAMES, make_plan
 from oasis_core.upscale.segment import Look, SegmentUpscaler
 
@@ -77,7 +79,8 @@ def test_where_segments_wait_changes_no_bit():
     results = [
         list(
             SegmentUpscaler(
-                model, torch.device(device), torch.float32, Look(width=64, height=48),
+                restorer_of(model.to(device)), torch.device(device), torch.float32,
+                Look(width=64, height=48),
                 on_host=on_host, **options,
             ).run(frames, slice(0, 5))
         )
@@ -94,7 +97,7 @@ def test_three_gib_do_not_hold_it():
 
 
 def test_float16_is_planned_as_float16():
-    workload = latent_workload(OASIS_1_3B, SOURCE, RESULT, dtype="float16")
+    workload = counted_workload(OASIS_1_3B, SOURCE, RESULT, dtype="float16")
     plan = make_plan(workload, torch.device("cpu"), free=64 * GIB, halo_frames=HALO_FRAMES)
     assert plan.dtype == "float16"
     assert plan.free_bytes == 64 * GIB

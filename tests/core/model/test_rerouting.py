@@ -26,7 +26,7 @@ def turned():
 
 @torch.inference_mode()
 def test_network_runs_as_if_it_had_been_loaded_with_the_routing(loaded, clip):
-    rerouter = Rerouter(loaded.model, loaded.routing)
+    rerouter = Rerouter(loaded.model)
     rerouter.apply(HeadRouting.all_global(3, 6))
     rerouter.apply(turned())
     fresh = OasisModel(loaded.model.config).eval()
@@ -38,7 +38,7 @@ def test_network_runs_as_if_it_had_been_loaded_with_the_routing(loaded, clip):
 @torch.inference_mode()
 def test_own_routing_comes_back_exactly(loaded, clip):
     before = loaded.model(clip)
-    rerouter = Rerouter(loaded.model, loaded.routing)
+    rerouter = Rerouter(loaded.model)
     rerouter.apply(turned())
     assert rerouter.current == turned()
     rerouter.apply(rerouter.own)
@@ -46,7 +46,7 @@ def test_own_routing_comes_back_exactly(loaded, clip):
 
 
 def test_calibrating_leaves_the_routing_and_measures_in_the_files_order(loaded, clip):
-    rerouter = Rerouter(loaded.model, loaded.routing)
+    rerouter = Rerouter(loaded.model)
     rerouter.apply(turned())
     with torch.inference_mode():
         before = loaded.model(clip)
@@ -68,7 +68,7 @@ def test_calibrating_leaves_the_routing_and_measures_in_the_files_order(loaded, 
 
 
 def test_routing_of_another_network_is_refused(loaded):
-    rerouter = Rerouter(loaded.model, loaded.routing)
+    rerouter = Rerouter(loaded.model)
     with pytest.raises(ValueError, match="like the model"):
         rerouter.apply(HeadRouting.all_global(2, 6))
     assert rerouter.current == loaded.routing

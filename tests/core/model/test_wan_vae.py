@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from oasis_core.convert.keys import original_vae_name, own_vae_name
+from oasis_core.model.live_bytes import LiveTensorBytes
 from oasis_core.model.wan_vae import (
     WanDecoder,
     WanEncoder,
@@ -9,7 +10,6 @@ from oasis_core.model.wan_vae import (
     stream_decode,
     stream_encode,
 )
-from oasis_core.upscale.live_bytes import LiveTensorBytes
 
 WIDTH = 8
 

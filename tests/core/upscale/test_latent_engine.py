@@ -11,13 +11,14 @@ import torch
 import oasis_core
 from oasis_core.checkpoint import save_checkpoint
 from oasis_core.config import OASIS_1_3B
+from oasis_core.families import wan
+from oasis_core.families.catalog import restorer_of
+from oasis_core.families.wan_memory import MemoryModel
 from oasis_core.model.denoiser import build_model
 from oasis_core.model.held import weight_dtype
+from oasis_core.model.live_bytes import LiveTensorBytes
 from oasis_core.model.routing import HeadRouting
 from oasis_core.upscale import VideoUpscaler
-from oasis_core.upscale.live_bytes import LiveTensorBytes
-from oasis_core.upscale.model_memory import MemoryModel
-from oasis_core.upscale.plan import LATENT_OVERLAP_PX
 from oasis_core.upscale.precision import choose_dtype
 
 SMALL = dataclasses.replace(
@@ -56,12 +57,12 @@ def test_segments_are_whole_strides_with_a_halo_of_one_latent(upscaler):
     plan = upscaler.plan((320, 180), (1280, 720))
     assert plan.halo_frames == 4
     assert (plan.segment_frames + 2 * plan.halo_frames) % 4 == 1
-    assert plan.overlap_px == LATENT_OVERLAP_PX
+    assert plan.overlap_px == wan.OVERLAP_PX
 
 
 def test_weights_are_held_in_the_arithmetic_and_float32_is_the_default_on_a_cpu():
     model = random_model()
-    assert choose_dtype(model, torch.device("cpu"), "auto") == torch.float32
+    assert choose_dtype(restorer_of(model), torch.device("cpu"), "auto") == torch.float32
     assert weight_dtype(VideoUpscaler(model, device="cpu", dtype="bfloat16").model) == (
         torch.bfloat16
     )

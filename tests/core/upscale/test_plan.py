@@ -4,10 +4,14 @@ import json
 import pytest
 import torch
 
+from oasis_core.families.catalog import restorer_of
+from oasis_core.families.restorer import Traits
 from oasis_core.upscale import VideoUpscaler
 from oasis_core.upscale import plan as planning
 from oasis_core.upscale.memory import _free_under, free_bytes, peak_rss_bytes
+from oasis_core.upscale.model_bytes import measure_model_bytes
 from oasis_core.upscale.tiles import plan_tiles
+from oasis_core.upscale.workload import Workload
 
 CPU = torch.device("cpu")
 GIB = 1 << 30
@@ -15,13 +19,13 @@ GIB = 1 << 30
 
 @pytest.fixture
 def workload():
-    return planning.Workload(
+    return Workload(
         source_width=480,
         source_height=270,
         width=1920,
         height=1080,
         bytes_per_channel=1,
-        stride=(1, 16, 16),
+        traits=Traits(name="counted", family="test", stride=(1, 16, 16)),
         model_bytes=40.0,
         dtype="bfloat16",
     )
@@ -89,7 +93,7 @@ def test_a_plan_says_itself_in_one_line(workload, monkeypatch):
 
 def test_measured_bytes_are_those_of_the_live_tensors(conv_model):
     """Input 12, stem 2 twice (ReLU), head 12 and its reshaped copy 12: what the module holds."""
-    measured = planning.measure_model_bytes(conv_model, CPU, torch.float32)
+    measured = measure_model_bytes(restorer_of(conv_model), CPU, torch.float32)
     assert 24 <= measured <= 48
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from oasis_core.families.catalog import restorer_of
 from oasis_core.upscale import VideoUpscaler
 from oasis_core.upscale.precision import choose_device, choose_dtype
 
@@ -38,15 +39,15 @@ class Timed(nn.Module):
 )
 def test_auto_takes_low_precision_only_if_faster_and_close(conv_model, slow_s, low_error, expected):
     model = Timed(conv_model, slow_s, low_error)
-    assert choose_dtype(model, CPU, "auto") == expected
+    assert choose_dtype(restorer_of(model), CPU, "auto") == expected
     calls = model.num_calls
-    assert choose_dtype(model, CPU, "auto") == expected
+    assert choose_dtype(restorer_of(model), CPU, "auto") == expected
     assert model.num_calls == calls  # probed once
 
 
 def test_a_precision_that_the_processor_imitates_is_tried_once(conv_model):
     model = Timed(conv_model, (0.05, 0.5), 0.0)
-    assert choose_dtype(model, CPU, "auto") == torch.float32
+    assert choose_dtype(restorer_of(model), CPU, "auto") == torch.float32
     assert model.num_calls == 2
 
 
@@ -57,7 +58,7 @@ def test_models_without_the_dtype_stay_in_float32(conv_model):
                 raise RuntimeError('"kernel" not implemented for BFloat16')
             return super().forward(video)
 
-    assert choose_dtype(Fails(conv_model, (0, 0), 0), CPU, "auto") == torch.float32
+    assert choose_dtype(restorer_of(Fails(conv_model, (0, 0), 0)), CPU, "auto") == torch.float32
 
 
 def test_bfloat16_result_is_close_to_float32(conv_model, clip):

@@ -17,8 +17,8 @@ from ..geometry import round_up
 from ..model.cost import padded_size, token_grid
 from ..model.denoiser import OasisModel
 from ..model.held import hold_weights
+from ..model.live_bytes import DEVICE_SHARE, SAFETY, LiveTensorBytes
 from ..model.wan_vae import CELL_PX, EXACT_HALO, WIDTHS
-from .live_bytes import LiveTensorBytes
 
 DRY_FRAMES, DRY_HEIGHT, DRY_WIDTH = 33, 704, 1280
 """Large enough that what is done in pieces is in the dry run too."""
@@ -27,10 +27,6 @@ DTYPES = {2: torch.bfloat16, 4: torch.float32}
 SIZES = {"1280x720": (720, 1280), "1920x1080": (1080, 1920), "3840x2160": (2160, 3840)}
 SMALL_GPU_BYTES = 8 << 30
 TILE_STEP_PX = 16
-SAFETY = 1.15
-"""Allocators and kernels take more than the tensors alone."""
-DEVICE_SHARE = 0.85
-"""Share of a device's memory that a job may plan with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Counting the memory of live tensors, operator by operator, on any device."""
+"""Counting the memory of live tensors, operator by operator; what a plan adds to the count."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import weakref
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+SAFETY = 1.15
+"""Factor on counted bytes: allocators and kernels take more than the tensors alone."""
+DEVICE_SHARE = 0.85
+"""Share of a device's memory that a job may plan with."""
 
 
 class LiveTensorBytes(TorchFunctionMode):

@@ -1,12 +1,14 @@
-"""Plans of latent models, whose memory a dry run knows: for this machine or for any GPU."""
+"""What a large model would do on a GPU of some size, counted without having one."""
 
 from __future__ import annotations
 
 import torch
 
 from ..config import ModelConfig
-from .model_memory import MemoryModel, weight_bytes
-from .plan import LATENT_OVERLAP_PX, SAMPLE_BYTES, Plan, Workload, make_plan
+from ..families.wan import traits_of
+from ..families.wan_memory import MemoryModel, weight_bytes
+from ..upscale.plan import Plan, make_plan
+from ..upscale.workload import SAMPLE_BYTES, Workload
 
 USUAL_HOST_BYTES = 12 << 30
 """Free main memory of a usual machine with a GPU."""
@@ -38,30 +40,28 @@ def plan_for_gpu(
     Raises:
         ValueError: Not even the smallest plan fits.
     """
-    workload = latent_workload(config, source_size, size, dtype=dtype, decoder_tile=decoder_tile)
+    workload = counted_workload(config, source_size, size, dtype=dtype, decoder_tile=decoder_tile)
     free = max(0, gpu_bytes - CUDA_CONTEXT_BYTES - weight_bytes(config, SAMPLE_BYTES[dtype]))
     return make_plan(workload, torch.device("cuda"), free=free, free_host=free_host)
 
 
-def latent_workload(
+def counted_workload(
     config: ModelConfig,
     source_size: tuple[int, int],
     size: tuple[int, int],
     *,
     dtype: str,
-    bytes_per_channel: int = 1,
     decoder_tile: int | None = None,
 ) -> Workload:
-    """What a plan has to fit for a model whose memory a dry run knows."""
+    """What a plan has to fit for a model of which there is only a configuration."""
     return Workload(
         source_width=source_size[0],
         source_height=source_size[1],
         width=size[0],
         height=size[1],
-        bytes_per_channel=bytes_per_channel,
-        stride=config.token_stride,
+        bytes_per_channel=1,
+        traits=traits_of(config),
         model_bytes=0.0,
         dtype=dtype,
-        overlap_px=LATENT_OVERLAP_PX,
         memory_model=MemoryModel(config, SAMPLE_BYTES[dtype], decoder_tile),
     )

@@ -1,0 +1,1 @@
+"""What restores pictures: a module per kind of model, and a catalog that recognises files."""

@@ -1,0 +1,189 @@
+"""The oasis-1.3b family: a large transformer that predicts Wan2.1 latents, and their decoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from . import routed
+from .restorer import Traits, probe_clip
+from .routed import RoutedRestorer
+
+if TYPE_CHECKING:
+    from ..config import ModelConfig
+    from ..model.denoiser import OasisModel
+    from .files import Header, LoadOptions
+
+FAMILY = "wan"
+OVERLAP_PX = 128
+"""The decoder sees 138 px around a pixel."""
+
+
+def traits_of(config: ModelConfig) -> Traits:
+    """The traits of a model that nobody needs to have."""
+    return Traits(
+        name=config.name,
+        family=FAMILY,
+        stride=config.token_stride,
+        overlap_px=OVERLAP_PX,
+        arithmetic="own",
+    )
+
+
+class WanRestorer(RoutedRestorer):
+    """A latent model: its matrices are held in the precision of the arithmetic.
+
+    Args:
+        network: A loaded model.
+        identity: Hash of its file and what options add to it; None computes one.
+        facts: What its file says of it.
+        int8: Hold the matrices of its blocks in 8 bits.
+        compiled: Compile its blocks.
+    """
+
+    def __init__(
+        self,
+        network: OasisModel,
+        identity: str | None = None,
+        facts: dict[str, Any] | None = None,
+        *,
+        int8: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__(network, traits_of(network.config), identity, facts)
+        self._has_int8, self._is_compiled = int8, compiled
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Cast, bring to the device, lay out, round and compile, as far as that is to be done.
+
+        Raises:
+            ValueError: 8 bits change the result by more than they may.
+        """
+        from ..model.compiled import compile_model, is_compiled
+        from ..model.held import hold_weights, to_channels_last
+        from ..model.int8 import has_int8, hold_int8
+
+        # Cast first: a large model in float32 may not fit where it does in half of it.
+        hold_weights(self.network, dtype)
+        super().prepare(device, dtype)
+        if device.type == "cuda":
+            to_channels_last(self.network)
+        if self._has_int8 and not has_int8(self.network):
+            hold_int8(self.network, probe_clip(self.traits, device).to(dtype))
+        if self._is_compiled and not is_compiled(self.network):
+            compile_model(self.network)
+
+    def memory_bytes(self, num_frames: int, height: int, width: int, sample_bytes: int) -> int:
+        """Working memory of one call in bytes, from a dry run; weights not included."""
+        from .wan_memory import MemoryModel
+
+        memory = MemoryModel(self.network.config, sample_bytes, self.network.decoder_tile)
+        return memory(num_frames, height, width)
+
+
+class WanLatentRestorer(WanRestorer):
+    """One whose latent is that of the Wan2.1 VAE, so that others can go on with it."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latent."""
+        return self.network.config.out_channels
+
+    @property
+    def latent_stride(self) -> tuple[int, int, int]:
+        """(frames, rows, columns) of one cell of the latent."""
+        return self.network.config.stem_stride
+
+    def predict_latent(self, clip: Tensor) -> Tensor:
+        """The clean latent of a clip, `1 c t' h' w'`, normalised.
+
+        Args:
+            clip: `1 3 t h w` in [0, 1], in whole tokens; its dtype is that of the arithmetic.
+        """
+        return self.network.predict_latent(self.network.encode(clip))
+
+    def to_vae(self, latent: Tensor) -> Tensor:
+        """A float32 latent of `predict_latent` as the Wan2.1 VAE stores it, not normalised."""
+        from ..model.wan_vae import LATENT_MEAN, LATENT_STD
+
+        mean, std = (latent.new_tensor(v).view(-1, 1, 1, 1) for v in (LATENT_MEAN, LATENT_STD))
+        return latent * std + mean
+
+
+def recognises(header: Header) -> bool:
+    """Whether a file holds such a model, told from its head."""
+    config = header.oasis_config()
+    return config is not None and config.is_latent
+
+
+def describe(path: Path, header: Header) -> dict[str, Any]:
+    """Facts about a file for people, as JSON values, without reading its weights."""
+    from ..checkpoint import read_header
+
+    config, _, info = read_header(path)
+    del header
+    made_of = {name: info[name] for name in ("files", "context", "untrained") if info.get(name)}
+    return {**routed.describe(path), **made_of, **describe_config(config)}
+
+
+def describe_config(config: ModelConfig) -> dict[str, Any]:
+    """What a model needs of which there is only a configuration."""
+    from .wan_memory import memory_needs
+
+    return {"memory in bfloat16, 33 frames": memory_needs(config)}
+
+
+def wraps(network: nn.Module) -> bool:
+    """Whether a network in memory is such a model."""
+    from ..model.denoiser import OasisModel
+
+    return isinstance(network, OasisModel) and network.config.is_latent
+
+
+def wrap(network: nn.Module, **options: Any) -> WanRestorer:
+    """A restorer of a network in memory.
+
+    Args:
+        network: The network.
+        **options: Of `WanRestorer`.
+    """
+    from ..model.wan_vae import LATENT_CHANNELS
+
+    has_latent = network.config.out_channels == LATENT_CHANNELS
+    return (WanLatentRestorer if has_latent else WanRestorer)(network, **options)
+
+
+def load(path: Path, header: Header, options: LoadOptions) -> WanRestorer:
+    """Read a model.
+
+    Args:
+        path: The file.
+        header: Its head.
+        options: What the user chose.
+
+    Raises:
+        CheckpointError: The file is damaged, incomplete, lacks the decoder, or holds NaN or
+            infinity.
+        ValueError: The decoder's tile is out of range, or the transformer is to be left out.
+    """
+    from ..checkpoint import load_checkpoint
+
+    del header
+    checkpoint = load_checkpoint(path, options.decoder)
+    # Another decoder gives another result, so an unfinished run must not go on with it.
+    identity = checkpoint.sha256 + (f"-{options.decoder}" if options.decoder else "")
+    identity += "-int8" * options.int8
+    if options.decoder_tile is not None:
+        checkpoint.model.tile_decoder(options.decoder_tile)
+        identity += f"-tile{options.decoder_tile}"
+    restorer = wrap(
+        checkpoint.model,
+        identity=identity,
+        facts=checkpoint.info,
+        int8=options.int8,
+        compiled=options.compiled,
+    )
+    return restorer if options.transformer else restorer.without_transformer()

@@ -1,0 +1,44 @@
+"""What the result should look like, and where the time goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Seconds spent in each stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the duration of the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - start)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add a duration to a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the result should look like."""
+
+    width: int
+    height: int
+    strength: float = 1.0
+    """Share of the model's residual: 0 is the plain resize, 1 the full model."""
+    color_anchor: bool = True
+    """Keep the low frequencies of the input."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength must be between 0 and 1, got {self.strength}")
