@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .layers import ResidualBlock
+from .layers import ResidualBlock, edge_conv
 
 
 class ConvDecoder(nn.Module):
@@ -29,7 +29,7 @@ class ConvDecoder(nn.Module):
         self.blocks = nn.ModuleList(
             ResidualBlock(channels) for _ in range(config.num_decoder_blocks)
         )
-        self.conv = nn.Conv2d(channels, 3 * self.stride**2, 3, padding=1)
+        self.conv = edge_conv(channels, 3 * self.stride**2)
         nn.init.zeros_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)
 

@@ -133,13 +133,23 @@ class FeedForward(nn.Module):
         return self.contract(F.gelu(self.expand(x), approximate="tanh"))
 
 
+def edge_conv(in_channels: int, out_channels: int, *, bias: bool = True) -> nn.Conv2d:
+    """A 3x3 convolution that sees the outermost cells go on beyond the edge.
+
+    With zeros there, each of 22 convolutions in a row makes a border of its own: a clip of one
+    colour came back up to 15 levels off in its corners, and so did every tile. It costs 4 % of the
+    convolution's time.
+    """
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="replicate", bias=bias)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = edge_conv(channels, channels)
+        self.conv2 = edge_conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to `(b t) c h w`."""
@@ -168,10 +178,10 @@ class UnshuffleStem(nn.Module):
         self.reach = config.stem_reach
         self.conv = self.conv_neighbors = self.changes = None
         if config.stem_channels:
-            self.conv = nn.Conv2d(unshuffled, config.stem_channels, 3, padding=1)
+            self.conv = edge_conv(unshuffled, config.stem_channels)
         if self.reach:
-            self.conv_neighbors = nn.Conv2d(
-                num_changes(self.reach), config.stem_channels, 3, padding=1, bias=False
+            self.conv_neighbors = edge_conv(
+                num_changes(self.reach), config.stem_channels, bias=False
             )
             nn.init.zeros_(self.conv_neighbors.weight)
             self.changes = FrameChanges()
