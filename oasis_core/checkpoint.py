@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from .config import ModelConfig
 from .digests import file_sha256
+from .ends import VIVID_PREFIX, check_detail, mix, vivid_names
 from .model.denoiser import OasisModel
 from .model.held import held_names
 from .model.routing import HeadRouting
@@ -25,6 +26,8 @@ FORMAT = "oasis-1"
 BUNDLED = {"oasis-tiny": Path(__file__).parent / "weights" / "oasis-tiny.safetensors"}
 DEFAULT_MODEL = "oasis-tiny"
 MAX_METADATA_CHARS = 1_000_000
+DEFAULT_DETAIL = 0.5
+"""Share of the vivid end where a file has one and nobody said; docs/results.md says why."""
 HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 
@@ -47,6 +50,15 @@ class Checkpoint:
     """Hash of the file."""
     path: Path | None = None
     """Where it was read from."""
+    has_vivid: bool = False
+    """Whether the file has a vivid end beside the faithful one."""
+    detail: float = 0.0
+    """Share of the vivid end in these weights."""
+
+    @property
+    def identity(self) -> str:
+        """What tells these weights from all others: the file's hash, and the mixture if any."""
+        return self.sha256 + (f"-detail{self.detail:g}" if self.detail else "")
 
 
 def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
@@ -72,6 +84,7 @@ def save_checkpoint(
     routing: HeadRouting,
     info: dict[str, Any],
     dtype: torch.dtype = torch.float32,
+    vivid: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a model; the file appears complete or not at all.
 
@@ -81,12 +94,19 @@ def save_checkpoint(
         routing: Routing of its heads.
         info: JSON values for the reader: licence, source, data, metrics.
         dtype: Floating type of the stored tensors; of a latent model's matrices only.
+        vivid: The vivid end's tensors, those of `vivid_names`; the model itself is the faithful
+            end then. None: a file with one end.
     """
     kept = set(held_names(model)) if model.config.is_latent else set(model.state_dict())
     tensors = {
         name: x.detach().to(dtype if name in kept else torch.float32).contiguous()
         for name, x in model.state_dict().items()
     }
+    if vivid is not None:
+        tensors |= {
+            VIVID_PREFIX + name: vivid[name].detach().to(dtype).contiguous()
+            for name in vivid_names(model)
+        }
     save_tensors(path, model.config, routing, info, tensors)
 
 
@@ -229,18 +249,24 @@ def _precise(name: str, tensor: torch.Tensor, kept: set[str]) -> torch.Tensor:
     return tensor if name in kept and tensor.dtype in HALF_DTYPES else tensor.float()
 
 
-def load_checkpoint(path: Path, decoder: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, decoder: str | None = None, detail: float | None = 0.0
+) -> Checkpoint:
     """Read a model file strictly.
 
     Args:
         path: The file.
         decoder: "wan" or "tiny": which of a latent model's decoders to use, and to read; None for
             the file's own choice.
+        detail: Share of the vivid end in the weights, in [0, 1]: 0 is the faithful end; None is
+            `DEFAULT_DETAIL` where the file has a vivid end, and 0 where it has none.
 
     Raises:
-        CheckpointError: The file is damaged, foreign, incomplete, lacks the decoder, or holds NaN
-            or infinity.
+        CheckpointError: The file is damaged, foreign, incomplete, lacks the decoder or the vivid
+            end, or holds NaN or infinity.
+        ValueError: `detail` is out of range.
     """
+    check_detail(detail)
     try:
         with safe_open(path, framework="pt") as file:
             config, routing, info = _read_header(file, path)
@@ -248,18 +274,57 @@ def load_checkpoint(path: Path, decoder: str | None = None) -> Checkpoint:
             # cannot make us allocate more than the file itself holds.
             with torch.device("meta"):
                 model = OasisModel(config)
-            _check_tensors(file, model.state_dict(), path)
+            ends = set(vivid_names(model)) if _has_vivid(file) else set()
+            expected = model.state_dict()
+            vivid_shapes = {VIVID_PREFIX + name: expected[name] for name in ends}
+            _check_tensors(file, expected | vivid_shapes, path)
             _choose_decoder(model, decoder or config.decoder, path)
             kept = set(held_names(model)) if config.is_latent else set()
             tensors = {
                 name: _precise(name, file.get_tensor(name), kept) for name in model.state_dict()
             }
+            # Both ends are looked at, whichever is wanted: a damaged file should not pass for a
+            # good one until somebody moves the slider.
+            vivid = {name: file.get_tensor(VIVID_PREFIX + name).float() for name in ends}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"model file {path} cannot be read: {error}") from error
-    for name, tensor in tensors.items():
+    for name, tensor in (tensors | {VIVID_PREFIX + name: x for name, x in vivid.items()}).items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"model file {path}: tensor {name} holds NaN or infinity")
+    if detail and not vivid:
+        raise CheckpointError(
+            f"detail must be left out (or 0), got {detail:g}: the model file {path} has one end "
+            "only, and detail mixes a faithful and a vivid one"
+        )
+    if detail is None:
+        detail = DEFAULT_DETAIL if vivid else 0.0
+    tensors |= mix(tensors, vivid, detail)
     model.load_state_dict(tensors, strict=True, assign=True)
     model.eval().requires_grad_(False)
     model.transformer.apply_routing(routing)
-    return Checkpoint(model=model, routing=routing, info=info, sha256=file_sha256(path), path=path)
+    return Checkpoint(
+        model=model,
+        routing=routing,
+        info=info,
+        sha256=file_sha256(path),
+        path=path,
+        has_vivid=bool(vivid),
+        detail=float(detail),
+    )
+
+
+def has_vivid(path: Path) -> bool:
+    """Whether a model file has a vivid end, by its names alone.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _has_vivid(file)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"model file {path} cannot be read: {error}") from error
+
+
+def _has_vivid(file: Any) -> bool:
+    return any(name.startswith(VIVID_PREFIX) for name in file.keys())  # noqa: SIM118 (no dict)

@@ -7,14 +7,18 @@ from safetensors.torch import load_file, save_file
 
 from oasis_core.checkpoint import (
     BUNDLED,
+    DEFAULT_DETAIL,
     CheckpointError,
+    has_vivid,
     load_checkpoint,
     read_header,
     resolve_model,
     save_checkpoint,
     update_info,
+    write_rerouted,
 )
 from oasis_core.config import OASIS_TINY
+from oasis_core.ends import vivid_names
 from oasis_core.model.denoiser import build_model
 from oasis_core.model.routing import HeadPattern, HeadRouting
 
@@ -178,3 +182,79 @@ def test_nan_in_the_weights_is_found(saved):
     rewrite(saved, tensors)
     with pytest.raises(CheckpointError, match=r"decoder\.conv\.bias holds NaN"):
         load_checkpoint(saved)
+
+
+def conv_tensors(seed):
+    model = random_model(seed)
+    return {name: model.state_dict()[name] for name in vivid_names(model)}
+
+
+@pytest.fixture
+def two_ends(tmp_path):
+    path = tmp_path / "two_ends.safetensors"
+    save_checkpoint(path, random_model(), ROUTING, {}, vivid=conv_tensors(1))
+    return path
+
+
+def test_ends_come_back_exactly_and_mixtures_lie_between(two_ends, saved):
+    faithful = load_checkpoint(saved).model.state_dict()
+    at = {share: load_checkpoint(two_ends, detail=share) for share in (0, 0.25, 1)}
+    assert [at[share].identity for share in (0, 0.25, 1)] == [
+        at[0].sha256 + end for end in ("", "-detail0.25", "-detail1")
+    ]
+    vivid = conv_tensors(1)
+    assert len(vivid) == 13
+    for name, tensor in faithful.items():
+        assert torch.equal(at[0].model.state_dict()[name], tensor)
+        end = vivid.get(name, tensor)
+        assert torch.equal(at[1].model.state_dict()[name], end)
+        between = 0.75 * tensor + 0.25 * end
+        assert torch.allclose(at[0.25].model.state_dict()[name], between, atol=1e-6)
+    assert not torch.equal(faithful["decoder.conv.weight"], vivid["decoder.conv.weight"])
+
+
+def test_only_a_file_with_two_ends_has_a_detail_of_its_own(two_ends, saved):
+    assert has_vivid(two_ends)
+    assert not has_vivid(saved)
+    both, one = load_checkpoint(two_ends, detail=None), load_checkpoint(saved, detail=None)
+    assert (both.has_vivid, both.detail) == (True, DEFAULT_DETAIL)
+    assert (one.has_vivid, one.detail, one.identity) == (False, 0.0, one.sha256)
+    assert load_checkpoint(saved, detail=0).detail == 0
+    with pytest.raises(
+        CheckpointError, match=r"detail must be left out \(or 0\), got 0\.5.*one end"
+    ):
+        load_checkpoint(saved, detail=0.5)
+
+
+@pytest.mark.parametrize("detail", [1.2, -0.1, float("nan")])
+def test_detail_is_a_share(two_ends, detail):
+    with pytest.raises(ValueError, match=r"detail must be between 0 \(faithful\) and 1 \(vivid\)"):
+        load_checkpoint(two_ends, detail=detail)
+
+
+@pytest.mark.parametrize("detail", [0, 1, None])
+def test_a_damaged_end_is_named_whichever_is_wanted(two_ends, detail):
+    tensors = load_file(two_ends)
+    broken = tensors["vivid.decoder.conv.bias"].clone()
+    broken[3] = float("nan")
+    rewrite(two_ends, {**tensors, "vivid.decoder.conv.bias": broken})
+    with pytest.raises(CheckpointError, match=r"tensor vivid\.decoder\.conv\.bias holds NaN"):
+        load_checkpoint(two_ends, detail=detail)
+    short = tensors["decoder.conv.bias"][:-1].clone()
+    rewrite(two_ends, {**tensors, "vivid.decoder.conv.bias": short})
+    with pytest.raises(
+        CheckpointError, match=r"vivid\.decoder\.conv\.bias must have shape \(48,\)"
+    ):
+        load_checkpoint(two_ends, detail=detail)
+    del tensors["vivid.decoder.conv.bias"]
+    rewrite(two_ends, tensors)
+    with pytest.raises(CheckpointError, match=r"lacks tensors \(1\), e\.g\. vivid\.decoder"):
+        load_checkpoint(two_ends, detail=detail)
+
+
+def test_facts_and_routings_are_added_to_both_ends(two_ends, tmp_path):
+    update_info(two_ends, metrics={"light": 1.5})
+    copy = tmp_path / "rerouted.safetensors"
+    write_rerouted(two_ends, copy, HeadRouting.all_global(2, 3))
+    vivid = load_checkpoint(copy, detail=1).model.state_dict()
+    assert all(torch.equal(vivid[name], tensor) for name, tensor in conv_tensors(1).items())
