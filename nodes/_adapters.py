@@ -5,6 +5,7 @@ The only file that touches `comfy.*` and `folder_paths`.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
