@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 # Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
 SETS = ("udm10", "spmcs", "youhq40", "realvsr", "mvsr4x", "videolq", "reds4", "vid4")
-RESERVED = ("bicubic", "model", "original", "truth")
 _EPILOG = """ways to use it:
   oasis evaluate CLIPS --out REPORT            degrade sharp clips, restore, compare
   oasis evaluate --low LQ --truth GT           restore low-quality clips, compare
   oasis evaluate --low LQ --out REPORT         no originals: strips, and metrics that need none
   oasis evaluate --truth GT --restored A=DIR   compare results of any method
   oasis evaluate --set udm10 FOLDER            a standard set in its published layout
+  oasis evaluate CLIPS --peers lanczos,4x.pth  the same of other upscalers, in the same run
 """
 
 
@@ -71,12 +71,41 @@ def add_parser(commands: Any) -> None:
         type=int,
         default=0,
         metavar="PX",
-        help="measure the middle square of sharp clips only",
+        help="take the middle square of clips (of the result, in pixels)",
     )
     evaluate.add_argument(
-        "--degradation", action="append", choices=DEGRADATIONS, help="default: light, consistent"
+        "--degradation",
+        action="append",
+        choices=DEGRADATIONS,
+        help="default: light, web, consistent",
+    )
+    evaluate.add_argument(
+        "--tripod",
+        action="store_true",
+        help="hold the first frame of sharp clips: what changes then is noise",
+    )
+    peers = evaluate.add_argument_group("other upscalers in the same run")
+    peers.add_argument(
+        "--peers",
+        action="append",
+        default=[],
+        metavar="A,B",
+        help="lanczos, or [NAME=]FILE: a model file, or ncnn's .param; repeatable",
+    )
+    peers.add_argument(
+        "--cache", type=parse_output, metavar="FOLDER", help="keep what peers made for the next run"
+    )
+    peers.add_argument(
+        "--sheets", type=parse_output, metavar="FOLDER", help="write crops side by side as PNG"
     )
     evaluate.add_argument("--metrics", metavar="A,B", help="default: all that can run")
+    evaluate.add_argument(
+        "--sampled",
+        type=int,
+        default=0,
+        metavar="N",
+        help="LPIPS, DISTS and CLIP-IQA on the middle N frames only; 0: all",
+    )
     evaluate.add_argument("--no-motion", action="store_true", help="skip the warping errors")
     evaluate.add_argument(
         "--scores",
@@ -106,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _restored_folders(texts: list[str]) -> dict[str, Path]:
-    from ..evaluation.clips import EvaluationError
+    from ..evaluation.clips import RESERVED, EvaluationError
 
     folders: dict[str, Path] = {}
     for text in texts:
@@ -161,6 +190,8 @@ def _sources(arguments: argparse.Namespace) -> list[ClipSource]:
         raise EvaluationError(f"--scale must be in [1, 16], got {arguments.scale:g}")
     if arguments.frames < 0:
         raise EvaluationError(f"--frames must be at least 0 (all), got {arguments.frames}")
+    if arguments.sampled < 0:
+        raise EvaluationError(f"--sampled must be at least 0 (all), got {arguments.sampled}")
     given = arguments.truth or arguments.low or arguments.restored
     if bool(arguments.sources) == bool(given):
         raise EvaluationError(
@@ -229,13 +260,18 @@ def _settings(arguments: argparse.Namespace, upscaler: VideoUpscaler | None) -> 
         "scale": arguments.scale,
         "frames": arguments.frames or "all",
         "middle_px": arguments.middle or "all",
+        "sampled": arguments.sampled or "all",
+        "tripod": "yes" if arguments.tripod else None,
     }
 
 
 def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict[str, Any]:
     """Measure clips as asked; returns clips and means as JSON values."""
-    from ..evaluation.benchmark import evaluate
+    from .. import load
+    from ..evaluation.benchmark import DEFAULT_DEGRADATIONS, evaluate
     from ..evaluation.html_report import PictureBook, results_json, write_report
+    from ..evaluation.peers import ResultCache, find_peers
+    from ..evaluation.sheets import write_sheet
     from ..evaluation.suite import MetricSuite, read_scores
     from ..upscale.precision import choose_device
 
@@ -246,7 +282,11 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
         # A folder that cannot be written shows before the work, not after it.
         arguments.out.mkdir(parents=True, exist_ok=True)
     scores = read_scores(arguments.scores) if arguments.scores else {}
-    suite = MetricSuite(_chosen_metrics(arguments), str(choose_device(arguments.device)))
+    device = str(choose_device(arguments.device))
+    suite = MetricSuite(_chosen_metrics(arguments), device, num_sampled=arguments.sampled)
+    peers = find_peers(
+        _listed(arguments.peers), lambda path: load(path, arguments.device, arguments.dtype)
+    )
     needs_model = any(source.low or not source.restored for source in sources)
     upscaler = _load(arguments) if needs_model else None
     book, say, skipped = PictureBook(), report or _say_nothing, {}
@@ -254,6 +294,8 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     def on_result(result: ClipResult, shown: Shown) -> None:
         if arguments.out:
             book.add(result, shown)
+        if arguments.sheets:
+            write_sheet(arguments.sheets, result, shown)
         say(_line(result))
 
     def on_skip(name: str, reason: str) -> None:
@@ -263,10 +305,13 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     results = evaluate(
         upscaler,
         sources,
-        degradations=arguments.degradation or ("light", "consistent"),
+        degradations=arguments.degradation or DEFAULT_DEGRADATIONS,
         scale=arguments.scale,
         num_frames=arguments.frames,
         middle_px=arguments.middle,
+        is_tripod=arguments.tripod,
+        peers=peers,
+        cache=ResultCache(arguments.cache),
         suite=suite,
         on_result=on_result,
         on_skip=on_skip,
@@ -283,6 +328,11 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     if arguments.record:
         values["recorded"] = _record(arguments, results, skipped, say)
     return values
+
+
+def _listed(texts: list[str]) -> list[str]:
+    """The parts of comma-separated options."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 def _say_nothing(line: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..degradation import DegradationError, degrade
 from ..video import VideoError
 from .clips import (
+    ORIGINAL,
     ClipSource,
     EvaluationError,
     distinct_names,
@@ -25,6 +26,7 @@ from .clips import (
     read_frames,
 )
 from .metrics import to_uint8
+from .peers import Peer, ResultCache
 from .suite import DEFAULT_METRICS, MetricSuite, Values
 
 if TYPE_CHECKING:
@@ -33,10 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["ClipResult", "Shown", "evaluate", "evaluate_source", "read_clip", "summarise"]
 
 MIN_MIDDLE_PX = 32
-ORIGINAL = "original"
-"""Stands for the truth among the methods: what a metric without reference says of it."""
 GIVEN = "given"
 """Stands for the degradation of low-quality clips that came with the set."""
+DEFAULT_DEGRADATIONS = ("light", "web", "consistent")
 _SUMMED_UP = ("lpips", "dists", "cvvdp", "temporal_difference", "tlp", "still_deviation")
 MAX_CROP_PX = 16
 """Results may be this much larger or smaller than the truth; the common top-left part counts."""
@@ -137,18 +138,24 @@ def _common(name: str, clips: dict[str, Tensor], truth: Tensor | None) -> dict[s
     return {method: clip[:, :, : least[1], : least[2]] for method, clip in everything.items()}
 
 
-def _read_truth(source: ClipSource, scale: float, num_frames: int, middle_px: int) -> Tensor | None:
-    """The original of a clip, or its middle; None without one."""
+def _read_truth(
+    source: ClipSource, scale: float, num_frames: int, middle_px: int, is_tripod: bool
+) -> Tensor | None:
+    """The original of a clip, or its middle, or its first frame held; None without one."""
     is_made = source.truth is not None and source.low is None and not source.restored
-    if middle_px and not is_made:
-        raise EvaluationError(
-            f"{source.name}: a middle can be measured of sharp clips that are degraded here only"
-        )
+    if (middle_px and source.truth is not None) or is_tripod:
+        what = "a scene on a tripod can be made" if is_tripod else "a middle can be measured"
+        if not is_made:
+            raise EvaluationError(
+                f"{source.name}: {what} of sharp clips that are degraded here only"
+            )
     if source.truth is None:
         return None
     # A made low-quality clip needs a size that the factor divides.
     multiple = round(scale) if is_made else 1
     truth = read_clip(source.truth, num_frames, multiple)
+    if is_tripod:
+        truth = truth[:1].expand_as(truth).contiguous()
     if not middle_px:
         return truth
     return middle_square(truth, middle_px // multiple * multiple, source.name)
@@ -163,6 +170,9 @@ def evaluate_source(
     scale: float,
     num_frames: int,
     middle_px: int = 0,
+    is_tripod: bool = False,
+    peers: Sequence[Peer] = (),
+    cache: ResultCache | None = None,
 ) -> Iterator[tuple[ClipResult, Shown]]:
     """Measure one clip: degrade if needed, upscale where a low-quality clip exists, compare.
 
@@ -174,6 +184,10 @@ def evaluate_source(
         scale: Upscaling factor where no truth tells the size.
         num_frames: Frames from the start of the clip; 0: all.
         middle_px: Side of the middle square to measure; 0: whole frames.
+        is_tripod: Hold the first frame of the original, as a camera on a tripod would; what is
+            done to it stays new in every frame.
+        peers: Other upscalers, given the same low-quality clips.
+        cache: Keeps what the peers made.
 
     Yields:
         One result per degradation, and the pixels behind it.
@@ -181,17 +195,22 @@ def evaluate_source(
     Raises:
         EvaluationError: A middle is asked of a clip that is too small or is not degraded here.
     """
-    truth = _read_truth(source, scale, num_frames, middle_px)
+    truth = _read_truth(source, scale, num_frames, middle_px, is_tripod)
+    cache = cache or ResultCache(None)
     flows, exact_size, original = None, None, {}
     given = {method: read_frames(path, num_frames) for method, path in source.restored.items()}
     for degradation, low in _low_clips(source, truth, degradations, scale, num_frames):
         clips = {}
+        if low is not None and truth is None and middle_px:
+            low = middle_square(low, max(1, round(middle_px / scale)), source.name)
+        size = None if low is None else _target_size(low, truth, scale)
         if low is not None and upscaler is not None:
-            size = _target_size(low, truth, scale)
             batch = rearrange(low, "t c h w -> 1 c t h w")
             for method, strength in (("bicubic", 0.0), ("model", 1.0)):
                 restored = upscaler.upscale(batch, size=size, strength=strength)
                 clips[method] = rearrange(restored, "1 c t h w -> t c h w")
+        if low is not None:
+            clips |= {peer.name: cache.restore(peer, low, size) for peer in peers}
         clips = _common(source.name, {**clips, **given}, truth)
         exact = clips.pop("truth", None)
         if exact is not None and exact.shape != exact_size:
@@ -225,10 +244,13 @@ def evaluate(
     upscaler: VideoUpscaler | None,
     sources: Sequence[ClipSource | Path],
     *,
-    degradations: Sequence[str] = ("light", "consistent"),
+    degradations: Sequence[str] = DEFAULT_DEGRADATIONS,
     scale: float = 4,
     num_frames: int = 10,
     middle_px: int = 0,
+    is_tripod: bool = False,
+    peers: Sequence[Peer] = (),
+    cache: ResultCache | None = None,
     suite: MetricSuite | None = None,
     on_result: Callable[[ClipResult, Shown], None] | None = None,
     on_skip: Callable[[str, str], None] | None = None,
@@ -242,6 +264,9 @@ def evaluate(
         scale: Upscaling factor where no truth tells the size.
         num_frames: Frames from the start of each clip; 0: all.
         middle_px: Side of the middle square of each clip to measure; 0: whole frames.
+        is_tripod: Hold the first frame of each original.
+        peers: Other upscalers, given the same low-quality clips.
+        cache: Keeps what the peers made.
         suite: What to measure.
         on_result: Called with each result and its pixels, also of a clip that is skipped later.
         on_skip: Called with name and reason of a clip that cannot be read, degraded or paired,
@@ -259,8 +284,15 @@ def evaluate(
         for clip in ([source] if isinstance(source, ClipSource) else find_sources([source]))
     )
     results: list[ClipResult] = []
+    options = {
+        "scale": scale,
+        "num_frames": num_frames,
+        "middle_px": middle_px,
+        "is_tripod": is_tripod,
+        "peers": peers,
+        "cache": cache,
+    }
     for clip in clips:
-        options = {"scale": scale, "num_frames": num_frames, "middle_px": middle_px}
         measured = evaluate_source(upscaler, clip, suite, degradations=degradations, **options)
         of_clip = []
         try:

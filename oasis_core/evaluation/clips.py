@@ -16,6 +16,11 @@ from torch import Tensor
 from ..remote import RemoteFile
 from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader
 
+ORIGINAL = "original"
+"""Stands for the truth among the methods: what a metric without reference says of it."""
+RESERVED = ("bicubic", "model", ORIGINAL, "truth")
+"""Names that no other method may take."""
+
 
 class EvaluationError(ValueError):
     """Clips cannot be measured as asked; one sentence."""

@@ -68,7 +68,7 @@ class PictureBook:
         middle = result.num_frames // 2
         frames = {name: clip[middle] for name, clip in clips.items()}
         rows = []
-        for title, (top, left) in _crops(frames).items():
+        for title, (top, left) in crop_places(frames, CROP_PX).items():
             row = [_figure(name, _cut(frame, top, left)) for name, frame in frames.items()]
             if shown.low is not None:
                 some = next(iter(frames.values()))
@@ -76,7 +76,7 @@ class PictureBook:
                 row.insert(0, _figure("input", _cut(low, top, left)))
             rows.append(f'<p class="note">{title}</p><div class="row">{"".join(row)}</div>')
         if result.num_frames > 1:
-            rows.append(_slices(clips, _crops(frames)))
+            rows.append(_slices(clips, crop_places(frames, CROP_PX)))
         rows.append(_wipe(frames))
         text = "".join(rows).encode()
         start = self._file.seek(0, io.SEEK_END)
@@ -88,13 +88,21 @@ def _cut(frame: Tensor, top: int, left: int) -> Tensor:
     return frame[:, top : top + CROP_PX, left : left + CROP_PX]
 
 
-def _crops(frames: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """Where to look: what the methods disagree on most, and the most detailed place."""
+def crop_places(frames: Mapping[str, Tensor], side_px: int) -> dict[str, tuple[int, int]]:
+    """Where to look: what the methods disagree on most, and the most detailed place.
+
+    Args:
+        frames: What each method made of one frame, `3 h w`.
+        side_px: Side of the crop.
+
+    Returns:
+        (top, left) by a title for people.
+    """
     first, *others = frames.values()
-    crops = {"Most detail": busiest_crop(detail(others[-1] if others else first), CROP_PX)}
+    crops = {"Most detail": busiest_crop(detail(others[-1] if others else first), side_px)}
     if "bicubic" in frames and "model" in frames:
         change = (frames["model"] - frames["bicubic"]).abs().mean(0)
-        crops = {"Changed most by the model": busiest_crop(change, CROP_PX), **crops}
+        crops = {"Changed most by the model": busiest_crop(change, side_px), **crops}
     if len(set(crops.values())) < len(crops):
         crops.pop("Most detail")
     return crops

@@ -136,7 +136,7 @@ def test_the_originals_own_flicker_stands_beside_and_is_measured_once(tmp_path, 
         assert own["warping_error"] == warping_error(exact, motion(exact))
         assert 0 < own["warping_error"] < result.model["warping_error"]
         assert own["ewarp_corrected"] > 0
-    assert len(results) == 2
+    assert len(results) == 3
     assert calls == [3]
 
 
