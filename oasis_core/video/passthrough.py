@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -15,6 +15,7 @@ import av
 from ..remote import RemoteError, RemoteFile
 from .container_trial import refusal_of
 from .containers import is_seekable, open_video
+from .clock import OneClock
 from .errors import AV_ERRORS, VideoError, reason
 from .info import describe_stream, is_picture
 from .subtitles import TEXT_CODECS, MovText
@@ -46,10 +47,14 @@ _PICTURE_TYPES = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}
 class Passthrough:
     """The streams of a source that are copied, and a line about each that is or is not."""
 
+    film_index: int = 0
+    """Index of the source's stream that our picture replaces."""
     pairs: dict[int, av.stream.Stream] = field(default_factory=dict)
     """Source stream index to output stream."""
     converted: dict[int, MovText] = field(default_factory=dict)
     """Source stream index to what turns its packets into the output's."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Source stream index to its line in `kept`."""
     kept: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     steps: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -80,8 +85,9 @@ class Passthrough:
         try:
             if span is not None:
                 span.seek(source)
-            for packet in source.demux(streams):
-                if packet.size == 0:
+            clock = OneClock(source, source.streams[self.film_index], is_told=False)
+            for packet in clock.packets(streams):
+                if packet.size == 0 or packet.stream_index == self.film_index:
                     continue
                 if packet.stream.type == "video":  # a cover picture has no time
                     packet.pts = packet.dts = 0
@@ -148,6 +154,34 @@ class Passthrough:
         if is_sound and not packet.duration:
             packet.duration = step
 
+    def check(self, written: av.container.InputContainer) -> None:
+        """Take back what was said of a track that cannot be read in the output.
+
+        Args:
+            written: the finished output, opened for reading.
+        """
+        for index, copy in self.pairs.items():
+            there = next((s for s in written.streams if s.index == copy.index), None)
+            is_known = there is not None and (there.type == "data" or there.codec_context)
+            if not is_known:
+                self._take_back(index, "it cannot be read in what FFmpeg wrote")
+
+    def check_counts(self, counts: Mapping[int, int]) -> None:
+        """Take back what was said of a track without a packet.
+
+        Args:
+            counts: the number of packets by index of the output's stream.
+        """
+        for index, copy in self.pairs.items():
+            if index in self.steps and not counts.get(copy.index):
+                self._take_back(index, "FFmpeg refused all of its packets")
+
+    def _take_back(self, index: int, why: str) -> None:
+        line = self.names.pop(index, None)
+        if line in self.kept:
+            self.kept.remove(line)
+            self.dropped.append(f"{line}: {why}")
+
     def say_moved(self, source: av.container.InputContainer) -> None:
         """Add a line for each stream whose times were put in order, after the last packet."""
         for index, count in sorted(self.num_moved.items()):
@@ -197,6 +231,7 @@ def add_streams(
     path: Path | RemoteFile,
     film_index: int,
     output: av.container.OutputContainer,
+    left_out: Mapping[int, str],
 ) -> Passthrough:
     """Add an output stream for everything in the source that the output can hold.
 
@@ -205,8 +240,9 @@ def add_streams(
         path: where it is.
         film_index: index of the stream that was replaced by our picture.
         output: opened for writing, its picture stream added, nothing written yet.
+        left_out: indices of streams not to add, and why.
     """
-    result = Passthrough(is_strict="matroska" not in output.format.name)
+    result = Passthrough(film_index=film_index, is_strict="matroska" not in output.format.name)
     # Attachments are written by Matroska in any order; sound first is what players expect.
     order = {"audio": 0, "subtitle": 1, "video": 2}
     for stream in sorted(source.streams, key=lambda s: (order.get(s.type, 3), s.index)):
@@ -215,6 +251,13 @@ def add_streams(
         if stream.index == film_index or (stream.type == "data" and handler == "SubtitleHandler"):
             continue
         name = describe_stream(stream)
+        if stream.index in left_out:
+            why = f"FFmpeg cannot write it ({left_out[stream.index]})"
+            result.dropped.append(f"{name}: {why}")
+            continue
+        if is_timecode(stream):
+            _note_timecode(stream, source.streams[film_index], result)
+            continue
         try:
             why = _add_stream(stream, path, output, result)
         except (*AV_ERRORS, AttributeError, TypeError, NotImplementedError) as error:
@@ -226,8 +269,25 @@ def add_streams(
             result.dropped.append(f"{name}: {why}")
         else:
             how = ", as mov_text" if stream.index in result.converted else ""
+            result.names[stream.index] = name + how
             result.kept.append(name + how)
     return result
+
+
+def is_timecode(stream: av.stream.Stream) -> bool:
+    """Return whether a stream is the timecode track of a MOV, which FFmpeg cannot copy.
+
+    It writes one of its own for the film's tag `timecode`.
+    """
+    return stream.type == "data" and "timecode" in stream.metadata
+
+
+def _note_timecode(stream: av.stream.Stream, film: av.VideoStream, result: Passthrough) -> None:
+    code, name = stream.metadata["timecode"], describe_stream(stream)
+    if film.metadata.get("timecode", code) == code:
+        result.kept.append(f"{name}: timecode {code}, written anew")
+    else:
+        result.dropped.append(f"{name}: timecode {code}; the film has another")
 
 
 def _add_stream(
@@ -330,6 +390,10 @@ def copy_metadata(
         if key.lower() not in CONTAINER_KEYS:
             output.metadata[key] = value
     picture.disposition = film.disposition.value
+    for stream in source.streams:
+        if is_timecode(stream):
+            picture.metadata["timecode"] = stream.metadata["timecode"]
+            break
     for key, value in film.metadata.items():
         if not key.lower().startswith(_PICTURE_KEYS):
             picture.metadata[key] = value

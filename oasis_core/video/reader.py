@@ -17,6 +17,7 @@ import numpy as np
 
 from ..remote import RemoteError, RemoteFile, as_source
 from .alpha import alpha_of, has_clear_pixels
+from .clock import OneClock
 from .color import ToRgb
 from .containers import MAX_PIXELS, is_seekable, open_video
 from .deinterlace import deinterlaced
@@ -244,7 +245,7 @@ class VideoReader:
         """Yield decoded frames, each with a PTS, strictly increasing."""
         end_pts = self._claimed_end()
         times = CodedTimes(is_needed=self._container.format.name == "avi")
-        packets = self._container.demux(self._stream)
+        packets = OneClock(self._container, self._stream).packets()
         while True:
             is_last = False
             try:
