@@ -151,6 +151,7 @@ def _losses(job: Job) -> tuple[str, ...]:
             f"HDR10 mastering data: not written with {job.spec.codec}; use "
             f"{', '.join(HDR_CODECS)} to keep it"
         )
+    lines += job.info.not_kept
     images = job.images
     if not images and not job.has_streams and isinstance(job.source, Path):
         images = [job.source]  # animated

@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 
 from ..remote import RemoteFile
-from .containers import is_seekable, open_video
 from .clock import OneClock
+from .containers import is_seekable, open_video
 from .errors import AV_ERRORS, VideoError
 from .images import list_images
 from .info import VideoInfo

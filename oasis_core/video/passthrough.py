@@ -13,9 +13,9 @@ from pathlib import Path
 import av
 
 from ..remote import RemoteError, RemoteFile
+from .clock import OneClock
 from .container_trial import refusal_of
 from .containers import is_seekable, open_video
-from .clock import OneClock
 from .errors import AV_ERRORS, VideoError, reason
 from .info import describe_stream, is_picture
 from .subtitles import TEXT_CODECS, MovText
