@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import heapq
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
-from math import lcm
 from pathlib import Path
 
 import av
@@ -20,30 +18,26 @@ from av.container import InputContainer
 from ..codecs import CODECS
 from ..remote import RemoteFile, as_source, is_url
 from .containers import open_video
+from .destination import check_destination
 from .errors import AV_ERRORS, VideoError, discard, is_refusal, reason, write_error
 from .matroska_aspect import FILLER, display_size, write_display_size
-from .passthrough import (
+from .metadata import (
     CONTAINER_KEYS,
     ITUNES_KEYS,
-    Passthrough,
-    Span,
-    add_streams,
     copy_chapters,
     copy_metadata,
     lost_metadata,
 )
+from .passthrough import Passthrough, add_streams
+from .span import Span
 from .spec import EncodeSpec
-from .timeline import Timeline, coded_packets, mov_timescale, read_timeline
+from .timeline import Timeline, coded_packets, mov_timescale, movie_timescale, read_timeline
 from .writer import sync
 
 log = logging.getLogger(__name__)
 
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""FFmpeg's muxer by file extension."""
-
 # Broadcast formats start their clock anywhere; there is no zero to be faithful to.
 _FREE_CLOCKS = ("mpegts", "mpeg", "mpegtsraw")
-_MAX_TIMESCALE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,49 +48,6 @@ class MuxReport:
     """What is in the output."""
     dropped: tuple[str, ...]
     """What is not, and why."""
-
-
-def check_destination(destination: str | Path, codec: str, *, makes_folder: bool = False) -> str:
-    """Return the muxer for an output file, or say why it cannot be written; nothing is touched.
-
-    Args:
-        destination: the wanted file.
-        codec: one of `CODECS`.
-        makes_folder: whether its folder may be missing, since it will be made.
-
-    Raises:
-        VideoError: unknown extension, a codec the container cannot hold, or no such folder.
-    """
-    path = Path(destination)
-    muxer = CONTAINERS.get(path.suffix.lower())
-    if muxer is None:
-        raise VideoError(
-            f"{str(path)!r} must end in one of {', '.join(CONTAINERS)}, got "
-            f"{path.suffix or 'no ending'!r}; the ending chooses the container"
-        )
-    holders = CODECS[codec].containers if codec in CODECS else tuple(CONTAINERS.values())
-    # MOV is MP4 with more room; FFmpeg has a muxer for each.
-    kind = "mov" if path.suffix.lower() == ".mov" else muxer
-    if kind not in holders:
-        ending = {"matroska": ".mkv"}.get(holders[0], f".{holders[0]}")
-        needs = {"matroska": "Matroska", "mov": "MOV or Matroska"}.get(
-            holders[0], "MP4 or Matroska"
-        )
-        raise VideoError(
-            f"{str(path)!r} cannot hold {codec}, which needs {needs}; name the output "
-            f"{path.with_suffix(ending).name!r}"
-        )
-    if path.is_dir():
-        raise VideoError(f"{str(path)!r} is a folder; name a file in it")
-    if makes_folder and not path.parent.exists():
-        return muxer
-    if not path.parent.is_dir():
-        raise VideoError(f"the folder {str(path.parent)!r} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise VideoError(
-            f"the folder {str(path.parent)!r} is not writable; choose a folder you may write to"
-        )
-    return muxer
 
 
 def mux(
@@ -343,7 +294,7 @@ class _Job:
                     shift = self._moved_s = self._shift(source)
                     beside = add_streams(source, source_path, film.index, output, left_out or {})
                     copy_metadata(source, film, output, picture)
-                    copy_chapters(source, output, shift, beside, span)
+                    copy_chapters(source, output, shift, (beside.kept, beside.dropped), span)
                     extra = beside.packets(source_path, source, shift, span)
                     if shift and self._cut != "both":
                         beside.kept.append(f"times, moved by {float(shift):.3f} s to start at 0")
@@ -398,7 +349,7 @@ class _Job:
             scale, _ = mov_timescale(self._timeline)
             options["video_track_timescale"] = str(scale)
             # Edit lists count in the movie's clock: too coarse a one would move the first frame.
-            options["movie_timescale"] = str(_movie_timescale(scale, opened))
+            options["movie_timescale"] = str(movie_timescale(scale, opened))
         return options
 
     def _add_picture(
@@ -446,13 +397,3 @@ class _Job:
 
 def _decoding_time(packet: av.packet.Packet) -> float:
     return float(packet.dts * packet.time_base)
-
-
-def _movie_timescale(scale: int, opened: tuple[InputContainer, av.VideoStream] | None) -> int:
-    """Return a clock in which picture and sound start at whole numbers, if there is one."""
-    for stream in opened[0].streams.audio if opened else ():
-        finer = lcm(scale, stream.codec_context.sample_rate or 1) if stream.codec_context else scale
-        scale = finer if finer <= _MAX_TIMESCALE else scale
-    while scale < 1000:
-        scale *= 10
-    return scale

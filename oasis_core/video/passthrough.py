@@ -15,26 +15,15 @@ import av
 from ..remote import RemoteError, RemoteFile
 from .clock import OneClock
 from .container_trial import refusal_of
-from .containers import is_seekable, open_video
+from .containers import open_video
 from .errors import AV_ERRORS, VideoError, reason
 from .info import describe_stream, is_picture
+from .metadata import is_timecode
+from .span import Span
 from .subtitles import TEXT_CODECS, MovText
 
 log = logging.getLogger(__name__)
 
-# The muxer writes its own; a stale value would be a lie about the new picture.
-CONTAINER_KEYS = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))
-# What an MP4's iTunes metadata has a place for.
-ITUNES_KEYS = frozenset(
-    (
-        "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
-        "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id",
-        "network", "keywords", "creation_time", "track", "disc", "hd_video", "media_type",
-    )
-)  # fmt: skip
-_PICTURE_KEYS = ("rotate", "encoder", "duration", "bps", "number_of_", "_statistics", "source_id")
-_SEEK_MARGIN_S = 5
-_INTERLEAVING_S = 30
 _NOT_IN_MOV = ("flac", "opus", "libopus", "truehd")
 # FFmpeg's own guess for a number of channels, where a file says no more.
 _LAYOUTS = {
@@ -189,43 +178,6 @@ class Passthrough:
             self.kept.append(f"{name}: {count} packets whose time went back, put behind the others")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A piece of the source's clock, in seconds."""
-
-    start_s: Fraction | None
-    """None: from the beginning, whatever comes before the picture included."""
-    stop_s: Fraction
-    """Packets that begin here or later are left out."""
-
-    def seek(self, source: av.container.InputContainer) -> None:
-        """Skip what lies well before the span, where the format has an index."""
-        if self.start_s is not None and is_seekable(source) and self.start_s > _SEEK_MARGIN_S:
-            source.seek(int((self.start_s - _SEEK_MARGIN_S) * av.time_base))
-
-    def takes(self, packet: av.packet.Packet) -> bool:
-        """Return whether a packet begins inside; subtitles only have to reach into it."""
-        start = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
-        if start >= self.stop_s:
-            return False
-        if self.start_s is None or start >= self.start_s:
-            return True
-        if packet.stream.type != "subtitle" or not packet.duration:
-            return False
-        late = round((self.start_s - start) / packet.time_base)
-        if late >= packet.duration:
-            return False
-        packet.pts += late
-        packet.dts = packet.pts
-        packet.duration -= late
-        return True
-
-    def is_over(self, packet: av.packet.Packet) -> bool:
-        """Return whether nothing inside can follow; streams may be interleaved loosely."""
-        start = (packet.dts if packet.dts is not None else packet.pts) * packet.time_base
-        return start > self.stop_s + _INTERLEAVING_S
-
-
 def add_streams(
     source: av.container.InputContainer,
     path: Path | RemoteFile,
@@ -272,14 +224,6 @@ def add_streams(
             result.names[stream.index] = name + how
             result.kept.append(name + how)
     return result
-
-
-def is_timecode(stream: av.stream.Stream) -> bool:
-    """Return whether a stream is the timecode track of a MOV, which FFmpeg cannot copy.
-
-    It writes one of its own for the film's tag `timecode`.
-    """
-    return stream.type == "data" and "timecode" in stream.metadata
 
 
 def _note_timecode(stream: av.stream.Stream, film: av.VideoStream, result: Passthrough) -> None:
@@ -377,82 +321,3 @@ def _container_name(output: av.container.OutputContainer) -> str:
     return {"matroska": "Matroska", "mov": "MOV"}.get(
         output.format.name, output.format.name.upper()
     )
-
-
-def copy_metadata(
-    source: av.container.InputContainer,
-    film: av.VideoStream,
-    output: av.container.OutputContainer,
-    picture: av.VideoStream,
-) -> None:
-    """Copy the file's metadata and the film's own, without what is no longer true."""
-    for key, value in source.metadata.items():
-        if key.lower() not in CONTAINER_KEYS:
-            output.metadata[key] = value
-    picture.disposition = film.disposition.value
-    for stream in source.streams:
-        if is_timecode(stream):
-            picture.metadata["timecode"] = stream.metadata["timecode"]
-            break
-    for key, value in film.metadata.items():
-        if not key.lower().startswith(_PICTURE_KEYS):
-            picture.metadata[key] = value
-
-
-def copy_chapters(
-    source: av.container.InputContainer,
-    output: av.container.OutputContainer,
-    shift: Fraction,
-    result: Passthrough,
-    span: Span | None = None,
-) -> None:
-    """Copy the chapters where this PyAV can; say so where it cannot.
-
-    Args:
-        source: opened for reading.
-        output: opened for writing, nothing written yet.
-        shift: seconds to add to every time.
-        result: gets the line.
-        span: only chapters that reach into it, shortened to it; None is all.
-    """
-    if not hasattr(source, "chapters"):  # PyAV before 15; its dump of the file mentions them
-        num_chapters = source.dumps_format().count("Chapter #")
-        if num_chapters:
-            result.dropped.append(
-                f"{num_chapters} chapters: PyAV {av.__version__} cannot copy them; a newer one can"
-            )
-        return
-    chapters = source.chapters()
-    if not chapters:
-        return
-    kept = []
-    for chapter in chapters:
-        tick = chapter["time_base"]
-        if span is not None:
-            chapter["end"] = min(chapter["end"], int(span.stop_s / tick))
-            if span.start_s is not None:
-                chapter["start"] = max(chapter["start"], round(span.start_s / tick))
-            if chapter["start"] >= chapter["end"]:
-                continue
-        chapter["start"] += round(shift / tick)
-        chapter["end"] += round(shift / tick)
-        kept.append(chapter)
-    if kept:
-        output.set_chapters(kept)
-        result.kept.append(f"{len(kept)} chapters")
-
-
-def lost_metadata(
-    source: av.container.InputContainer, written: av.container.InputContainer
-) -> list[str]:
-    """Return a line for the metadata the container format did not take.
-
-    Args:
-        source: the opened source.
-        written: the finished output, opened for reading.
-    """
-    have = {key.lower() for key in written.metadata}
-    lost = [k for k in source.metadata if k.lower() not in have | CONTAINER_KEYS]
-    if not lost:
-        return []
-    return [f"metadata {', '.join(sorted(lost))}: this container has no place for it"]

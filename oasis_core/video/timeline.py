@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice, repeat
-from math import gcd
+from math import gcd, lcm
 from pathlib import Path
 
 import av
@@ -25,6 +25,9 @@ from .writer import SEGMENT_TAG, SEGMENT_TICK
 
 MOST_TICKS = (1 << 31) - 2
 """Of one picture in an MP4 or MOV."""
+
+
+_MAX_TIMESCALE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,23 @@ def mov_timescale(timeline: Timeline) -> tuple[int, bool]:
     if longest // common <= MOST_TICKS:
         return scale // common, True
     return max(1, scale * MOST_TICKS // longest), False
+
+
+def movie_timescale(
+    scale: int, opened: tuple[av.container.InputContainer, av.VideoStream] | None
+) -> int:
+    """Return a clock in which picture and sound start at whole numbers, if there is one.
+
+    Args:
+        scale: ticks per second of the picture.
+        opened: the source and its film; None for none.
+    """
+    for stream in opened[0].streams.audio if opened else ():
+        finer = lcm(scale, stream.codec_context.sample_rate or 1) if stream.codec_context else scale
+        scale = finer if finer <= _MAX_TIMESCALE else scale
+    while scale < 1000:
+        scale *= 10
+    return scale
 
 
 def read_timeline(segments: Sequence[Path]) -> Timeline:
