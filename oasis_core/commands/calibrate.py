@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..extras import need
 from ..remote import as_source
+from ..words import counted
 from ._shared import DEFAULT_MODEL, DTYPES, Report, find_clips, parse_output, print_json
 
 if TYPE_CHECKING:
@@ -237,8 +238,8 @@ def _lines(routing: HeadRouting, results: dict[str, Any]) -> list[str]:
         lines.append(
             f"stability: disjoint halves of {stability['num_clips']} clips agree on "
             f"{stability['mean']:.0%} of the heads (worst split {stability['least']:.0%}, by "
-            f"chance {stability['by_chance']:.0%}); {stability['unstable_heads']} head(s) change "
-            "in half of the splits or more"
+            f"chance {stability['by_chance']:.0%}); "
+            f"{counted(stability['unstable_heads'], 'head')} would change in half of the splits"
         )
     for cost in results["costs"]:
         width, height = cost["size"]

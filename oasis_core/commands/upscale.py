@@ -180,6 +180,10 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(report.to_json())
     else:
         print(summary(report))
+        if not arguments.dry_run and _comparison(arguments):
+            from ..upscale import comparison_path
+
+            print(f"comparison, left the plain resize: {comparison_path(Path(report.destination))}")
     return 0
 
 
@@ -220,9 +224,6 @@ def _options(arguments: argparse.Namespace, source: Path | RemoteFile) -> dict[s
     if scale is None and arguments.size is None:
         scale = DEFAULT_SCALE
     start_s, duration_s = _piece(arguments, source)
-    compare = arguments.compare
-    if compare is None and arguments.preview is not None:
-        compare = "side"
     same = ("size", "strength", "codec", "crf", "preset", "pix_fmt", "quality", "fps")
     same += ("deinterlace", "overwrite", "fresh")
     return {name: getattr(arguments, name) for name in same} | {
@@ -233,9 +234,14 @@ def _options(arguments: argparse.Namespace, source: Path | RemoteFile) -> dict[s
         "segment_frames": arguments.segment,
         "start_s": start_s,
         "duration_s": duration_s,
-        "compare": compare,
+        "compare": _comparison(arguments),
         "metadata": not arguments.no_metadata,
     }
+
+
+def _comparison(arguments: argparse.Namespace) -> str | None:
+    """How plain resize and result are shown beside each other; None: they are not."""
+    return arguments.compare or (None if arguments.preview is None else "side")
 
 
 def _piece(arguments: argparse.Namespace, source: Path) -> tuple[float | None, float | None]:

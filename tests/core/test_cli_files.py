@@ -117,6 +117,8 @@ def test_preview_comes_from_the_middle_with_a_comparison(tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "in.mp4", "o.preview.compare.mp4", "o.preview.mp4",
     ]  # fmt: skip
+    said = capsys.readouterr().out
+    assert f"comparison, left the plain resize: {tmp_path / 'o.preview.compare.mp4'}\n" in said
     assert probe(tmp_path / "o.preview.mp4").num_frames == 10
     assert probe(tmp_path / "o.preview.compare.mp4").width == 64
     with av.open(str(tmp_path / "o.preview.mp4")) as container:
