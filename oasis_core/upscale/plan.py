@@ -164,7 +164,13 @@ def make_plan(
         for on_host in ((False, True) if may_wait and grid.num_tiles > 1 else (False,))
     ]
     candidates = [c for c in candidates if c.needed_on_host <= free_host * HOST_SHARE]
-    chosen = _cheapest(candidates, _budget(free, workload, device), traits)
+    budget = _budget(free, workload, device)
+    if traits.tiling == "avoid":
+        # Tiles change the picture: only what fits nowhere is cut.
+        most = free * (DEVICE_SHARE if device.type == "cuda" else HOST_SHARE)
+        whole = [c for c in candidates if c.grid.num_tiles == 1]
+        candidates = [c for c in whole if c.needed <= most] or candidates
+    chosen = _cheapest(candidates, budget)
     if chosen.needed > free * DEVICE_SHARE:
         raise ValueError(
             f"a result of {workload.width}x{workload.height} needs at least "
@@ -188,11 +194,9 @@ def make_plan(
     )
 
 
-def _cheapest(candidates: list[_Candidate], budget: float, traits: Traits) -> _Candidate:
+def _cheapest(candidates: list[_Candidate], budget: float) -> _Candidate:
     """The first of the cheapest that fit: on the device, with the fewest tiles; else the least."""
     fitting = [c for c in candidates if c.needed <= budget]
-    if traits.tiling == "avoid":
-        fitting = [c for c in fitting if c.grid.num_tiles == 1] or fitting
     if fitting:
         return min(fitting, key=lambda c: c.cost)
     return min(candidates, key=lambda c: c.needed)
