@@ -69,6 +69,7 @@ def denoise_to_latent(
             finite, or memory does not suffice for any tile.
     """
     restorer = check_has_latent(upscaler.restorer)
+    upscaler.prepare()
     sides = target_size(video.shape[4], video.shape[3], scale=scale)
     width, height = (round_up(side, TILE_GRID_PX) for side in sides)
     frames = [resize(frame[None], height, width) for frame in video[0].unbind(1)]

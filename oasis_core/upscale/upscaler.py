@@ -56,13 +56,18 @@ class VideoUpscaler:
         if self.traits.arithmetic == "own":
             # Chosen first: a large model in float32 may not fit where it does in half of it.
             self.dtype = choose_dtype(self.restorer, self.device, dtype)
-            self.restorer.prepare(self.device, self.dtype)
+            self.prepare()
         else:
             self.restorer.prepare(self.device, torch.float32)
             self.dtype = choose_dtype(self.restorer, self.device, dtype)
         self.requested_dtype = str(dtype).removeprefix("torch.")
         self._model_bytes: float | None = None
         self._model_hash = model_hash
+
+    def prepare(self) -> None:
+        """Make the network this model's again: restorers that share it may have run meanwhile."""
+        is_own = self.traits.arithmetic == "own"
+        self.restorer.prepare(self.device, self.dtype if is_own else torch.float32)
 
     @property
     def traits(self) -> Traits:
@@ -136,6 +141,7 @@ class VideoUpscaler:
         self, look: Look, plan: Plan, clock: StageClock | None = None
     ) -> SegmentUpscaler:
         """What upscales the segments of one job."""
+        self.prepare()
         return SegmentUpscaler(
             self.restorer,
             self.device,

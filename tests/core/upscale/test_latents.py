@@ -59,3 +59,48 @@ def test_odd_sizes_and_lengths_are_filled_up(upscaler):
 def test_models_without_such_a_latent_are_refused_by_name():
     with pytest.raises(ValueError, match=r"got oasis-tiny, which predicts none"):
         denoise_to_latent(oasis_core.load(device="cpu"), torch.rand(1, 3, 1, 16, 16), scale=1)
+
+
+def overflowing():
+    """Finite weights whose latent is beyond half precision."""
+    model = build_model(SMALL)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+        model.transformer.blocks[0].ffn.expand.bias.fill_(60_000)
+        model.transformer.blocks[0].ffn.contract.weight.fill_(1.0)
+        model.transformer.blocks[0].modulation[5].fill_(1e-3)
+    return model
+
+
+def test_what_overflows_is_repeated_in_float32(caplog):
+    video = torch.rand(1, 3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    exact = denoise_to_latent(VideoUpscaler(overflowing(), "cpu", "float32"), video, scale=1)
+    out = denoise_to_latent(VideoUpscaler(overflowing(), "cpu", "float16"), video, scale=1)
+    assert "tile 0 is not finite in torch.float16; repeating in float32" in caplog.text
+    assert out.isfinite().all()
+    assert (out - exact).abs().max() < 0.02 * exact.abs().max()
+    broken = overflowing()
+    broken.transformer.head.bias.data[0] = torch.inf
+    with pytest.raises(ValueError, match="latent must be finite, got NaN or infinity in tile 0"):
+        denoise_to_latent(VideoUpscaler(broken, "cpu", "float16"), video, scale=1)
+
+
+def test_out_of_memory_repeats_in_smaller_tiles(upscaler, monkeypatch, caplog):
+    video = torch.rand(1, 3, 1, 128, 200, generator=torch.Generator().manual_seed(1))
+    whole = denoise_to_latent(upscaler, video, scale=1, tile_px=96)
+    predict = type(upscaler.restorer).predict_latent
+
+    def limited(self, clip, most_px=110):
+        if max(clip.shape[3:]) > most_px:
+            raise MemoryError
+        return predict(self, clip)
+
+    monkeypatch.setattr(type(upscaler.restorer), "predict_latent", limited)
+    out = denoise_to_latent(upscaler, video, scale=1, tile_px=192)
+    assert "out of memory (MemoryError); repeating in tiles of 96 px" in caplog.text
+    assert torch.equal(out, whole)
+    monkeypatch.setattr(type(upscaler.restorer), "predict_latent", lambda *_: limited(*_, 8))
+    with pytest.raises(ValueError, match=r"memory must hold one tile of 104 px"):
+        denoise_to_latent(upscaler, video, scale=1)
