@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..remote import as_source
+from ._evaluation_words import clip_line, report_means
 from ._shared import (
     DEGRADATIONS,
     Report,
@@ -214,23 +215,6 @@ def _sources(arguments: argparse.Namespace) -> list[ClipSource]:
     )
 
 
-def _line(result: ClipResult) -> str:
-    from ..evaluation.suite import METRICS
-
-    text = f"{result.degradation:12} {result.name:28}"
-    if result.gain_db is not None:
-        text += f" bicubic {result.bicubic['psnr_db']:.2f} dB, model {result.gain_db:+.2f} dB"
-        if "ssim" in result.model:
-            text += f", SSIM {result.model['ssim'] - result.bicubic['ssim']:+.4f}"
-        return text
-    methods = "; ".join(
-        f"{method} "
-        + " ".join(f"{METRICS[n].title} {v:.{METRICS[n].digits}f}" for n, v in values.items())
-        for method, values in result.methods.items()
-    )
-    return f"{text} {methods}"
-
-
 def _chosen_metrics(arguments: argparse.Namespace) -> list[str]:
     from ..evaluation.suite import DEFAULT_METRICS
 
@@ -296,7 +280,7 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
             book.add(result, shown)
         if arguments.sheets:
             write_sheet(arguments.sheets, result, shown)
-        say(_line(result))
+        say(clip_line(result))
 
     def on_skip(name: str, reason: str) -> None:
         skipped[name] = reason
@@ -321,7 +305,7 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     if arguments.out:
         page = write_report(arguments.out, results, suite, settings, book, skipped)
         say(f"report: {page}")
-    _report_means(results, suite, say)
+    report_means(results, suite, say)
     if skipped:
         say(f"{len(skipped)} of the clips were skipped: {', '.join(skipped)}")
     values = results_json(results, suite, settings, skipped)
@@ -361,20 +345,3 @@ def _record(
     metrics = {**summarise(results), "settings": settings}
     update_info(resolve_model(arguments.model), metrics=metrics)
     return True
-
-
-def _report_means(results: list[ClipResult], suite: Any, report: Report) -> None:
-    from ..evaluation.benchmark import method_means, summarise
-    from ..evaluation.suite import METRICS
-
-    for reason in suite.unavailable.values():
-        report(f"not measured: {reason}")
-    for degradation, methods in method_means(results).items():
-        for method, values in methods.items():
-            shown = ", ".join(
-                f"{METRICS[name].title} {value:.{METRICS[name].digits}f}"
-                for name, value in values.items()
-            )
-            report(f"{degradation}, {method}: {shown}")
-    for name, row in summarise(results).items():
-        report(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))

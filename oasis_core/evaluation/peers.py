@@ -40,7 +40,7 @@ class Peer(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells its results apart; part of the key they are cached by."""
+        """What tells its results apart, part of the key they are cached by; empty: never cached."""
 
     def restore(self, low: Tensor, size: tuple[int, int]) -> Tensor:
         """Enlarge a clip `t 3 h w` in [0, 1] to (width, height)."""
@@ -85,14 +85,15 @@ class EngineModel:
 
     Args:
         name: What reports call it.
-        path: Its file.
         upscaler: The loaded model.
+        path: Its file, by which results are cached; None: they are not, as befits a model whose
+            code is being worked on.
     """
 
-    def __init__(self, name: str, path: Path, upscaler: VideoUpscaler) -> None:
+    def __init__(self, name: str, upscaler: VideoUpscaler, path: Path | None = None) -> None:
         self.name, self.upscaler = name, upscaler
         dtype = str(upscaler.dtype).removeprefix("torch.")
-        self.identity = f"engine {file_sha256(path)} {dtype}"
+        self.identity = f"engine {file_sha256(path)} {dtype}" if path else ""
 
     def restore(self, low: Tensor, size: tuple[int, int]) -> Tensor:
         """See `Peer`."""
@@ -172,7 +173,7 @@ def find_peers(texts: Sequence[str], load: Callable[[Path], VideoUpscaler]) -> l
         if path.suffix == NCNN_SUFFIX:
             peers.append(NcnnModel(name, path))
         else:
-            peers.append(EngineModel(name, path, load(path)))
+            peers.append(EngineModel(name, load(path), path))
     names = [peer.name for peer in peers]
     if odd := [n for n in names if not n or n in RESERVED or names.count(n) > 1]:
         raise EvaluationError(
@@ -196,7 +197,7 @@ class ResultCache:
 
     def restore(self, peer: Peer, low: Tensor, size: tuple[int, int]) -> Tensor:
         """What a peer makes of a clip `t 3 h w` in [0, 1], rounded to 8-bit levels."""
-        if self.folder is None:
+        if self.folder is None or not peer.identity:
             return to_uint8(peer.restore(low, size))
         path = self.folder / f"{_key(peer, low, size)}.safetensors"
         if path.is_file():

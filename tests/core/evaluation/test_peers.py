@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,11 @@ def test_the_cache_knows_peers_clips_and_sizes_apart_and_mends_itself(tmp_path):
     other.identity = "another"
     cache.restore(other, low, (80, 48))
     assert len(calls) == 4
+    other.identity = ""
+    cache.restore(other, low, (80, 48))
+    cache.restore(other, low, (80, 48))
+    assert len(calls) == 6
+    del calls[4:]
     for file in tmp_path.iterdir():
         file.write_bytes(file.read_bytes()[:100])
     assert torch.equal(cache.restore(Counting(), low, (80, 48)), first)
@@ -231,3 +237,22 @@ def test_the_command_takes_peers_and_writes_sheets(tmp_path):
     assert values["clips"][0]["size"] == [128, 128]
     assert (tmp_path / "sheets" / "given-a.png").is_file()
     assert main([*common, "--peers", "nothing.pth", str(folder.parent)]) != 0
+
+
+def test_the_last_lines_are_sentences(tmp_path, capsys):
+    from oasis_core.cli import main
+
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for index, frame in enumerate(smooth(2, 64, 64)):
+        (folder / f"{index}.png").write_bytes(encode_picture(frame))
+    call = ["evaluate", str(folder), "--degradation", "light", "--dtype", "float32"]
+    assert main([*call, "--metrics", "psnr_db,temporal_difference"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    number = r"[-+]?\d+\.\d\d"
+    assert re.fullmatch(
+        rf"light: the model, 1 clip: {number} dB over the bicubic resize, which has {number} dB; "
+        rf"temporal error {number}",
+        last,
+    ), last
+    assert "_db" not in last
