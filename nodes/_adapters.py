@@ -6,9 +6,7 @@ The only file that touches `comfy.*` and `folder_paths`.
 from __future__ import annotations
 
 import json
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ._results import DEFAULT_KEPT, SHELF
+from ._status import Status
 
 if TYPE_CHECKING:
     from ..oasis_core.families.restorer import HasRouting, Restorer
@@ -41,9 +40,6 @@ WANTED_LATENT_FRAMES, WANTED_LATENT_SIDE_PX = 25, 512
 KEPT_SETTING = "OASIS.keptResults"
 """Of web/oasis.js: how many results the temporary folder keeps."""
 STATUS_EVENT = "oasis.progress"
-STATUS_EVERY_S = 0.25
-SPEED_OVER_S = 30.0
-"""Speed is of so many last seconds: a run that goes on from an earlier one jumps at its start."""
 
 
 # Models
@@ -190,17 +186,27 @@ def managed(restorer: Restorer, dtype: str) -> LoadedModel:
 
 
 @contextmanager
-def running(model: LoadedModel) -> Iterator[VideoUpscaler]:
-    """Bring a model to its device; while the block runs, cancelling stops it at the next layer."""
+def running(model: LoadedModel, report: Progress) -> Iterator[VideoUpscaler]:
+    """Bring a model to its device; while the block runs, cancelling stops it at the next layer.
+
+    Args:
+        model: What is to run.
+        report: Told that it is loaded and, where the arithmetic is to be chosen, tried.
+    """
     from ..oasis_core.upscale import VideoUpscaler
 
     patcher, load = model.patcher, comfy.model_management.load_models_gpu
+    report.stage("load")
     load([patcher], force_full_load=True)
-    upscaler = VideoUpscaler(model.restorer, patcher.load_device, model.dtype)
-    if upscaler.device.type != "cpu":
-        load([patcher], memory_required=_wanted_bytes(upscaler), force_full_load=True)
-    hooks = [layer.register_forward_pre_hook(_stop_if_cancelled) for layer in _layers(upscaler)]
+    layers = [layer for layer in patcher.model.modules() if not any(layer.children())]
+    hooks = [layer.register_forward_pre_hook(check) for layer in layers]
     try:
+        if model.dtype == "auto":
+            report.stage("precision")
+        upscaler = VideoUpscaler(model.restorer, patcher.load_device, model.dtype)
+        report.stage("plan")
+        if upscaler.device.type != "cpu":
+            load([patcher], memory_required=_wanted_bytes(upscaler), force_full_load=True)
         yield upscaler
     finally:
         for hook in hooks:
@@ -217,8 +223,69 @@ def _wanted_bytes(upscaler: VideoUpscaler) -> float:
     return upscaler.measured_bytes() * WANTED_PIXELS / upscaler.traits.native_scale**2 * num_frames
 
 
-def _layers(upscaler: VideoUpscaler) -> list[nn.Module]:
-    return [layer for layer in upscaler.model.modules() if not any(layer.children())]
+# Progress
+
+
+class Progress:
+    """Moves the running node's progress bar, tells the page what it does, and heeds cancelling.
+
+    To be called with (units done, units in all), by default of frames; its `stage` with what is
+    being done.
+    """
+
+    def __init__(self, unit: str = "frames") -> None:
+        self._server = _server()
+        self._node = getattr(self._server, "last_node_id", None)  # None where nobody listens
+        self._bar = comfy.utils.ProgressBar(PROGRESS_STEPS)
+        self._status = Status(self._send, unit)
+
+    def __call__(self, done: float, total: float) -> None:
+        """Report."""
+        # The bar's own check is throttled and may never come.
+        check()
+        if total:
+            self._bar.update_absolute(round(PROGRESS_STEPS * done / total), PROGRESS_STEPS)
+        self._status.report(done, total)
+
+    def stage(self, name: str, done: int = 0, total: int = 0) -> None:
+        """Say what is being done: a word of web/text.js, and which step of how many."""
+        check()
+        self._status.stage(name, done, total)
+
+    def check(self) -> None:
+        """Stop here if the user has cancelled."""
+        check()
+
+    def step(self, name: str) -> Callable[[], None]:
+        """A function that says that a stage is at work, for loops that cannot say how far."""
+        return lambda: self.stage(name)
+
+    def found(self) -> None:
+        """Say that an earlier run has left the result."""
+        self._bar.update_absolute(PROGRESS_STEPS, PROGRESS_STEPS)
+        self._status.kept()
+
+    def finish(self) -> None:
+        """Say that all is done."""
+        self._bar.update_absolute(PROGRESS_STEPS, PROGRESS_STEPS)
+        self._status.finish()
+
+    def begin_segment(self, shot: int, segment: int) -> None:
+        """Say where the run is, both from 0."""
+        self._status.place(shot=shot + 1, segment=segment + 1)
+
+    def _send(self, values: dict[str, Any]) -> None:
+        if self._node is not None:
+            values = {"node": self._node, **values}
+            self._server.send_sync(STATUS_EVENT, values, self._server.client_id)
+
+
+@contextmanager
+def progress(unit: str = "frames") -> Iterator[Progress]:
+    """Progress from the first moment of a node, finished when the block ends well."""
+    report = Progress(unit)
+    yield report
+    report.finish()
 
 
 def _server() -> Any:
@@ -228,62 +295,9 @@ def _server() -> Any:
     return getattr(PromptServer, "instance", None)
 
 
-def check() -> None:
+def check(*_: object) -> None:
     """Stop here if the user has cancelled."""
-    _stop_if_cancelled()
-
-
-def _stop_if_cancelled(*_: object) -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
-
-
-# Progress
-
-
-class Progress:
-    """Moves the running node's progress bar, tells the page its speed, and heeds cancelling.
-
-    To be called with (units done, units in all), by default of frames.
-    """
-
-    def __init__(self, unit: str = "frames") -> None:
-        self._unit = unit  # a word of web/text.js
-        self._bar = comfy.utils.ProgressBar(PROGRESS_STEPS)
-        self._server = _server()
-        self._node = getattr(self._server, "last_node_id", None)  # None where nobody listens
-        self._start_s = time.monotonic()
-        self._samples = deque([(self._start_s, 0.0)])
-        self._place: dict[str, int] = {}
-
-    def __call__(self, done: float, total: float) -> None:
-        """Report."""
-        # The bar's own check is throttled and may never come.
-        _stop_if_cancelled()
-        self._bar.update_absolute(round(PROGRESS_STEPS * done / total), PROGRESS_STEPS)
-        now_s, samples = time.monotonic(), self._samples
-        if self._node is None or (now_s - samples[-1][0] < STATUS_EVERY_S and done < total):
-            return
-        samples.append((now_s, done))
-        while len(samples) > 2 and now_s - samples[0][0] > SPEED_OVER_S:
-            samples.popleft()
-        seconds, num_done = now_s - samples[0][0], done - samples[0][1]
-        values = {"node": self._node, "unit": self._unit, "done": done, "total": total}
-        values |= {"seconds": now_s - self._start_s, **self._place}
-        if seconds > 0 and num_done > 0:
-            fps = num_done / seconds
-            values |= {"fps": fps, "eta_s": max(0.0, total - done) / fps}
-        self._server.send_sync(STATUS_EVENT, values, self._server.client_id)
-
-    def found(self) -> None:
-        """Say that an earlier run has left the result."""
-        self._bar.update_absolute(PROGRESS_STEPS, PROGRESS_STEPS)
-        if self._node is not None:
-            values = {"node": self._node, "kept": True}
-            self._server.send_sync(STATUS_EVENT, values, self._server.client_id)
-
-    def begin_segment(self, shot: int, segment: int) -> None:
-        """Say where the run is, both from 0."""
-        self._place = {"shot": shot + 1, "segment": segment + 1}
 
 
 # Frames

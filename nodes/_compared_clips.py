@@ -60,27 +60,31 @@ def _planes(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels[..., :3].astype(np.float32) / scale).permute(2, 0, 1)
 
 
-def clip_file(clip: Tensor, frame_rate: Fraction, name: str) -> Path:
+def clip_file(clip: Tensor, frame_rate: Fraction, name: str, check: Callable[[], None]) -> Path:
     """Encode frames into ComfyUI's temporary folder, under a name that their content decides.
 
     Args:
         clip: `t 3 h w`, float in [0, 1].
         frame_rate: Frames per second.
         name: What the file's name begins with.
+        check: Called before each frame; may raise to stop.
 
     Returns:
         An H.264 file.
     """
     digest = hashlib.sha256(f"{frame_rate} {tuple(clip.shape)}".encode())
     for frame in clip:
+        check()
         digest.update((frame * 255).round().to(torch.uint8).numpy().tobytes())
     path = _adapters.temp_folder() / f"{name}_{digest.hexdigest()[:16]}.mp4"
     if not path.is_file():
-        write_clip(clip, frame_rate, path, codec="h264", crf=VIEWER_CRF)
+        write_clip(clip, frame_rate, path, codec="h264", crf=VIEWER_CRF, check=check)
     return path
 
 
-def viewer_facts(before: Tensor, after: Tensor, frame_rate: Fraction) -> dict[str, Any]:
+def viewer_facts(
+    before: Tensor, after: Tensor, frame_rate: Fraction, check: Callable[[], None]
+) -> dict[str, Any]:
     """What the viewer on the page needs: one file with both clips side by side, and its measures.
 
     One file, so that both halves always show the same frame.
@@ -89,6 +93,7 @@ def viewer_facts(before: Tensor, after: Tensor, frame_rate: Fraction) -> dict[st
         before: `t 3 h w`, float in [0, 1].
         after: Like `before`.
         frame_rate: Frames per second.
+        check: Called before each frame; may raise to stop.
     """
     from ..oasis_core.evaluation.clip_scores import resize_clip, side_by_side
 
@@ -96,8 +101,8 @@ def viewer_facts(before: Tensor, after: Tensor, frame_rate: Fraction) -> dict[st
     scale = min(1, VIEWER_WIDTH_PX / width)
     # Even sides: browsers play nothing but 4:2:0.
     size = tuple(max(2, round(side * scale) // 2 * 2) for side in (height, width))
-    pair = side_by_side(resize_clip(before, size), resize_clip(after, size))
-    path = clip_file(pair, frame_rate, "oasis_viewer")
+    pair = side_by_side(resize_clip(before, size, check), resize_clip(after, size, check))
+    path = clip_file(pair, frame_rate, "oasis_viewer", check)
     return {
         "filename": path.name,
         "subfolder": "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -12,9 +13,18 @@ if TYPE_CHECKING:
     from ..oasis_core.upscale.tile_clips import TiledClip
 
 
-def tile_images(tiles: TiledClip) -> list[Tensor]:
-    """A list of IMAGE, one batch of frames for each tile."""
-    return [_adapters.to_images(clip) for clip in tiles.clips]
+def tile_images(tiles: TiledClip, check: Callable[[], None] = _adapters.check) -> list[Tensor]:
+    """A list of IMAGE, one batch of frames for each tile.
+
+    Args:
+        tiles: Where they are.
+        check: Called before each; may raise to stop.
+    """
+    images = []
+    for clip in tiles.clips:
+        check()
+        images.append(_adapters.to_images(clip))
+    return images
 
 
 def tiles_with(tiles: TiledClip, images: list[Tensor] | None) -> TiledClip:

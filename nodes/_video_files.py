@@ -31,6 +31,7 @@ def upscale_on_disk(
     settings: dict[str, Any],
     *,
     inputs: Mapping[str, Any],
+    report: _adapters.Progress,
     file_name: str = "",
 ) -> tuple[Path, dict[str, Any]]:
     """Upscale into ComfyUI's temporary folder, or further into its output folder.
@@ -43,6 +44,7 @@ def upscale_on_disk(
         model: What upscales it.
         settings: Options of `oasis_core.upscale_file` that decide the result, as JSON values.
         inputs: Of the node, by name.
+        report: Told what is done.
         file_name: What the result is called in the output folder, folders before it included;
             empty leaves it in the temporary one, among the last few that are kept.
 
@@ -55,34 +57,34 @@ def upscale_on_disk(
     settings = {**settings, "bit_depth": _bit_depth(source, settings)}
     path = _result_path(source, model, settings)
     facts = path.with_suffix(".json")
-    progress = _adapters.Progress()
-    report = _finished(facts)
-    if report is not None:
-        progress.found()
+    values = _finished(facts)
+    if values is not None:
+        report.found()
     else:
         # A cancelled run counts, too: it may be gone on with while it is among the last few.
         _adapters.keep_result(path, inputs, beside=(facts, journal_path(path)))
-        with _adapters.running(model) as upscaler:
+        with _adapters.running(model, report) as upscaler:
             done = upscale_file(
                 source.place,
                 path,
                 model=upscaler,
                 overwrite=True,
-                on_segment=progress.begin_segment,
-                on_progress=progress,
+                on_segment=report.begin_segment,
+                on_progress=report,
                 **settings,
             )
         for loss in done.dropped:
             logger.warning("%s: not kept: %s", source.place.name, loss)
-        report = done.to_json()
-    place = _placed(Path(report["destination"]), file_name, (report["width"], report["height"]))
-    report["destination"] = str(place)
-    facts.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        report.finish()
+        values = done.to_json()
+    place = _placed(Path(values["destination"]), file_name, (values["width"], values["height"]))
+    values["destination"] = str(place)
+    facts.write_text(json.dumps(values, indent=1), encoding="utf-8")
     if place == path:
         _adapters.keep_result(path, inputs, beside=(facts,))
     else:
         SHELF.forget(path)
-    return place, report
+    return place, values
 
 
 def _bit_depth(source: Source, settings: dict[str, Any]) -> int | None:

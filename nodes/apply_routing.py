@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import OasisModel, OasisRouting, model_input, schema, widget
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class OASISApplyRouting(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(
         cls, model: _adapters.LoadedModel, routing: HeadRouting, enabled: bool
     ) -> io.NodeOutput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import OasisRouting, check_number, model_input, scale_input, schema, widget
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class OASISCalibrateRouting(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(
         cls,
         model: _adapters.LoadedModel,
@@ -79,13 +82,13 @@ class OASISCalibrateRouting(io.ComfyNode):
         check_number("scale", scale)
         rerouter = model.routing.rerouter
         own = rerouter.own
-        clips = _clips(model, images, scale, frames, crop_px)
         quotas = {
             "window": _num_heads(own, "WINDOW") if window_heads == KEEP else window_heads,
             "intra": _num_heads(own, "INTRA") if intra_heads == KEEP else intra_heads,
         }
-        report = _adapters.Progress()
-        with _adapters.running(model):
+        with _adapters.progress("clips") as report, _adapters.running(model, report):
+            clips = _clips(model, images, scale, frames, crop_px, report.stage)
+            report.stage("measure")
             routing = rerouter.calibrate(
                 clips, seed=sample_seed, quotas=quotas, on_progress=lambda n: report(n, len(clips))
             )
@@ -163,7 +166,12 @@ def _num_heads(routing: HeadRouting, name: str) -> int:
 
 
 def _clips(
-    model: _adapters.LoadedModel, images: Tensor, scale: float, frames: int, crop_px: int
+    model: _adapters.LoadedModel,
+    images: Tensor,
+    scale: float,
+    frames: int,
+    crop_px: int,
+    on_stage: Callable[[str, int, int], None],
 ) -> list[Tensor]:
     """The middle of the frames as the model would see it, in runs of `frames`."""
     from ..oasis_core.model.rerouting import calibration_clips
@@ -174,6 +182,10 @@ def _clips(
     top, left = ((n - side) // 2 for n, side in zip(video.shape[2:], sides, strict=True))
     crop = video[..., top : top + sides[0], left : left + sides[1]]
     size = [round(side * scale) for side in sides]
-    large = torch.stack([resize(frame[None], *size) for frame in crop.unbind(1)], dim=1)
+    resized = []
+    for index, frame in enumerate(crop.unbind(1)):
+        on_stage("resize", index, crop.shape[1])
+        resized.append(resize(frame[None], *size))
+    large = torch.stack(resized, dim=1)
     stride = model.restorer.traits.stride
     return calibration_clips(large[None], num_frames=frames, side_px=crop_px, stride=stride)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 
 from . import _adapters
 from ._compared_clips import clip_file, read_clip, viewer_facts
+from ._errors import plain_errors
+from ._results import SHELF
 from ._schema import LAYOUTS, check_choice, check_number, schema, widget
 
 PICTURES = [io.Image, io.Video]
@@ -60,6 +63,12 @@ class OASISCompare(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """Changes when the files of these settings were removed from the temporary folder."""
+        return SHELF.num_lost(inputs)
+
+    @classmethod
+    @plain_errors
     def execute(
         cls,
         before: Tensor | Input.Video,
@@ -74,21 +83,25 @@ class OASISCompare(io.ComfyNode):
         from ..oasis_core.evaluation import clip_scores
         from ..oasis_core.video import nearest_rate
 
+        inputs = {"layout": layout, "max_frames": max_frames, "fps": fps, "flicker": flicker}
         check_choice("layout", layout, LAYOUTS)
         check_number("fps", fps)
-        given = [value for value in (before, after, truth) if value is not None]
-        clips, rates = zip(
-            *(read_clip(value, max_frames, _adapters.check) for value in given), strict=True
-        )
-        clips = clip_scores.match_clips(*clips)
-        report = _adapters.Progress()
-        metrics = clip_scores.compare_clips(*clips, has_motion=flicker, on_progress=report)
-        rate = next((rate for rate in rates if rate), None) or nearest_rate(fps)
-        view = clip_scores.LAYOUTS[layout](clips[0], clips[1])
-        video = InputImpl.VideoFromFile(str(clip_file(view, rate, "oasis_compare")))
-        facts = {**viewer_facts(clips[0], clips[1], rate), "metrics": metrics}
-        images = _adapters.to_images(view[:, :, None])
+        with _adapters.progress() as report:
+            given = [value for value in (before, after, truth) if value is not None]
+            read = [read_clip(value, max_frames, report.step("read")) for value in given]
+            clips, rates = zip(*read, strict=True)
+            clips = clip_scores.match_clips(*clips, check=report.step("resize"))
+            metrics = clip_scores.compare_clips(*clips, has_motion=flicker, on_progress=report)
+            rate = next((rate for rate in rates if rate), None) or nearest_rate(fps)
+            view = clip_scores.LAYOUTS[layout](clips[0], clips[1])
+            encoding = report.step("encode")
+            path = clip_file(view, rate, "oasis_compare", encoding)
+            facts = {**viewer_facts(*clips[:2], rate, encoding), "metrics": metrics}
+            beside = (path.with_name(facts["filename"]),)
+        _adapters.keep_result(path, inputs, beside=beside)
         text = json.dumps(metrics, indent=1)
+        video = InputImpl.VideoFromFile(str(path))
+        images = _adapters.to_images(view[:, :, None])
         return io.NodeOutput(images, video, text, ui={"oasis_compare": [facts]})
 
 

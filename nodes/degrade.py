@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import PRESETS, schema, widget
 
 
@@ -72,12 +73,16 @@ class OASISDegrade(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(cls, images: Tensor, preset: str, scale: float, seed: int) -> io.NodeOutput:
         """Degrade the clip."""
         from ..oasis_core import degrade
 
         frames = _adapters.to_video(images, is_clip=False).squeeze(2)
-        degraded, steps = degrade(frames, preset=preset, scale=scale, seed=seed)
+        with _adapters.progress("steps") as report:
+            degraded, steps = degrade(
+                frames, preset=preset, scale=scale, seed=seed, on_progress=report
+            )
         parameters = {"preset": preset, "scale": scale, "seed": seed, "steps": steps}
         return io.NodeOutput(
             _adapters.to_images(degraded.unsqueeze(2)), json.dumps(parameters, indent=1)

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import AUTO, check_number, model_input, scale_input, schema, widget
 
 
@@ -57,6 +58,7 @@ class OASISDenoiseToLatent(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(
         cls, model: _adapters.LoadedModel, images: Tensor, scale: float, tile_px: int
     ) -> io.NodeOutput:
@@ -66,12 +68,15 @@ class OASISDenoiseToLatent(io.ComfyNode):
         check_number("scale", scale)
         check_has_latent(model.restorer)
         video = _adapters.to_video(images)
-        with _adapters.running(model) as upscaler:
+        with (
+            _adapters.progress("tiles") as report,
+            _adapters.running(model, report) as upscaler,
+        ):
             latent = denoise_to_latent(
                 upscaler,
                 video,
                 scale=scale,
                 tile_px=tile_px or None,
-                on_progress=_adapters.Progress("tiles"),
+                on_progress=report,
             )
         return io.NodeOutput({"samples": latent}, len(images))

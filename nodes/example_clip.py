@@ -6,6 +6,7 @@ from pathlib import Path
 
 from comfy_api.latest import InputImpl, io
 
+from ._errors import plain_errors
 from ._schema import schema
 
 CLIP = Path(__file__).parents[1] / "workflows" / "example_inputs" / "hand_held.mp4"
@@ -34,6 +35,7 @@ class OASISExampleClip(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(cls) -> io.NodeOutput:
         """Point to the file."""
         return io.NodeOutput(InputImpl.VideoFromFile(str(CLIP)))

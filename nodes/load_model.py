@@ -7,6 +7,7 @@ import json
 from comfy_api.latest import io
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import DTYPES, OasisModel, check_choice, schema, widget
 
 OWN, ALL_GLOBAL, NO_TRANSFORMER = ROUTINGS = ("own", "all global", "no transformer")
@@ -68,12 +69,14 @@ class OASISLoadModel(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def fingerprint_inputs(cls, model_name: str, dtype: str, routing: str) -> str:
         """Changes when the file does."""
         status = _adapters.model_path(model_name).stat()
         return f"{status.st_size} {status.st_mtime_ns} {dtype} {routing}"
 
     @classmethod
+    @plain_errors
     def execute(cls, model_name: str, dtype: str, routing: str) -> io.NodeOutput:
         """Read the file."""
         check_choice("routing", routing, ROUTINGS)

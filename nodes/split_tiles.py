@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import OasisTiles, schema, widget
 from ._tiles import tile_images
 
@@ -62,10 +63,12 @@ class OASISSplitTiles(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(cls, images: Tensor, tile_px: int, overlap_px: int) -> io.NodeOutput:
         """Cut the clip."""
         from ..oasis_core.upscale.tile_clips import split_tiles
 
         clip = _adapters.to_clip(images)
-        tiles = split_tiles(clip, tile_px=tile_px, overlap_px=overlap_px)
-        return io.NodeOutput(tiles, tile_images(tiles))
+        with _adapters.progress("tiles") as report:
+            tiles = split_tiles(clip, tile_px=tile_px, overlap_px=overlap_px, on_stage=report.stage)
+            return io.NodeOutput(tiles, tile_images(tiles, report.check))

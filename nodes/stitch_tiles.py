@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import schema, tile_inputs
 from ._tiles import tiles_with
 
@@ -39,6 +40,7 @@ class OASISStitchTiles(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(cls, tiles: list[TiledClip], images: list[Tensor] | None = None) -> io.NodeOutput:
         """Blend the tiles."""
         from ..oasis_core.upscale.tile_clips import stitch_tiles
@@ -46,4 +48,5 @@ class OASISStitchTiles(io.ComfyNode):
         current = tiles_with(tiles[0], images)
         width, height = (round(side * current.scale) for side in (current.width, current.height))
         _adapters.check_memory(current.num_frames, (width, height))
-        return io.NodeOutput(_adapters.to_images(stitch_tiles(current)))
+        with _adapters.progress("tiles") as report:
+            return io.NodeOutput(_adapters.to_images(stitch_tiles(current, report.stage)))

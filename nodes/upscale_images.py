@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import (
     check_choice,
     exact_size_inputs,
@@ -69,6 +70,7 @@ class OASISUpscaleImages(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(
         cls,
         model: _adapters.LoadedModel,
@@ -89,7 +91,7 @@ class OASISUpscaleImages(io.ComfyNode):
         video = _adapters.to_video(images, is_clip=frames_are == CLIP)
         size = requested_size((video.shape[4], video.shape[3]), target, scale, width, height)
         _adapters.check_memory(len(images), size)
-        with _adapters.running(model) as upscaler:
+        with _adapters.progress() as report, _adapters.running(model, report) as upscaler:
             result = upscaler.upscale(
                 video,
                 size=size,
@@ -98,6 +100,6 @@ class OASISUpscaleImages(io.ComfyNode):
                 tile_px=tile_px or None,
                 segment_frames=segment_frames or None,
                 color_anchor=color_anchor,
-                on_progress=_adapters.Progress(),
+                on_progress=report,
             )
         return io.NodeOutput(_adapters.to_images(result, _adapters.alpha_of(images)))

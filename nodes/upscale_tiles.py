@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import _adapters
+from ._errors import plain_errors
 from ._schema import (
     OasisTiles,
     anchor_input,
@@ -65,6 +66,7 @@ class OASISUpscaleTiles(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def execute(
         cls,
         model: list[_adapters.LoadedModel],
@@ -83,7 +85,10 @@ class OASISUpscaleTiles(io.ComfyNode):
         side = [round(side * scale[0]) for side in current.clips[0].shape[3:]]
         num_images = current.num_frames * len(current.clips)
         _adapters.check_memory(num_images, (side[1], side[0]), "hold the larger tiles")
-        with _adapters.running(model[0]) as upscaler:
+        with (
+            _adapters.progress("tiles") as report,
+            _adapters.running(model[0], report) as upscaler,
+        ):
             result = upscale_tiles(
                 upscaler,
                 current,
@@ -91,6 +96,6 @@ class OASISUpscaleTiles(io.ComfyNode):
                 strength=strength[0],
                 color_anchor=color_anchor[0],
                 shots=shots[0],
-                on_progress=_adapters.Progress(),
+                on_progress=report,
             )
         return io.NodeOutput(result, tile_images(result))

@@ -9,6 +9,7 @@ from comfy_api.latest import Input, InputImpl, io
 
 from . import _adapters
 from ._encoding import codec_input, encoding, quality_inputs
+from ._errors import plain_errors
 from ._results import SHELF
 from ._schema import (
     check_number,
@@ -80,11 +81,13 @@ class OASISUpscaleVideo(io.ComfyNode):
         )
 
     @classmethod
+    @plain_errors
     def fingerprint_inputs(cls, **inputs: Any) -> int:
         """Changes when the result of these settings was removed from the temporary folder."""
         return SHELF.num_lost(inputs)
 
     @classmethod
+    @plain_errors
     def execute(
         cls,
         model: _adapters.LoadedModel,
@@ -108,7 +111,8 @@ class OASISUpscaleVideo(io.ComfyNode):
         """Upscale the file behind the video."""
         inputs = {name: value for name, value in locals().items() if name != "cls"}
         check_number("preview_s", preview_s)
-        with opened(video, _adapters.check) as source:
+        report = _adapters.Progress()
+        with opened(video, report.step("open")) as source:
             lengths_s = [length_s for length_s in (source.duration_s, preview_s) if length_s]
             settings = {
                 "size": requested_size(source.size, target, scale, width, height),
@@ -121,10 +125,10 @@ class OASISUpscaleVideo(io.ComfyNode):
                 "start_s": source.start_s,
                 "duration_s": min(lengths_s, default=None),
             }
-            path, report = upscale_on_disk(
-                source, model, settings, inputs=inputs, file_name=file_name
+            path, facts = upscale_on_disk(
+                source, model, settings, inputs=inputs, report=report, file_name=file_name
             )
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), json.dumps(report, indent=1))
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), json.dumps(facts, indent=1))
 
 
 def _file_name_input() -> io.Input:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import av
@@ -47,7 +48,9 @@ def is_available(codec: str) -> bool:
     return True
 
 
-def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
+def compress(
+    clip: Tensor, codec: str, quality: float, on_frame: Callable[[float], None] | None = None
+) -> Tensor:
     """Encode and decode a clip at constant quality.
 
     Constant quality instead of a bit rate: what a rate does depends on the picture size, and the
@@ -58,6 +61,8 @@ def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
         codec: A key of `DECODERS`.
         quality: CRF of libx264 and libx265 (0-51) and libvpx-vp9 (0-63), quantiser of mpeg4
             (1-31); higher is worse.
+        on_frame: Called every frame with how many are done, halves for the way there and back; may
+            raise to stop.
 
     Returns:
         `t 3 h w`, the same number of frames and size.
@@ -65,7 +70,7 @@ def compress(clip: Tensor, codec: str, quality: float) -> Tensor:
     Raises:
         RuntimeError: The encoder is missing or returned another number of frames.
     """
-    return from_pixels(compress_pixels(to_pixels(clip), codec, quality), clip)
+    return from_pixels(compress_pixels(to_pixels(clip), codec, quality, on_frame), clip)
 
 
 def to_pixels(clip: Tensor) -> np.ndarray:
@@ -80,7 +85,9 @@ def from_pixels(pixels: np.ndarray, like: Tensor) -> Tensor:
     return (clip.to(like.device, torch.float32) / 255).contiguous()
 
 
-def compress_pixels(frames: np.ndarray, codec: str, quality: float) -> np.ndarray:
+def compress_pixels(
+    frames: np.ndarray, codec: str, quality: float, on_frame: Callable[[float], None] | None = None
+) -> np.ndarray:
     """`compress` on `t h w 3` uint8; plain arrays, so that another process can do it."""
     t, h, w, _ = frames.shape
     # yuv420p needs even sizes; 16 keeps the oldest encoders content. Padded for x265's cutree, not
@@ -95,20 +102,33 @@ def compress_pixels(frames: np.ndarray, codec: str, quality: float) -> np.ndarra
     encoder.thread_count = 1
     encoder.options = _options(codec, quality)
     packets = []
+
+    def tell(done: float) -> None:
+        if on_frame is not None:
+            on_frame(done)
+
     for index, pixels in enumerate(padded):
+        tell(index / 2)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         frame = frame.reformat(format="yuv420p", interpolation=_EXACT)
         frame.pts = index
         packets += encoder.encode(frame)
-    packets += encoder.encode(None)
+    for packet in encoder.encode_lazy(None):  # one by one: a look-ahead may hold many
+        tell(t / 2)
+        packets.append(packet)
     decoder = av.CodecContext.create(DECODERS[codec], "r")
     decoder.thread_count = 1
     if encoder.extradata:
         decoder.extradata = encoder.extradata
-    decoded = [frame for packet in packets for frame in decoder.decode(packet)]
-    decoded += decoder.decode(None)
+    decoded = []
+    for packet in [*packets, None]:
+        tell((t + len(decoded)) / 2)
+        decoded += decoder.decode(packet)
     if len(decoded) != t:
         raise RuntimeError(f"{codec} returned {len(decoded)} frames for {t}")
     decoded.sort(key=lambda frame: frame.pts)
-    shown = [frame.reformat(format="rgb24", interpolation=_EXACT) for frame in decoded]
-    return np.stack([frame.to_ndarray() for frame in shown])[:, :h, :w]
+    shown = []
+    for frame in decoded:
+        tell(t)
+        shown.append(frame.reformat(format="rgb24", interpolation=_EXACT).to_ndarray())
+    return np.stack(shown)[:, :h, :w]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..upscale.progress import stage_of
 from .metrics import SSIM_WINDOW, psnr, ssim, to_uint8
 from .warping import motion, warping_error
 
@@ -17,11 +18,12 @@ LINE_PX = 2
 """Width of the line between the halves of a split picture."""
 
 
-def match_clips(*clips: Tensor) -> tuple[Tensor, ...]:
+def match_clips(*clips: Tensor, check: Callable[[], None] | None = None) -> tuple[Tensor, ...]:
     """Bring clips to the frames they share and to the size of the largest.
 
     Args:
         clips: Each `t 3 h w`, float in [0, 1].
+        check: Called before each frame that is resized; may raise to stop.
 
     Returns:
         The clips, in order; smaller ones enlarged bicubically.
@@ -37,15 +39,21 @@ def match_clips(*clips: Tensor) -> tuple[Tensor, ...]:
             )
     num_frames = min(len(clip) for clip in clips)
     size = max((tuple(clip.shape[2:]) for clip in clips), key=lambda side: side[0] * side[1])
-    return tuple(resize_clip(clip[:num_frames], size) for clip in clips)
+    return tuple(resize_clip(clip[:num_frames], size, check) for clip in clips)
 
 
-def resize_clip(clip: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_clip(
+    clip: Tensor, size: tuple[int, int], check: Callable[[], None] | None = None
+) -> Tensor:
     """Bring `t 3 h w` to `size` (height, width) bicubically; float32 in [0, 1]."""
     if tuple(clip.shape[2:]) == size:
         return clip.float().clamp(0, 1)
     # Frame by frame: the intermediate of a whole clip would be large.
-    frames = [F.interpolate(f[None].float(), size, mode="bicubic", antialias=True) for f in clip]
+    frames = []
+    for frame in clip:
+        if check is not None:
+            check()
+        frames.append(F.interpolate(frame[None].float(), size, mode="bicubic", antialias=True))
     return torch.cat(frames).clamp(0, 1)
 
 
@@ -64,7 +72,8 @@ def compare_clips(
         after: Like `before`.
         truth: Like `before`; with it both are measured against it, else `after` against `before`.
         has_motion: Also measure the warping error, which takes far longer than the rest.
-        on_progress: Called with (frames done, frames in all); may raise to stop.
+        on_progress: Called with (frames done, frames in all), and its `stage`, if it has one, with
+            ("motion" or "measure", frames done, frames) at every pass; may raise to stop.
 
     Returns:
         JSON values: "reference", and for each measured clip psnr_db, ssim (None below 11 pixels)
@@ -73,18 +82,23 @@ def compare_clips(
     """
     clips = {"before": before, "after": after}
     reference = to_uint8(before if truth is None else truth)
+    steps = _Steps(on_progress, len(reference), has_motion=has_motion)
     flows = None
     if has_motion and len(reference) > 1:
-        flows = _motion(reference, on_progress)
+        flows = _motion(reference, steps)
     measured = {}
     for name, clip in clips.items():
         clip = to_uint8(clip)
         is_reference = truth is None and name == "before"
         is_large = min(clip.shape[2:]) >= SSIM_WINDOW
         measured[name] = {
-            "psnr_db": None if is_reference else round(psnr(clip, reference), 3),
-            "ssim": round(ssim(clip, reference), 5) if is_large and not is_reference else None,
-            "warping_error": None if flows is None else round(warping_error(clip, flows), 4),
+            "psnr_db": None if is_reference else round(_mean(psnr, clip, reference, steps), 3),
+            "ssim": round(_mean(ssim, clip, reference, steps), 5)
+            if is_large and not is_reference
+            else None,
+            "warping_error": None
+            if flows is None
+            else round(warping_error(clip, flows, steps.check), 4),
         }
     if on_progress is not None:
         on_progress(len(reference), len(reference))
@@ -95,13 +109,45 @@ def compare_clips(
     }
 
 
-def _motion(reference: Tensor, on_progress: OnProgress | None) -> list[tuple[Tensor, Tensor]]:
+class _Steps:
+    """Says frame by frame, and within a pair pass by pair, what is being measured."""
+
+    def __init__(
+        self, on_progress: OnProgress | None, num_frames: int, *, has_motion: bool
+    ) -> None:
+        self._on_progress, self._on_stage = on_progress, stage_of(on_progress)
+        self._num_frames, self._has_motion = num_frames, has_motion
+        self._place = ("measure", 0)
+
+    def begin(self, stage: str, index: int) -> None:
+        """Say that a frame or pair is begun."""
+        self._place = (stage, index)
+        self.check()
+        if self._on_progress is not None and (stage == "motion") == self._has_motion:
+            self._on_progress(index, self._num_frames)
+
+    def check(self) -> None:
+        """Say that it is still at work."""
+        self._on_stage(*self._place, self._num_frames)
+
+
+def _mean(
+    measure: Callable[[Tensor, Tensor], float], clip: Tensor, reference: Tensor, steps: _Steps
+) -> float:
+    """The mean over frames, taken one by one so that it can be stopped."""
+    values = []
+    for index in range(len(clip)):
+        steps.begin("measure", index)
+        values.append(measure(clip[index : index + 1], reference[index : index + 1]))
+    return sum(values) / len(values)
+
+
+def _motion(reference: Tensor, steps: _Steps) -> list[tuple[Tensor, Tensor]]:
     """Motion of a clip, pair by pair, so that it can be stopped."""
     flows = []
     for index in range(len(reference) - 1):
-        flows += motion(reference[index : index + 2])
-        if on_progress is not None:
-            on_progress(index + 1, len(reference))
+        steps.begin("motion", index)
+        flows += motion(reference[index : index + 2], steps.check)
     return flows
 
 

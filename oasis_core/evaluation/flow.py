@@ -10,12 +10,14 @@ ICIP 2005. Window, iterations and pyramid are those of scikit-image's `optical_f
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.motion import running_sums
+from ..model.threads import few_threads
 
 RADIUS_PX = 7
 NUM_WARPS = 10
@@ -26,22 +28,26 @@ LEAST_DETERMINANT = 1e-14
 _SMOOTHING_PX = 2 / 3
 
 
-def lucas_kanade(here: Tensor, there: Tensor) -> Tensor:
+def lucas_kanade(here: Tensor, there: Tensor, check: Callable[[], None] | None = None) -> Tensor:
     """Flow from one picture to another.
 
     Args:
         here: `h w`, float in [0, 1].
         there: Like `here`.
+        check: Called before each pass; may raise to stop.
 
     Returns:
         `2 h w` float32: (dy, dx) in pixels.
     """
     pyramid = list(zip(_pyramid(here), _pyramid(there), strict=True))
     flow = torch.zeros(2, *pyramid[-1][0].shape, device=here.device)
-    for first, second in reversed(pyramid):
-        flow = _enlarged(flow, first.shape)
-        for _ in range(NUM_WARPS):
-            flow = _improved(flow, first, second)
+    with few_threads(here.numel(), here.device):
+        for first, second in reversed(pyramid):
+            flow = _enlarged(flow, first.shape)
+            for _ in range(NUM_WARPS):
+                if check is not None:
+                    check()
+                flow = _improved(flow, first, second)
     return flow
 
 

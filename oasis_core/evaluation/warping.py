@@ -27,10 +27,16 @@ FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 
 
 @torch.inference_mode()
-def ilk_flow(here: Tensor, there: Tensor) -> Tensor:
-    """Iterative Lucas-Kanade flow on luma: no weights needed, small motions."""
+def ilk_flow(here: Tensor, there: Tensor, check: Callable[[], None] | None = None) -> Tensor:
+    """Iterative Lucas-Kanade flow on luma: no weights needed, small motions.
+
+    Args:
+        here: `3 h w` in [0, 1].
+        there: Like `here`.
+        check: Called before each pass; may raise to stop.
+    """
     first, second = (luma(frame[None])[0, 0] for frame in (here, there))
-    return lucas_kanade(first, second)
+    return lucas_kanade(first, second, check)
 
 
 class RaftFlow:
@@ -80,11 +86,12 @@ def _returns(forward: Tensor, backward: Tensor) -> Tensor:
     return gap <= CONSISTENCY_SCALE * limit + CONSISTENCY_OFFSET_PX2
 
 
-def motion(truth: Tensor) -> list[tuple[Tensor, Tensor]]:
+def motion(truth: Tensor, check: Callable[[], None] | None = None) -> list[tuple[Tensor, Tensor]]:
     """Flow from each frame of the truth to the next, and where it can be trusted.
 
     Args:
         truth: `t 3 h w`.
+        check: Called before each pass over a pair; may raise to stop.
 
     Returns:
         Per pair of frames: flow `2 h w` in pixels and visibility `h w`, bool.
@@ -94,20 +101,27 @@ def motion(truth: Tensor) -> list[tuple[Tensor, Tensor]]:
     """
     result = []
     for here, there in itertools.pairwise(truth.float()):
-        forward, backward = ilk_flow(here, there), ilk_flow(there, here)
+        forward, backward = ilk_flow(here, there, check), ilk_flow(there, here, check)
         result.append((forward, _returns(forward, backward)))
     return result
 
 
-def warping_error(clip: Tensor, flows: list[tuple[Tensor, Tensor]]) -> float:
+def warping_error(
+    clip: Tensor,
+    flows: list[tuple[Tensor, Tensor]],
+    check: Callable[[], None] | None = None,
+) -> float:
     """Mean squared difference (x 1000) between frames and their motion-compensated successors.
 
     Args:
         clip: `t 3 h w`.
         flows: From `motion` of the true clip, so that all methods are judged along one motion.
+        check: Called before each pair; may raise to stop.
     """
     errors = []
     for index, (flow, is_visible) in enumerate(flows):
+        if check is not None:
+            check()
         difference = (sample(clip[index + 1].float(), flow) - clip[index].float()).square()
         if is_visible.any():
             errors.append(difference.mean(0)[is_visible].mean())

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .threads import few_threads
+
 RADIUS = 4
 NUM_STEPS, NUM_FINEST_STEPS = 3, 2
 LEAST_SIDE = 12
@@ -80,7 +82,9 @@ def neighbor_changes(
     num_frames = video.shape[2]
     frames = range(num_frames)[kept]
     at_once = FRAMES_AT_ONCE.get(video.device.type, MOST_AT_ONCE)
-    with torch.no_grad():
+    # Of the frame at half its sides, on which the motion is found.
+    num_values = video.shape[3] * video.shape[4] // FINENESS**2
+    with torch.no_grad(), few_threads(num_values, video.device):
         clip = _square_means(video.float().flatten(1, 2), stride // FINENESS)
         clip = rearrange(clip, "b (c t) h w -> t b c h w", t=num_frames)
         levels = _pyramid(_luma(clip))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .color_anchor import ColorAnchor
+from .progress import OnStage, tell_nobody
 from .tiles import Tile, TileGrid
 
 
@@ -50,7 +51,7 @@ class TileCanvas:
         if not self.is_whole:
             self.content = torch.zeros(3, len(kept), *self.size, dtype=dtype, device=store)
 
-    def add(self, content: Tensor, tile: Tile) -> None:
+    def add(self, content: Tensor, tile: Tile, on_stage: OnStage = tell_nobody) -> None:
         """Add what one tile gave, `3 t h w`."""
         height, width = self.size
         num_rows = min(tile.height, height - tile.top)
@@ -62,6 +63,7 @@ class TileCanvas:
         rows = slice(tile.top, tile.top + num_rows)
         columns = slice(tile.left, tile.left + num_columns)
         for index in range(self.num_frames):
+            on_stage("blend", index, self.num_frames)
             is_kept = index in self.kept
             if self.anchor is None and not is_kept:
                 continue

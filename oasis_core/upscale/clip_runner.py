@@ -16,6 +16,7 @@ from .canvas import TileCanvas, canvas_dtype, not_finite
 from .color_anchor import ColorAnchor
 from .look import Look, StageClock
 from .precision import arithmetic
+from .progress import OnStage, tell_nobody
 from .tiles import plan_tiles
 from .workload import padded_size
 
@@ -81,6 +82,8 @@ class ClipRunner:
         self.anchor = ColorAnchor(look.height, look.width, device) if look.color_anchor else None
         self._reads_source = self.traits.reads == "source"
         self._remembered: list[_Remembered] = []
+        self.on_stage: OnStage = tell_nobody
+        """Told what is being done, frame by frame; may raise to stop."""
 
     def run(
         self,
@@ -142,6 +145,7 @@ class ClipRunner:
         pictures, _, bad = canvas.result()
         result, cells = self._empty(len(kept), how), []
         for place, index in enumerate(needed):
+            self.on_stage("blend", place, len(needed))
             picture, cell = self._at_size(frames[index], pictures[:, place])
             cells.append(cell)
             if index in kept:
@@ -262,7 +266,7 @@ class ClipRunner:
                 synchronize(self.device)
             self._check_shape(content, piece)
             with self.clock("blend"):
-                canvas.add(content[0], target)
+                canvas.add(content[0], target, self.on_stage)
             if on_tile is not None:
                 on_tile(index + 1, grid.num_tiles)
         return canvas
@@ -286,6 +290,7 @@ class ClipRunner:
         num_frames = next_valid_num_frames(len(frames), self.traits.stride[0])
         clip = torch.empty(1, 3, num_frames, *padded, dtype=dtype, device=self.store)
         for index, frame in enumerate(frames):
+            self.on_stage("resize", index, len(frames))
             read = (
                 frame_to_tensor(frame, self.device)[0] if self._reads_source else self.resize(frame)
             )

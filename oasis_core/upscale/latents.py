@@ -14,6 +14,7 @@ from ..families.restorer import HasLatent, Restorer
 from ..geometry import next_valid_num_frames, round_up, target_size
 from ..video.pixels import resize
 from .precision import arithmetic
+from .progress import stage_of
 from .segment import is_out_of_memory
 from .tile_clips import LEAST_TILE_PX, TILE_GRID_PX, TiledClip, split_tiles, stitch_tiles
 
@@ -72,12 +73,15 @@ def denoise_to_latent(
     upscaler.prepare()
     sides = target_size(video.shape[4], video.shape[3], scale=scale)
     width, height = (round_up(side, TILE_GRID_PX) for side in sides)
-    frames = [resize(frame[None], height, width) for frame in video[0].unbind(1)]
+    on_stage, frames = stage_of(on_progress), []
+    for index, frame in enumerate(video[0].unbind(1)):
+        on_stage("resize", index, video.shape[2])
+        frames.append(resize(frame[None], height, width))
     num_frames = next_valid_num_frames(len(frames), restorer.latent_stride[0])
     large = torch.stack(frames + frames[-1:] * (num_frames - len(frames)), dim=1)[None]
     side_px = max(LEAST_TILE_PX, tile_px or max(height, width))
     while True:
-        tiles = split_tiles(large, tile_px=side_px, overlap_px=OVERLAP_PX)
+        tiles = split_tiles(large, tile_px=side_px, overlap_px=OVERLAP_PX, on_stage=on_stage)
         try:
             # Latent frames are fewer, so this goes past the check of `with_clips`.
             latents = _latents(upscaler, tiles, on_progress)
@@ -108,8 +112,9 @@ def _latents(
     tiles: TiledClip,
     on_progress: Callable[[float, float], None] | None,
 ) -> tuple[Tensor, ...]:
-    latents = []
+    on_stage, latents = stage_of(on_progress), []
     for clip in tiles.clips:
+        on_stage("model", len(latents), len(tiles.clips))
         latents.append(_finite_latent(upscaler, clip, len(latents)))
         if on_progress is not None:
             on_progress(len(latents), len(tiles.clips))

@@ -24,7 +24,7 @@ from .job import Job
 from .journal import Journal, SegmentRecord
 from .memory import peak_cuda_bytes, peak_rss_bytes
 from .plan import Plan
-from .progress import BlockCounter
+from .progress import BlockCounter, OnStage, stage_of
 from .report import UpscaleReport
 from .segment import StageClock
 from .upscaler import FrameProgress, OnProgress
@@ -131,7 +131,8 @@ class Run(Counts):
         super().__init__(job, plan, journal, on_progress)
         self.segments = job.upscaler.segment_upscaler(job.look, plan, job.clock)
         self.segments.tile = self.tile
-        self.blocks = BlockCounter(job.upscaler.model, self._on_block)
+        self._on_stage = self.segments.on_stage = stage_of(on_progress)
+        self.blocks = BlockCounter(job.upscaler.model, self._on_block, self._on_stage)
         self._tiles = (0, plan.num_tiles)
         self._num_kept = 0
         self._background: Background | None = None
@@ -143,7 +144,8 @@ class Run(Counts):
             self.plan.segment_frames, self.plan.halo_frames, has_shots=self.job.shots
         )
         with self.job.open() as reader, self.blocks.watching(), self._encoding():
-            frames = (visible(frame) for frame in timed(reader, self.job.clock, "decode"))
+            decoded = told(timed(reader, self.job.clock, "decode"), self._on_stage, self.job)
+            frames = (visible(frame) for frame in decoded)
             for segment in timed(assembler.segments(frames), self.job.clock, "shots"):
                 if self.is_finished(segment.index, segment.first_frame, len(segment.kept)):
                     self.num_resumed += 1
@@ -164,6 +166,7 @@ class Run(Counts):
             self.job.on_segment(segment.shot, segment.index)
         self._num_kept = len(segment.kept)
         self._tiles = (0, self._tiles[1])
+        self.blocks.begin_tile()
         model_share = self._model_share()
         results = self.segments.run(
             [frame.pixels for frame in segment.frames],
@@ -185,6 +188,7 @@ class Run(Counts):
         self._open_writers.append(writer)
         try:
             for index, (frame, result) in enumerate(zip(segment.kept, results, strict=True)):
+                self._on_stage("encode", index, self._num_kept)
                 self._write(writer, frame, result)
                 share = model_share + (1 - model_share) * (index + 1) / (self._num_kept + 1)
                 self.progress.report(self._num_kept, share)
@@ -307,6 +311,13 @@ def resize_excess(
     bounds = (F.interpolate(b, (height, width), mode="nearest-exact") for b in (least, most))
     larger = F.interpolate(video, (height, width), mode="bicubic", antialias=True)
     return larger.clamp(*bounds)[0]
+
+
+def told(frames: Iterator[VideoFrame], on_stage: OnStage, job: Job) -> Iterator[VideoFrame]:
+    """Pass frames on and say that they are read."""
+    for index, frame in enumerate(frames):
+        on_stage("read", index, job.num_frames or 0)
+        yield frame
 
 
 def timed(items: Iterator[Any], clock: StageClock, stage: str) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from ..families.restorer import Restorer
 from ..video.pixels import Frame
 from .clip_runner import ClipRunner, OnTile, Restored
 from .look import Look, StageClock
+from .progress import OnStage
 from .workload import least_tile_px, padded_size
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,15 @@ class SegmentUpscaler:
             store=torch.device("cpu") if on_host else device,
             clock=self.clock,
         )
+
+    @property
+    def on_stage(self) -> OnStage:
+        """Told what is being done, frame by frame; may raise to stop."""
+        return self._runner.on_stage
+
+    @on_stage.setter
+    def on_stage(self, on_stage: OnStage) -> None:
+        self._runner.on_stage = on_stage
 
     def run(
         self, frames: Sequence[Frame], keep: slice, on_tile: OnTile | None = None, first: int = 0

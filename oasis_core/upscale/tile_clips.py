@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..geometry import TileAxis, padding_indices, round_up, shots_from_cuts
+from .progress import OnStage, Part, tell_nobody
 from .shots import find_cuts
 from .tiles import TileGrid, plan_tiles
 
@@ -93,13 +94,16 @@ class TiledClip:
             )
 
 
-def split_tiles(video: Tensor, *, tile_px: int, overlap_px: int) -> TiledClip:
+def split_tiles(
+    video: Tensor, *, tile_px: int, overlap_px: int, on_stage: OnStage = tell_nobody
+) -> TiledClip:
     """Cut a clip into overlapping tiles.
 
     Args:
         video: `1 c t h w`, floating point.
         tile_px: Side of a tile in pixels, rounded down to 16; a shorter picture side gets one tile.
         overlap_px: Pixels that neighbours share, rounded up to 16, at most half a tile.
+        on_stage: Told which frame is looked at for cuts; may raise to stop.
 
     Raises:
         ValueError: The tile is too small or the overlap negative.
@@ -120,12 +124,13 @@ def split_tiles(video: Tensor, *, tile_px: int, overlap_px: int) -> TiledClip:
         )
         for top, left in itertools.product(grid.vertical.starts, grid.horizontal.starts)
     )
-    cuts = tuple(find_cuts(_thumbnails(video)))
+    cuts = tuple(find_cuts(_thumbnails(video, on_stage)))
     return TiledClip(height=height, width=width, grid=grid, cuts=cuts, clips=clips)
 
 
-def _thumbnails(video: Tensor) -> Iterator:
-    for frame in video[0].unbind(1):
+def _thumbnails(video: Tensor, on_stage: OnStage) -> Iterator:
+    for index, frame in enumerate(video[0].unbind(1)):
+        on_stage("shots", index, video.shape[2])
         pixels = (frame[:3].float().clamp(0, 1) * 255).round().to(torch.uint8)
         yield rearrange(pixels, "c h w -> h w c").cpu().numpy()
 
@@ -149,7 +154,7 @@ def upscale_tiles(
         strength: Share of the model's work.
         color_anchor: Keep the low frequencies of the input.
         shots: Keep shots apart; all tiles are cut at the same frames.
-        on_progress: Called with (frames done, frames of all tiles); may raise to stop.
+        on_progress: Called with (tiles done, tiles), in fractions; may raise to stop.
 
     Raises:
         ValueError: An argument is out of range.
@@ -158,32 +163,32 @@ def upscale_tiles(
         raise ValueError(
             f"scale of tiles must be a multiple of 1/{TILE_GRID_PX}, got {scale}; use 1.5, 2 or 4"
         )
-    total = tiles.num_frames * len(tiles.clips)
     runs = shots_from_cuts(tiles.num_frames, tiles.cuts if shots else ())
-    results, finished = [], 0
-    for clip in tiles.clips:
+    num_frames, num_tiles = tiles.num_frames, len(tiles.clips)
+    options = {"strength": strength, "color_anchor": color_anchor, "shots": False}
+    results = []
+    for index, clip in enumerate(tiles.clips):
         parts = []
         for start, stop in runs:
-
-            def report(done: float, _: float, finished: int = finished) -> None:
-                if on_progress is not None:
-                    on_progress(finished + done, total)
-
-            options = {"strength": strength, "color_anchor": color_anchor, "shots": False}
+            first = index + start / num_frames
+            report = Part(on_progress, lambda done, _, f=first: (f + done / num_frames, num_tiles))
             shot = clip[:, :, start:stop]
             parts.append(upscaler.upscale(shot, scale=scale, on_progress=report, **options))
-            finished += stop - start
         results.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
     return tiles.with_clips(results)
 
 
-def stitch_tiles(tiles: TiledClip) -> Tensor:
+def stitch_tiles(tiles: TiledClip, on_stage: OnStage = tell_nobody) -> Tensor:
     """One clip from its tiles: `1 c t h w`, of the split picture's size times the tiles' scale.
 
     Neighbours fade into each other by a raised cosine over the middle half of their overlap.
     Where both agree the result is exactly theirs, so untouched tiles give back the very input, and
     any processing that sees no further than a quarter of the overlap gives what it would have
     given on the whole picture.
+
+    Args:
+        tiles: As they came back.
+        on_stage: Told which tile is laid down; may raise to stop.
     """
     scale, first = tiles.scale, tiles.clips[0]
     vertical, horizontal = tiles.grid.vertical, tiles.grid.horizontal
@@ -192,6 +197,7 @@ def stitch_tiles(tiles: TiledClip) -> Tensor:
     for row, top in enumerate(vertical.starts):
         band = _empty(first, first.shape[3], out.shape[4])
         for column, left in enumerate(horizontal.starts):
+            on_stage("blend", row * num_columns + column, len(tiles.clips))
             tile = tiles.clips[row * num_columns + column]
             seam = _seam(horizontal, column, scale)
             _fade_in(band, tile.to(band.device), 4, int(left * scale), seam)

@@ -19,10 +19,13 @@ from .memory import free_host_bytes
 from .model_bytes import measure_model_bytes
 from .plan import HALO_FRAMES, Plan, make_plan
 from .precision import DTYPES, choose_device, choose_dtype
+from .progress import BlockCounter, OnStage, stage_of
 from .segment import Look, SegmentUpscaler, StageClock
 from .shots import find_cuts
 from .workload import workload
 
+MODEL_SHARE = 0.95
+"""Of a segment's time in memory; the rest is the resize and the blending of its frames."""
 OnProgress = Callable[[float, float], None]
 """Called with (frames done, frames in all) after each tile; never goes back; may raise to stop."""
 
@@ -203,11 +206,12 @@ class VideoUpscaler:
             halo_frames=halo_frames,
         )
         upscaler = self.segment_upscaler(look, plan)
+        on_stage = upscaler.on_stage = stage_of(on_progress)
         out = torch.empty(batch, 3, num_frames, look.height, look.width)
         progress = FrameProgress(on_progress, batch * num_frames)
         for clip, result in zip(video, out, strict=True):
             frames = list(clip.unbind(1))
-            for segment in _segments(frames, plan, has_shots=shots):
+            for segment in _segments(frames, plan, has_shots=shots, on_stage=on_stage):
                 _upscale_segment(upscaler, frames, segment, result, progress)
         return out
 
@@ -309,21 +313,38 @@ def _upscale_segment(
     progress: FrameProgress,
 ) -> None:
     """Upscale one segment into `out`, `3 t h w`."""
-    read = frames[segment.read_start : segment.read_stop]
-    results = upscaler.run(
-        read,
-        segment.keep,
-        on_tile=lambda done, total: progress.report(segment.num_frames, 0.95 * done / total),
-        first=segment.start,
-    )
+    read, tiles = frames[segment.read_start : segment.read_stop], [0, 1]
+
+    def report(share: float) -> None:
+        done = min(1.0, (tiles[0] + share) / tiles[1])
+        progress.report(segment.num_frames, MODEL_SHARE * done)
+
+    def on_tile(done: int, total: int) -> None:
+        tiles[:] = done, total
+        blocks.tile_done()
+        report(0)
+
+    blocks = BlockCounter(upscaler.model, report, upscaler.on_stage)
+    with blocks.watching():
+        results = upscaler.run(read, segment.keep, on_tile=on_tile, first=segment.start)
+    rest = (1 - MODEL_SHARE) / segment.num_frames
     for index, result in enumerate(results, start=segment.start):
         out[:, index] = result
+        progress.report(segment.num_frames, MODEL_SHARE + rest * (index - segment.start + 1))
     progress.finish(segment.num_frames)
 
 
-def _segments(frames: Sequence[Tensor], plan: Plan, *, has_shots: bool) -> list[Segment]:
+def _segments(
+    frames: Sequence[Tensor], plan: Plan, *, has_shots: bool, on_stage: OnStage
+) -> list[Segment]:
     """Segments of a clip, numbered in the clip; none crosses a cut."""
-    cuts = find_cuts(_to_array(frame) for frame in frames) if has_shots else ()
+
+    def arrays() -> Iterator[np.ndarray]:
+        for index, frame in enumerate(frames):
+            on_stage("shots", index, len(frames))
+            yield _to_array(frame)
+
+    cuts = find_cuts(arrays()) if has_shots else ()
     return [
         Segment(
             start=first + segment.start,
