@@ -16,6 +16,11 @@ const RUNNING_NODES = [
   "OASISUpscaleImages",
   "OASISUpscaleTiles",
   "OASISDenoiseToLatent",
+  "OASISDegrade",
+  "OASISCompare",
+  "OASISCalibrateRouting",
+  "OASISSplitTiles",
+  "OASISStitchTiles",
 ];
 const PANELS = {
   OASISLoadModel: {
@@ -30,6 +35,7 @@ const PANELS = {
 const MARGIN = 6;
 const RESTORE_EVERY_MS = 100;
 const RESTORE_TRIES = 30;
+const HISTORY_ITEMS = 20;
 const statusLines = new WeakMap();
 
 function viewUrl({ filename, subfolder, type }) {
@@ -85,11 +91,32 @@ function restore(node, tries = RESTORE_TRIES) {
   if (!graph || shown.isFilled) return;
   const place = graph.isRootGraph === false ? `${graph.id}:${id}` : id;
   show(shown, app.nodeOutputs?.[place]);
-  if (!shown.isFilled && tries) setTimeout(() => restore(node, tries - 1), RESTORE_EVERY_MS);
+  if (shown.isFilled) return;
+  if (tries) setTimeout(() => restore(node, tries - 1), RESTORE_EVERY_MS);
+  else restoreFromHistory(node);
+}
+
+let history;
+
+/** The page was loaded anew: the server still knows what it showed last. */
+async function restoreFromHistory(node) {
+  const { oasisPanel: shown, graph, id } = node;
+  history ??= api.fetchApi(`/history?max_items=${HISTORY_ITEMS}`).then((reply) => reply.json());
+  try {
+    for (const { prompt, outputs } of Object.values(await history).reverse()) {
+      const workflow = prompt[3]?.extra_pnginfo?.workflow;
+      const isSame = workflow?.id !== undefined && workflow.id === app.rootGraph?.id;
+      if (!isSame || graph.isRootGraph === false || shown.isFilled) continue;
+      if (prompt[2][id]?.class_type === node.comfyClass) show(shown, outputs[id]);
+    }
+  } catch (error) {
+    console.warn("OASIS: no history", error);
+  }
 }
 
 function addStatusLine(node) {
   const line = new StatusLine();
+  line.element.dataset.node = node.comfyClass;
   const height = StatusLine.height;
   addPanel(node, "oasis_status", line.element, height, height);
   statusLines.set(node, line);
@@ -106,12 +133,23 @@ function findNode(executionId) {
   return node;
 }
 
-let running;
+const running = new Set();
+
+/** ComfyUI begins a node, or is done with all of them. */
+function onExecuting({ detail: node }) {
+  const line = node && statusLines.get(findNode(node));
+  if (!line) return;
+  running.add(line);
+  line.start();
+}
 
 function onProgress({ detail }) {
-  running = statusLines.get(findNode(detail.node));
-  if (detail.kept) running?.kept();
-  else running?.show(detail);
+  const line = statusLines.get(findNode(detail.node));
+  if (!line) return;
+  if (detail.kept) line.kept();
+  else line.show(detail);
+  if (line.isRunning) running.add(line);
+  else running.delete(line);
 }
 
 function onCached({ detail }) {
@@ -121,18 +159,30 @@ function onCached({ detail }) {
   }
 }
 
+/** Everything ended, well or not: no line may go on saying that it works. */
 function onStopped() {
-  running?.stop();
-  running = undefined;
+  for (const line of running) line.stop();
+  running.clear();
 }
 
 app.registerExtension({
   name: "oasis.video-upscaler",
+  settings: [
+    {
+      id: "OASIS.keptResults",
+      name: "OASIS: upscaled videos kept in the temporary folder",
+      tooltip: "Of earlier runs; older ones are removed. Files saved by name or by Save Video stay.",
+      type: "number",
+      defaultValue: 5,
+      attrs: { min: 0, max: 1000, step: 1 },
+    },
+  ],
   async setup() {
     addStyles();
     api.addEventListener("oasis.progress", onProgress);
+    api.addEventListener("executing", onExecuting);
     api.addEventListener("execution_cached", onCached);
-    for (const name of ["execution_error", "execution_interrupted"]) {
+    for (const name of ["execution_success", "execution_error", "execution_interrupted"]) {
       api.addEventListener(name, onStopped);
     }
     await loadTranslations(api, app);

@@ -240,7 +240,7 @@ def test_status_line_and_routing_map(page):
         }"""
     )
     run(page)
-    status = page.locator(".oasis-status[role=progressbar]")
+    status = page.locator(".oasis-status[data-node=OASISUpscaleImages]")
     eventually(page, lambda: "4/4 frames" in status.inner_text())
     assert status.get_attribute("aria-valuenow") == "4"
     facts = page.inner_text(".oasis-facts")
