@@ -1,5 +1,6 @@
 """Degradations: a sharp clip in, a realistic low-quality clip and the parameters it drew out."""
 
-from .recipe import PRESETS, DegradationError, apply_recipe, degrade, draw_recipe
+from .applying import apply_recipe, degrade
+from .recipe import PRESETS, DegradationError, draw_recipe
 
 __all__ = ["PRESETS", "DegradationError", "apply_recipe", "degrade", "draw_recipe"]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from . import operators
+from .applying import apply_step, blur_kernels, resized_size
 from .codec import compress_pixels, from_pixels, to_pixels
-from .recipe import Step, apply_step, blur_kernels, resized_size
+from .recipe import Step
 
 
 @dataclass(slots=True)

@@ -24,12 +24,12 @@ from ..video import (
     check_destination,
     mux,
 )
+from .applying import apply_recipe
 from .recipe import (
     CODECS,
     MIN_SIDE_PX,
     DegradationError,
     Step,
-    apply_recipe,
     check_codecs,
     draw_recipe,
 )

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..families.restorer import Restorer
 from ..video.pixels import Frame
@@ -64,6 +64,11 @@ class SegmentUpscaler:
             store=torch.device("cpu") if on_host else device,
             clock=self.clock,
         )
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self._runner.restorer.network
 
     @property
     def on_stage(self) -> OnStage:
