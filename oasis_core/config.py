@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_NAME_CHARS = 100
@@ -24,12 +24,18 @@ MAY_BE_ZERO = (
     "timestep_channels",
     "vae_width",
     "tiny_width",
+    "tiny_encoder_width",
+    "chunk_latents",
+    "visual_width",
 )
 CHOICES = {
     "stem": ("unshuffle", "latent"),
     "decoder": ("conv", "wan", "tiny", "none"),
+    "encoder": ("wan", "tiny"),
     "prediction": ("sample", "velocity"),
 }
+TINY_BOTH = "tiny-both"
+"""TAEHV both ways, where a model reads a latent."""
 VAE_STRIDE = (4, 8, 8)
 """Frames and pixels of one cell of the Wan2.1 latent."""
 TRIPLES = ("stem_stride", "patch_size", "window_size")
@@ -37,7 +43,7 @@ TRIPLES = ("stem_stride", "patch_size", "window_size")
 
 def _check_numbers(name: str, value: object) -> None:
     """Refuse a field whose numbers are of the wrong kind or beyond any sensible model."""
-    if name in ("name", "timestep"):
+    if name in ("name", "timestep", "sigma"):
         return
     if name in CHOICES:
         if value not in CHOICES[name]:
@@ -107,6 +113,19 @@ class ModelConfig:
     """Base width of the Wan2.1 VAE's parts (96 as published); 0: the model has none of them."""
     tiny_width: int = 0
     """Base width of the TAEHV decoder (64 as published); 0: the model has none."""
+    encoder: str = "wan"
+    """What makes the latent that a stem "latent" reads: "wan" (Wan2.1 VAE encoder) or "tiny"
+    (TAEHV)."""
+    tiny_encoder_width: int = 0
+    """Width of the TAEHV encoder (64 as published); 0: the model has none."""
+    sigma: float = 0.0
+    """Share of noise at which a velocity is taken, in [0, 1]; 0: the timestep over 1000."""
+    chunk_latents: int = 0
+    """Latent frames that the transformer works on at once, seeing the keys and values of as many
+    before them; 0: the whole clip."""
+    visual_width: int = 0
+    """Base width of the encoder of the first frame (192 as published), whose features are the
+    context; 0: the model has none."""
 
     def __post_init__(self) -> None:
         # A configuration comes from files too, so nothing about it is taken for granted.
@@ -122,8 +141,10 @@ class ModelConfig:
             raise ValueError(f"width / num_heads must be even for RoPE, got {self.head_size}")
         if any(size < 1 or size % 2 == 0 for size in self.window_size):
             raise ValueError(f"window_size must be odd on every axis, got {self.window_size}")
-        if not isinstance(self.timestep, int | float) or not 0 <= self.timestep <= 1000:
-            raise ValueError(f"timestep must be in [0, 1000], got {self.timestep}")
+        for name, most in (("timestep", 1000), ("sigma", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= most:
+                raise ValueError(f"{name} must be in [0, {most}], got {value}")
         self._check_latent()
 
     def _check_latent(self) -> None:
@@ -138,10 +159,11 @@ class ModelConfig:
                 "the conv decoder needs a convolutional stem, got stem "
                 f"{self.stem!r} with {self.stem_channels} channels; choose decoder wan or tiny"
             )
-        if reads_latent and (self.stem_channels or not self.vae_width):
+        needed = "tiny_encoder_width" if self.encoder == "tiny" else "vae_width"
+        if reads_latent and (self.stem_channels or not getattr(self, needed)):
             raise ValueError(
-                "stem latent needs vae_width above 0 and stem_channels 0, got "
-                f"{self.vae_width} and {self.stem_channels}"
+                f"stem latent needs {needed} above 0 and stem_channels 0, got "
+                f"{getattr(self, needed)} and {self.stem_channels}"
             )
         time, rows, columns = self.stem_stride
         if self.stem_reach and (not self.stem_channels or time > 1 or rows != columns or rows % 2):
@@ -163,6 +185,26 @@ class ModelConfig:
                 f"both: {self.text_channels} and {self.num_context_keys}"
             )
 
+        self._check_streaming(reads_latent)
+
+    def _check_streaming(self, reads_latent: bool) -> None:
+        """Refuse chunks and a visual context that the other parts cannot serve."""
+        if self.chunk_latents and (not reads_latent or self.chunk_latents % self.patch_size[0]):
+            raise ValueError(
+                "chunk_latents needs stem latent and whole patches of "
+                f"{self.patch_size[0]} latent frames, got {self.chunk_latents}"
+            )
+        if self.visual_width and (not self.text_channels or self.visual_width % 32):
+            raise ValueError(
+                "visual_width must be a multiple of 32 and needs text_channels, got "
+                f"{self.visual_width} and {self.text_channels}"
+            )
+
+    @property
+    def noise_share(self) -> float:
+        """Share of noise in what the model reads, which a velocity is multiplied with."""
+        return self.sigma or self.timestep / 1000
+
     @property
     def is_latent(self) -> bool:
         """Whether the model predicts Wan2.1 latents.
@@ -181,6 +223,12 @@ class ModelConfig:
     def token_stride(self) -> tuple[int, int, int]:
         """Size (t, h, w) of one token in video frames and pixels."""
         return tuple(s * p for s, p in zip(self.stem_stride, self.patch_size, strict=True))
+
+    def with_decoder(self, name: str) -> ModelConfig:
+        """This configuration with another decoder; "tiny-both" is TAEHV to encode with, too."""
+        if name == TINY_BOTH:
+            return replace(self, encoder="tiny", decoder="tiny")
+        return replace(self, decoder=name)
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
@@ -235,4 +283,20 @@ OASIS_1_3B = ModelConfig(
     tiny_width=64,
 )
 
-PRESETS = {config.name: config for config in (OASIS_TINY, OASIS_1_3B)}
+INFVSR = replace(
+    OASIS_1_3B,
+    name="infvsr",
+    stem="latent",
+    prediction="velocity",
+    num_context_keys=0,
+    text_channels=512,
+    visual_width=192,
+    timestep=400.0,
+    sigma=0.59 / 1.472,
+    chunk_latents=3,
+    tiny_encoder_width=64,
+)
+"""InfVSR (Kai-Liu001/InfVSR @a5b9342, MIT). Its timestep is 399 in bfloat16, which is 400; the
+nearest step of the schedule 5s / (1 + 4s), s in thousandths, is s = 0.118."""
+
+PRESETS = {config.name: config for config in (OASIS_TINY, OASIS_1_3B, INFVSR)}

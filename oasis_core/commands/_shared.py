@@ -24,7 +24,7 @@ CODECS = (
     "h264_vaapi", "h265_vaapi", "av1_vaapi",
 )  # fmt: skip
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-DECODERS = ("wan", "tiny")
+DECODERS = ("wan", "tiny", "tiny-both")
 DEFAULT_MODEL = "oasis-tiny"
 
 Report = Callable[[str], None]
@@ -99,7 +99,9 @@ def add_model_options(parser: Options) -> None:
         "--dtype", default="auto", choices=DTYPES, help="auto: a probe picks what is fast and right"
     )
     parser.add_argument(
-        "--decoder", choices=DECODERS, help="of a model with both: wan is exact, tiny is fast"
+        "--decoder",
+        choices=DECODERS,
+        help="of a model with both: wan is exact, tiny is fast; tiny-both: to encode with, too",
     )
     parser.add_argument(
         "--decoder-tile",

@@ -177,7 +177,7 @@ def _plan(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
 
     config, routing = read_model_facts(arguments.model)
     if arguments.decoder:
-        config = dataclasses.replace(config, decoder=arguments.decoder)
+        config = config.with_decoder(arguments.decoder)
     counts, words = routing_counts(config, routing, arguments.routing)
     window = routing.window if routing is not None and arguments.routing is None else None
     table = plan_table(

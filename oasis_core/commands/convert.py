@@ -6,8 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-SOURCES = ("wan2.1",)
+SOURCES = ("wan2.1", "infvsr")
 DTYPES = ("bfloat16", "float16", "float32")
+ONLY_FOR = {
+    "wan2.1": ("context", "stem", "timestep", "keep_timestep"),
+    "infvsr": ("visual", "visual_lora"),
+}
+"""Options that one source alone has."""
 
 
 def add_parser(commands: Any) -> None:
@@ -22,46 +27,33 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="checkpoint to write (.safetensors)")
     parser.add_argument("--vae", type=Path, metavar="FILE", help="Wan2.1 VAE, to decode with")
-    parser.add_argument("--tiny", type=Path, metavar="FILE", help="TAEHV taew2_1, a fast decoder")
-    parser.add_argument(
-        "--context", type=Path, metavar="FILE", help="text features of the empty prompt"
-    )
-    parser.add_argument(
-        "--stem",
-        choices=("unshuffle", "latent"),
-        default="unshuffle",
-        help="unshuffle: read pixels, as the paper, to be trained; latent: Wan's own, needs --vae",
-    )
-    parser.add_argument("--timestep", type=float, default=1000.0, help="the one step, 0 to 1000")
-    parser.add_argument(
-        "--keep-timestep", action="store_true", help="keep its embedding, for training"
-    )
+    parser.add_argument("--tiny", type=Path, metavar="FILE", help="TAEHV taew2_1, a fast VAE")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    infvsr = parser.add_argument_group("InfVSR (--source infvsr), restores in one step")
+    infvsr.add_argument("--visual", type=Path, metavar="FILE", help="RAM, ram_swin_large_14m.pth")
+    infvsr.add_argument("--visual-lora", type=Path, metavar="FILE", help="SeeSR's DAPE.pth")
+    wan = parser.add_argument_group("Wan2.1 (--source wan2.1), to be trained")
+    wan.add_argument(
+        "--context", type=Path, metavar="FILE", help="text features of the empty prompt"
+    )
+    wan.add_argument(
+        "--stem",
+        choices=("unshuffle", "latent"),
+        help="unshuffle (default): read pixels, as the paper; latent: Wan's own, needs --vae",
+    )
+    wan.add_argument("--timestep", type=float, help="the one step, 0 to 1000 (default 1000)")
+    wan.add_argument(
+        "--keep-timestep", action="store_true", help="keep its embedding, for training"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    import torch
-
-    from ..convert.wan import WanOptions, convert_wan
-
     _check_destination(arguments)
-    options = WanOptions(
-        stem=arguments.stem,
-        timestep=arguments.timestep,
-        folds_timestep=not arguments.keep_timestep,
-        dtype=getattr(torch, arguments.dtype),
-    )
-    info = convert_wan(
-        arguments.file,
-        arguments.out,
-        vae=arguments.vae,
-        tiny=arguments.tiny,
-        context=arguments.context,
-        options=options,
-    )
+    _check_options(arguments)
+    info = _convert_infvsr(arguments) if arguments.source == "infvsr" else _convert_wan(arguments)
     for part, files in info["files"].items():
         for line in files:
             print(f"{part}: {line}")
@@ -73,11 +65,63 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _convert_wan(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from ..convert.wan import WanOptions, convert_wan
+
+    options = WanOptions(
+        stem=arguments.stem or "unshuffle",
+        timestep=1000.0 if arguments.timestep is None else arguments.timestep,
+        folds_timestep=not arguments.keep_timestep,
+        dtype=getattr(torch, arguments.dtype),
+    )
+    return convert_wan(
+        arguments.file,
+        arguments.out,
+        vae=arguments.vae,
+        tiny=arguments.tiny,
+        context=arguments.context,
+        options=options,
+    )
+
+
+def _convert_infvsr(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from ..convert.infvsr import InfvsrFiles, convert_infvsr
+
+    files = InfvsrFiles(
+        transformer=arguments.file,
+        visual=arguments.visual,
+        visual_lora=arguments.visual_lora,
+        vae=arguments.vae,
+        tiny=arguments.tiny,
+    )
+    return convert_infvsr(files, arguments.out, dtype=getattr(torch, arguments.dtype))
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options of another source, and a source without what it needs."""
+    for source, names in ONLY_FOR.items():
+        given = [name for name in names if getattr(arguments, name) not in (None, False)]
+        if source != arguments.source and given:
+            raise ValueError(
+                f"--{given[0].replace('_', '-')} is for --source {source}; leave it out"
+            )
+    if arguments.source == "infvsr" and None in (arguments.visual, arguments.visual_lora):
+        raise ValueError(
+            "--source infvsr needs --visual ram_swin_large_14m.pth and --visual-lora DAPE.pth: the "
+            "features of a picture guide it"
+        )
+
+
 def _check_destination(arguments: argparse.Namespace) -> None:
     out = arguments.out
     if out.suffix != ".safetensors":
         raise ValueError(f"OUT must end in .safetensors, got {out}")
-    sources = [arguments.file, arguments.vae, arguments.tiny, arguments.context]
+    names = ("file", "vae", "tiny", "context", "visual", "visual_lora")
+    sources = [getattr(arguments, name) for name in names]
     if any(s is not None and s.resolve() in (out.resolve(), out.parent.resolve()) for s in sources):
         raise ValueError(f"OUT must not be, or lie in, what is converted, got {out}")
     if out.exists() and not arguments.overwrite:

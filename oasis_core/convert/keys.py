@@ -204,3 +204,27 @@ def own_tiny_name(name: str) -> str | None:
     if position == 4 and rest == "conv.weight":
         return f"stages.{stage}.grow.weight"
     return f"stages.{stage}.conv.{rest}" if position == 5 else None
+
+
+def own_tiny_encoder_name(name: str) -> str | None:
+    """This project's name of a TAEHV encoder tensor (the flat list of `taehv.py`).
+
+    Pooling in time, a convolution and three memory blocks make a stage of five.
+    """
+    match = re.match(r"encoder\.(\d+)\.(.*)", name)
+    if match is None:
+        return None
+    index, rest = int(match[1]), match[2]
+    if index in (0, 17):
+        return f"{'conv_in' if index == 0 else 'conv_out'}.{rest}"
+    stage, position = divmod(index - 2, 5)
+    if not 0 <= stage < 3:
+        return None
+    if position == 0:
+        return f"stages.{stage}.pool.weight" if rest == "conv.weight" else None
+    if position == 1:
+        return f"stages.{stage}.conv.{rest}"
+    conv = re.fullmatch(r"conv\.([024])\.(weight|bias)", rest)
+    if conv is None:
+        return None
+    return f"stages.{stage}.blocks.{position - 2}.convs.{int(conv[1]) // 2}.{conv[2]}"

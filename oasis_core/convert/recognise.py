@@ -12,15 +12,19 @@ WIDTHS = {5120: "14B", 3072: "5B (Wan2.2-TI2V)"}
 CHANNELS = {36: "I2V (image to video)", 32: "camera control", 48: "Fun Control, or Wan2.2's 5B"}
 
 
-def refuse_other_models(source: TensorSource) -> None:
+def refuse_other_models(source: TensorSource, wanted: str = WANTED) -> None:
     """Refuse what is recognised as another model.
+
+    Args:
+        source: The file.
+        wanted: What is asked for instead.
 
     Raises:
         CheckpointError: Names what the file is and what is wanted.
     """
     kind = _recognise(source)
     if kind is not None:
-        raise CheckpointError(f"{source.path} is {kind}; give {WANTED}")
+        raise CheckpointError(f"{source.path} is {kind}; give {wanted}")
 
 
 def _recognise(source: TensorSource) -> str | None:

@@ -6,7 +6,9 @@ and folded, and the stem reads pixels (untrained then) or Wan's own latent.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from .keys import (
     own_vae_name,
 )
 from .public_files import describe_hashes
-from .recognise import refuse_other_models
+from .recognise import WANTED, refuse_other_models
 from .weight_files import TensorSource, open_source
 
 HEAD_SIZE = 128
@@ -81,17 +83,17 @@ def convert_wan(
     """
     options = options or WanOptions()
     opened = open_source(source)
-    names = _transformer_names(opened)
-    wan = _wan_config(opened, names)
-    _check(opened, names, {k: v.shape for k, v in _meta_state(OasisTransformer, wan).items()})
+    names = transformer_names(opened)
+    wan = wan_config(opened, names)
+    check_tensors(opened, names, {k: v.shape for k, v in meta_state(OasisTransformer, wan).items()})
     features = None if context is None else _read_context(context)
     rows, log_count = context_rows(features, wan.text_channels)
     parts = {"vae": None if vae is None else open_source(vae)}
     parts["tiny"] = None if tiny is None else open_source(tiny)
     config = _own_config(wan, options, parts, len(rows))
-    reader = _Reader(opened, names, wan)
+    reader = TensorReader(opened, names, wan)
     tensors = _transformer_tensors(reader, config, options, rows, log_count)
-    tensors |= _part_tensors(config, parts)
+    tensors |= {name: read() for name, read in part_tensors(config, parts).items()}
     with torch.device("meta"):
         model = OasisModel(config)
     held, expected = set(held_names(model)), model.state_dict()
@@ -105,14 +107,20 @@ def convert_wan(
     return info
 
 
-def _meta_state(kind: type, *arguments: Any) -> dict[str, Tensor]:
+def meta_state(kind: type, *arguments: Any) -> dict[str, Tensor]:
+    """The tensors of a module, without storage."""
     with torch.device("meta"):
         return kind(*arguments).state_dict()
 
 
-def _transformer_names(source: TensorSource) -> dict[str, str]:
-    """This project's name of every tensor in the file, by the file's; unknown ones are refused."""
-    refuse_other_models(source)
+def transformer_names(source: TensorSource, wanted: str = WANTED) -> dict[str, str]:
+    """This project's name of every tensor in the file, by the file's; unknown ones are refused.
+
+    Args:
+        source: The file.
+        wanted: What is asked for instead of another model.
+    """
+    refuse_other_models(source, wanted)
     names = {name: own_transformer_name(original_transformer_name(name)) for name in source.shapes}
     if unknown := sorted(name for name, own in names.items() if own is None):
         raise CheckpointError(
@@ -122,7 +130,7 @@ def _transformer_names(source: TensorSource) -> dict[str, str]:
     return names
 
 
-def _wan_config(source: TensorSource, names: dict[str, str]) -> ModelConfig:
+def wan_config(source: TensorSource, names: dict[str, str]) -> ModelConfig:
     """The unfolded configuration that a file's shapes describe."""
     shapes = {own: source.shapes[name] for name, own in names.items()}
     needed = (
@@ -153,7 +161,7 @@ def _wan_config(source: TensorSource, names: dict[str, str]) -> ModelConfig:
     )
 
 
-def _check(
+def check_tensors(
     source: TensorSource, names: dict[str, str], expected: dict[str, tuple[int, ...]]
 ) -> None:
     """Refuse missing, unknown, repeated and misshapen tensors."""
@@ -183,16 +191,17 @@ def _is_same_tensor(shape: tuple[int, ...], own: tuple[int, ...]) -> bool:
     )
 
 
-class _Reader:
-    """Reads tensors by this project's names, in this project's shapes."""
+class TensorReader:
+    """Reads a transformer's tensors by this project's names, in this project's shapes."""
 
     def __init__(self, source: TensorSource, names: dict[str, str], config: ModelConfig) -> None:
         self.config = config
         self._source = source
         self._found = {own: name for name, own in names.items()}
-        self._shapes = {k: v.shape for k, v in _meta_state(OasisTransformer, config).items()}
+        self._shapes = {k: v.shape for k, v in meta_state(OasisTransformer, config).items()}
 
     def __call__(self, own: str) -> Tensor:
+        """The tensor of a name of ours, in float32."""
         return self._source.tensor(self._found[own]).reshape(self._shapes[own])
 
 
@@ -213,20 +222,20 @@ def _own_config(
         text_channels=0,
         num_context_keys=num_keys,
         timestep_channels=0 if options.folds_timestep else wan.timestep_channels,
-        vae_width=_vae_width(parts["vae"]) if parts["vae"] else 0,
-        tiny_width=_tiny_width(parts["tiny"]) if parts["tiny"] else 0,
+        vae_width=vae_width_of(parts["vae"]) if parts["vae"] else 0,
+        tiny_width=tiny_width_of(parts["tiny"]) if parts["tiny"] else 0,
     )
 
 
 def _transformer_tensors(
-    read: _Reader, config: ModelConfig, options: WanOptions, rows: Tensor, log_count: Tensor
+    read: TensorReader, config: ModelConfig, options: WanOptions, rows: Tensor, log_count: Tensor
 ) -> dict[str, Tensor]:
     """The transformer's tensors, folded, each read and cast on its own."""
     wan, tensors = read.config, {}
     block_rows, head_rows = fold_timestep(wan, read, options.timestep)
     context = embed_context(wan, read, rows)
     sign = -1.0 if config.prediction == "sample" else 1.0
-    expected = _meta_state(OasisTransformer, config)
+    expected = meta_state(OasisTransformer, config)
     for name, like in expected.items():
         last = name.rsplit(".", 1)[-1]
         if last == "log_count":
@@ -262,7 +271,8 @@ def _untrained(name: str, shape: tuple[int, ...]) -> Tensor:
 # Decoders
 
 
-def _vae_width(source: TensorSource) -> int:
+def vae_width_of(source: TensorSource) -> int:
+    """Base width of a Wan2.1 VAE; other files are refused."""
     names = {original_vae_name(name): name for name in source.shapes}
     gains = names.get("decoder.head.0.gamma")
     if gains is None:
@@ -272,7 +282,8 @@ def _vae_width(source: TensorSource) -> int:
     return source.shapes[gains][0]
 
 
-def _tiny_width(source: TensorSource) -> int:
+def tiny_width_of(source: TensorSource) -> int:
+    """Base width of a TAEHV's decoder; other files are refused."""
     shape = source.shapes.get("decoder.22.weight")
     if shape is None or len(shape) != 4 or shape[0] != 3:
         raise CheckpointError(
@@ -282,22 +293,25 @@ def _tiny_width(source: TensorSource) -> int:
     return shape[1]
 
 
-def _part_tensors(config: ModelConfig, parts: dict[str, TensorSource | None]) -> dict[str, Tensor]:
-    """Tensors of the encoder and the decoders that the configuration has."""
+def part_tensors(
+    config: ModelConfig, parts: dict[str, TensorSource | None]
+) -> dict[str, Callable[[], Tensor]]:
+    """What reads each tensor of the encoder and the decoders that the configuration has."""
     with torch.device("meta"):
         model = OasisModel(replace(config, stem="latent") if config.vae_width else config)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Callable[[], Tensor]] = {}
     if parts["vae"] is not None:
         source = parts["vae"]
         names = {name: own_vae_name(original_vae_name(name)) or name for name in source.shapes}
         states = {"encoder": model.encoder, "decoder": model.wan_decoder}
         shapes = {f"{k}.{n}": x.shape for k, m in states.items() for n, x in m.state_dict().items()}
-        _check(source, names, shapes)
+        check_tensors(source, names, shapes)
         for name, own in names.items():
             part, _, rest = own.partition(".")
             if part == "decoder" or config.stem == "latent":
                 prefix = "wan_decoder" if part == "decoder" else "encoder"
-                tensors[f"{prefix}.{rest}"] = source.tensor(name).reshape(shapes[own])
+                read = functools.partial(_shaped, source, name, shapes[own])
+                tensors[f"{prefix}.{rest}"] = read
     if parts["tiny"] is not None:
         source = parts["tiny"]
         shapes = {name: x.shape for name, x in model.tiny_decoder.state_dict().items()}
@@ -311,10 +325,19 @@ def _part_tensors(config: ModelConfig, parts: dict[str, TensorSource | None]) ->
             # Made for more frames per latent: the last ones are those that count.
             if own.endswith("grow.weight") and own in shapes and kept[name][0] > shapes[own][0]:
                 kept[name] = tuple(shapes[own])
-        _check(replace(source, shapes=kept), names, shapes)
+        check_tensors(replace(source, shapes=kept), names, shapes)
         for name, own in names.items():
-            tensors[f"tiny_decoder.{own}"] = source.tensor(name)[-shapes[own][0] :]
+            read = functools.partial(_last_rows, source, name, shapes[own][0])
+            tensors[f"tiny_decoder.{own}"] = read
     return tensors
+
+
+def _shaped(source: TensorSource, name: str, shape: tuple[int, ...]) -> Tensor:
+    return source.tensor(name).reshape(shape)
+
+
+def _last_rows(source: TensorSource, name: str, num_rows: int) -> Tensor:
+    return source.tensor(name)[-num_rows:]
 
 
 def _read_context(path: Path) -> Tensor:

@@ -139,7 +139,7 @@ def _open_pickle(path: Path) -> TensorSource:
     except RuntimeError:  # written before torch 1.6, which cannot be mapped
         content = _load_old_pickle(path)
     except Exception as error:
-        raise CheckpointError(f"weight file {path} cannot be read safely: {error}") from error
+        raise _unreadable(path, error) from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -156,4 +156,16 @@ def _load_old_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"weight file {path} cannot be read safely: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    """What is wrong with a pickle; torch's own text advises to run whatever is in it."""
+    # By name: that module is not imported anywhere here.
+    is_foreign = type(error).__name__ == "UnpicklingError" and "nsupported" in str(error)
+    reason = (
+        "it holds other things than tensors, which could be code; get the original file"
+        if is_foreign
+        else "it is damaged or incomplete; download it again"
+    )
+    return CheckpointError(f"weight file {path} cannot be read safely: {reason}")

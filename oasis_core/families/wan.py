@@ -24,11 +24,16 @@ OVERLAP_PX = 128
 
 def traits_of(config: ModelConfig) -> Traits:
     """The traits of a model that nobody needs to have."""
+    stride = config.token_stride
+    # A clip's first latent frame holds one frame, so its first chunk is shorter than the others.
+    chunk = config.chunk_latents * config.stem_stride[0]
     return Traits(
         name=config.name,
         family=FAMILY,
-        stride=config.token_stride,
+        stride=stride,
         overlap_px=OVERLAP_PX,
+        lead_frames=max(0, chunk - config.stem_stride[0] + 1) if chunk else 0,
+        segment_multiple=chunk or 1,
         arithmetic="own",
     )
 
@@ -103,7 +108,8 @@ class WanLatentRestorer(WanRestorer):
         Args:
             clip: `1 3 t h w` in [0, 1], in whole tokens; its dtype is that of the arithmetic.
         """
-        return self.network.predict_latent(self.network.encode(clip))
+        network = self.network
+        return network.predict_latent(network.encode(clip), network.context(clip))
 
     def to_vae(self, latent: Tensor) -> Tensor:
         """A float32 latent of `predict_latent` as the Wan2.1 VAE stores it, not normalised."""

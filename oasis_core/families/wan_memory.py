@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from ..config import VAE_STRIDE, ModelConfig
 from ..geometry import round_up
-from ..model.cost import padded_size, token_grid
+from ..model.cost import chunk_grids, padded_size, token_grid
 from ..model.denoiser import OasisModel
 from ..model.held import hold_weights
 from ..model.live_bytes import DEVICE_SHARE, SAFETY, LiveTensorBytes
+from ..model.visual import NUM_TOKENS
 from ..model.wan_vae import CELL_PX, EXACT_HALO, WIDTHS
 
 DRY_FRAMES, DRY_HEIGHT, DRY_WIDTH = 33, 704, 1280
@@ -41,6 +42,8 @@ class MemoryRates:
     """Likewise, of the part of Wan's decoder that never works in tiles; 0 without one."""
     per_encoder_pixel: float
     """Of the encoder, per pixel of one frame; 0 without one."""
+    visual: float = 0.0
+    """Of the encoder of the first frame, whatever the size; 0 without one."""
 
 
 class MemoryModel:
@@ -63,19 +66,33 @@ class MemoryModel:
     def __call__(self, num_frames: int, height: int, width: int) -> int:
         """Bytes for a clip of `num_frames` of `height` x `width` pixels, weights not included."""
         grid = token_grid(self.config, num_frames, height, width)
-        tokens = grid[0] * grid[1] * grid[2]
+        chunks = chunk_grids(self.config, grid)
+        tokens = chunks[0][0][0] * grid[1] * grid[2]
         _, h, w = (n * p for n, p in zip(grid, self.config.patch_size, strict=True))
         video = 3 * self.sample_bytes * num_frames * height * width
         # Decoded residuals, and all of them once more when they are joined.
         decoder = self.rates.per_decoder_cell * h * w + 2 * video
         if self.decoder_tile and max(height, width) > self.decoder_tile:
             decoder = self._tiled_decoder(grid[0], h, w) + 3 * video
+        transformer = self.rates.per_token * tokens
+        if len(chunks) > 1:
+            transformer += self._kept_keys(tokens) + 2 * self._latent_bytes(grid[0], h, w)
+        if self.config.visual_width:
+            transformer += self._kept_keys(NUM_TOKENS)
         parts = (
-            self.rates.per_token * tokens,
+            transformer,
             decoder,
             self.rates.per_encoder_pixel * height * width,
+            self.rates.visual,
         )
         return int(max(parts))
+
+    def _kept_keys(self, tokens: int) -> int:
+        """Bytes of the keys and values of tokens, in all blocks but the one that was measured."""
+        return 2 * (self.config.num_layers - 1) * self.config.width * self.sample_bytes * tokens
+
+    def _latent_bytes(self, num_latents: int, height: int, width: int) -> int:
+        return self.config.out_channels * num_latents * height * width * self.sample_bytes
 
     def _tiled_decoder(self, num_latents: int, height: int, width: int) -> float:
         """Bytes of a decoder in tiles over `height` x `width` cells, output not included."""
@@ -101,9 +118,13 @@ def memory_rates(config: ModelConfig, sample_bytes: int) -> MemoryRates:
         source = video
         _, cell_h, cell_w = VAE_STRIDE
         if config.stem == "latent":
-            shape = (1, config.out_channels, -(-DRY_FRAMES // 4), height // 8, width // 8)
+            # Of a model that works in chunks two, so that one sees the keys of the other.
+            num_latents = 2 * config.chunk_latents or -(-DRY_FRAMES // 4)
+            shape = (1, config.out_channels, num_latents, height // 8, width // 8)
             source = torch.empty(shape, dtype=dtype)
-        transformer = _peak(model.transformer, source)
+        context = model.context(video)
+        transformer = _peak(lambda x: model.transformer(x, context=context), source)
+        visual = 0 if context is None else _peak(model.context, video)
         latent = torch.empty(
             (1, config.out_channels, DRY_LATENTS, height // cell_h, width // cell_w), dtype=dtype
         )
@@ -116,15 +137,17 @@ def memory_rates(config: ModelConfig, sample_bytes: int) -> MemoryRates:
         if config.stem == "latent":
             encoder = _peak(model.encode, video[:, :, : 4 * DRY_LATENTS - 3])
     grid = token_grid(config, DRY_FRAMES, height, width)
+    num_frames = config.chunk_latents or grid[0]
     return MemoryRates(
-        per_token=transformer / (grid[0] * grid[1] * grid[2]),
+        per_token=transformer / (num_frames * grid[1] * grid[2]),
         per_decoder_cell=max(0, decoder) / (height // cell_h * (width // cell_w)),
         per_entry_cell=entry / (height // cell_h * (width // cell_w)),
         per_encoder_pixel=encoder / (height * width),
+        visual=visual,
     )
 
 
-def _peak(function: nn.Module, x: torch.Tensor) -> int:
+def _peak(function: Callable[[torch.Tensor], object], x: torch.Tensor) -> int:
     with LiveTensorBytes() as live:
         function(x)
     return live.peak

@@ -36,18 +36,23 @@ def routed_attention(
     counts: tuple[int, int, int],
     window: Grid,
     backend: str = "auto",
+    num_past: int = 0,
 ) -> torch.Tensor:
     """Attend with each head's own pattern; heads lie in the order global, intra-frame, window.
 
+    Keys and values may begin with frames before those of the queries. Global heads see all of them,
+    intra-frame heads none, window heads those that their box reaches.
+
     Args:
         q: Queries `b k n d`, normalised and rotated, n = t h w in raster order.
-        k: Keys, like `q`.
-        v: Values, like `q`.
-        grid: Tokens (t, h, w).
+        k: Keys `b k m d`: those of `num_past` frames before the queries, then like `q`.
+        v: Values, like `k`.
+        grid: Tokens (t, h, w) of the queries.
         counts: Heads that are global, intra-frame and window, in this order; their sum is k.
         window: Box (t, h, w) in tokens, odd on every axis, clipped at the borders.
         backend: How the window heads are computed, all to the same result: "dense" (masked, the
             reference), "halo" (any device), "flex" (FlexAttention) or "auto".
+        num_past: Frames of keys that lie before the queries' own.
 
     Returns:
         `b k n d`; under autocast in its dtype.
@@ -55,7 +60,8 @@ def routed_attention(
     Raises:
         ValueError: Grid, counts, window or backend do not fit the tensors.
     """
-    parts = head_groups(q, k, v, grid=grid, counts=counts, window=window, backend=backend)
+    options = {"grid": grid, "counts": counts, "window": window, "backend": backend}
+    parts = head_groups(q, k, v, num_past=num_past, **options)
     outputs = [part() for part in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
@@ -69,6 +75,7 @@ def head_groups(
     counts: tuple[int, int, int],
     window: Grid,
     backend: str = "auto",
+    num_past: int = 0,
 ) -> list[Callable[[], torch.Tensor]]:
     """What `routed_attention` has to do, group by group; their results joined are its result.
 
@@ -80,6 +87,7 @@ def head_groups(
         counts: Heads that are global, intra-frame and window.
         window: Box (t, h, w) in tokens.
         backend: Of the window heads.
+        num_past: Frames of keys before the queries' own.
 
     Returns:
         One function for each pattern that has heads, in the order of `counts`.
@@ -87,12 +95,14 @@ def head_groups(
     Raises:
         ValueError: Grid, counts, window or backend do not fit the tensors.
     """
-    _check(q, grid, counts, window, backend)
+    _check(q, k, grid, counts, window, backend, num_past)
     groups = list(zip(*(x.split(counts, dim=1) for x in _autocast(q, k, v)), strict=True))
     attend = (
         F.scaled_dot_product_attention,
         functools.partial(intra_attention, grid=grid),
-        functools.partial(window_attention, grid=grid, window=window, backend=backend),
+        functools.partial(
+            window_attention, grid=grid, window=window, backend=backend, num_past=num_past
+        ),
     )
     return [
         functools.partial(function, *group)
@@ -108,13 +118,14 @@ def intra_attention(
 
     Args:
         q: Queries `b k n d`, n = t h w in raster order.
-        k: Keys, like `q`.
-        v: Values, like `q`.
-        grid: Tokens (t, h, w).
+        k: Keys `b k m d`, those of earlier frames in front; they are not looked at.
+        v: Values, like `k`.
+        grid: Tokens (t, h, w) of the queries.
 
     Returns:
         `b k n d`.
     """
+    k, v = (x[:, :, -q.shape[2] :] for x in (k, v))
     q, k, v = (rearrange(x, "b k (t n) d -> (b t) k n d", t=grid[0]) for x in (q, k, v))
     output = F.scaled_dot_product_attention(q, k, v)
     return rearrange(output, "(b t) k n d -> b k (t n) d", t=grid[0])
@@ -128,30 +139,37 @@ def window_attention(
     grid: Grid,
     window: Grid,
     backend: str = "auto",
+    num_past: int = 0,
 ) -> torch.Tensor:
     """Attend inside the window by the backend that suits the device and the grid.
 
     Args:
         q: Queries `b k n d`, n = t h w in raster order.
-        k: Keys, like `q`.
-        v: Values, like `q`.
-        grid: Tokens (t, h, w).
+        k: Keys `b k m d`: those of `num_past` frames before the queries, then like `q`.
+        v: Values, like `k`.
+        grid: Tokens (t, h, w) of the queries.
         window: Box (t, h, w) in tokens, odd on every axis.
         backend: As in `routed_attention`.
+        num_past: Frames of keys that lie before the queries' own.
 
     Returns:
         `b k n d`.
     """
+    near = min(num_past, window[0] // 2)
+    # What no box reaches is left out, so that no backend has to know of it.
+    unreached = (num_past - near) * grid[1] * grid[2]
+    k, v, num_past = k[:, :, unreached:], v[:, :, unreached:], near
+    options = {"grid": grid, "window": window, "num_past": num_past}
     if backend == "auto":
         is_training = torch.is_grad_enabled() and q.requires_grad
         backend = choose_backend(q.shape[2], q.device, is_training=is_training)
         if backend == "flex" and not is_training:
-            backend = _measured_backend(q, k, v, grid=grid, window=window)
+            backend = _measured_backend(q, k, v, **options)
     if backend == "dense":
-        return dense_window_attention(q, k, v, grid=grid, window=window)
+        return dense_window_attention(q, k, v, **options)
     if backend == "flex" and not _flex_failures():
         try:
-            return flex_window_attention(q, k, v, grid=grid, window=window)
+            return flex_window_attention(q, k, v, **options)
         except torch.cuda.OutOfMemoryError:
             raise  # not flex's fault: the caller tries a smaller tile
         except Exception as error:
@@ -159,15 +177,16 @@ def window_attention(
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"
             _flex_failures().append(reason)
             logger.warning("FlexAttention failed, using halo attention from now on (%s)", reason)
-    return halo_window_attention(q, k, v, grid=grid, window=window)
+    return halo_window_attention(q, k, v, **options)
 
 
 def _measured_backend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, grid: Grid, window: Grid
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Grid | int
 ) -> str:
     """The faster of halo and flex for this shape on this GPU."""
-    shape = (tuple(grid), tuple(window), q.shape[0], q.shape[1], q.shape[3], q.dtype, q.device)
-    options = {"grid": grid, "window": window}
+    key_frames = (*options["grid"], options["num_past"])
+    sizes = (q.shape[0], q.shape[1], q.shape[3], q.dtype, q.device)
+    shape = (key_frames, tuple(options["window"]), *sizes)
     candidates = {
         "halo": lambda: halo_window_attention(q, k, v, **options),
         "flex": lambda: flex_window_attention(q, k, v, **options),
@@ -193,24 +212,32 @@ def choose_backend(num_tokens: int, device: torch.device, *, is_training: bool =
     return "halo"
 
 
-def attention_flops(grid: Grid, counts: tuple[int, int, int], head_size: int, window: Grid) -> int:
+def attention_flops(
+    grid: Grid,
+    counts: tuple[int, int, int],
+    head_size: int,
+    window: Grid,
+    num_past: int = 0,
+) -> int:
     """Floating-point operations of one layer's attention, from the true clipped mask sizes.
 
     Args:
-        grid: Tokens (t, h, w).
+        grid: Tokens (t, h, w) of the queries.
         counts: Heads that are global, intra-frame and window.
         head_size: Channels of one head.
         window: Box (t, h, w) in tokens.
+        num_past: Frames of keys before the queries' own.
 
     Returns:
         Two operations per multiply-add of both products; softmax and projections not included.
     """
     t, h, w = grid
     pairs_window = 1
-    for size, extent in zip(grid, window, strict=True):
-        radius = extent // 2
-        pairs_window *= sum(min(size - 1, i + radius) - max(0, i - radius) + 1 for i in range(size))
-    pairs = ((t * h * w) ** 2, t * (h * w) ** 2, pairs_window)
+    for size, extent, past in zip(grid, window, (num_past, 0, 0), strict=True):
+        radius, last = extent // 2, past + size - 1
+        at = range(past, past + size)
+        pairs_window *= sum(min(last, i + radius) - max(0, i - radius) + 1 for i in at)
+    pairs = (t * (num_past + t) * (h * w) ** 2, t * (h * w) ** 2, pairs_window)
     return 4 * head_size * sum(n * pair for n, pair in zip(counts, pairs, strict=True))
 
 
@@ -230,9 +257,22 @@ def _autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(x.to(dtype) for x in tensors)
 
 
-def _check(q: torch.Tensor, grid: Grid, counts: Grid, window: Grid, backend: str) -> None:
+def _check(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    grid: Grid,
+    counts: Grid,
+    window: Grid,
+    backend: str,
+    num_past: int,
+) -> None:
     if grid[0] * grid[1] * grid[2] != q.shape[2]:
         raise ValueError(f"grid must hold {q.shape[2]} tokens (t h w = n), got {tuple(grid)}")
+    if num_past < 0 or (num_past + grid[0]) * grid[1] * grid[2] != k.shape[2]:
+        raise ValueError(
+            f"the keys must be those of num_past + {grid[0]} frames of {grid[1]}x{grid[2]} tokens, "
+            f"got {k.shape[2]} and num_past {num_past}"
+        )
     if sum(counts) != q.shape[1] or min(counts) < 0:
         raise ValueError(f"counts must add up to {q.shape[1]} heads, got {tuple(counts)}")
     if any(size < 1 or size % 2 == 0 for size in window):

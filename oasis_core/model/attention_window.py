@@ -31,21 +31,25 @@ CPU_CHUNK_SCORES = 300_000
 ACCELERATOR_CHUNK_SCORES = 50_000_000
 
 
-def window_mask(grid: Grid, window: Grid, device: torch.device | str = "cpu") -> torch.Tensor:
+def window_mask(
+    grid: Grid, window: Grid, device: torch.device | str = "cpu", num_past: int = 0
+) -> torch.Tensor:
     """Which keys each query of a token grid may see.
 
     Args:
-        grid: Tokens (t, h, w); token index n runs in raster order.
+        grid: Tokens (t, h, w) of the queries; token index n runs in raster order.
         window: Box (t, h, w) in tokens, odd on every axis.
         device: Where the mask is made.
+        num_past: Frames of keys that lie before the queries' own.
 
     Returns:
-        Bool `n n`, [query, key], true where |dt|, |dy|, |dx| are at most half the box.
+        Bool `n m`, [query, key], true where |dt|, |dy|, |dx| are at most half the box.
     """
     axes = []
-    for size, extent in zip(grid, window, strict=True):
-        position = torch.arange(size, device=device)
-        axes.append((position[:, None] - position[None, :]).abs() <= extent // 2)
+    for axis, (size, extent) in enumerate(zip(grid, window, strict=True)):
+        past = num_past if axis == 0 else 0
+        key = torch.arange(past + size, device=device)
+        axes.append((key[past:, None] - key[None, :]).abs() <= extent // 2)
     mask_t, mask_h, mask_w = axes
     mask = (
         mask_t[:, None, None, :, None, None]
@@ -56,28 +60,35 @@ def window_mask(grid: Grid, window: Grid, device: torch.device | str = "cpu") ->
 
 
 @functools.lru_cache(maxsize=MASK_CACHE_SIZE)
-def _cached_mask(grid: Grid, window: Grid, device: torch.device) -> torch.Tensor:
+def _cached_mask(grid: Grid, window: Grid, device: torch.device, num_past: int) -> torch.Tensor:
     # A mask born in inference mode could not be saved for a later backward pass.
     with torch.inference_mode(mode=False):
-        return window_mask(grid, window, device)
+        return window_mask(grid, window, device, num_past)
 
 
 def dense_window_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, grid: Grid, window: Grid
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    grid: Grid,
+    window: Grid,
+    num_past: int = 0,
 ) -> torch.Tensor:
     """Masked dense attention: the reference, and the fastest way for small grids.
 
     Args:
         q: Queries `b k n d`, n = t h w in raster order.
-        k: Keys, like `q`.
-        v: Values, like `q`.
-        grid: Tokens (t, h, w).
+        k: Keys `b k m d`: those of `num_past` frames before the queries, then like `q`.
+        v: Values, like `k`.
+        grid: Tokens (t, h, w) of the queries.
         window: Box (t, h, w) in tokens, odd on every axis.
+        num_past: Frames of keys that lie before the queries' own.
 
     Returns:
         `b k n d`.
     """
-    mask = _cached_mask(tuple(grid), tuple(window), q.device)
+    mask = _cached_mask(tuple(grid), tuple(window), q.device, num_past)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -94,6 +105,13 @@ class _Tiling:
     grid: Grid
     window: Grid
     tile: tuple[int, int]
+    num_past: int = 0
+    """Frames of keys before the queries' own."""
+
+    @property
+    def num_key_frames(self) -> int:
+        """Frames of keys."""
+        return self.num_past + self.grid[0]
 
     @property
     def radius(self) -> Grid:
@@ -102,8 +120,8 @@ class _Tiling:
 
     @property
     def num_slots(self) -> int:
-        """Frames kept: frame t lies in slot t modulo this."""
-        return min(2 * self.radius[0] + 1, self.grid[0])
+        """Frames kept: frame t of the keys lies in slot t modulo this."""
+        return min(2 * self.radius[0] + 1, self.num_key_frames)
 
     @property
     def num_strips(self) -> int:
@@ -130,13 +148,14 @@ class _Tiling:
         return num_strips * self.strip_rows // self.tile[0]
 
     def frames(self, t: int) -> range:
-        """Frames that the queries of frame t may see."""
-        return range(max(0, t - self.radius[0]), min(self.grid[0], t + self.radius[0] + 1))
+        """Frames of keys that the queries of frame t may see."""
+        at = self.num_past + t
+        return range(max(0, at - self.radius[0]), min(self.num_key_frames, at + self.radius[0] + 1))
 
 
-def _tiling(grid: Grid, window: Grid, device: torch.device) -> _Tiling:
+def _tiling(grid: Grid, window: Grid, device: torch.device, num_past: int = 0) -> _Tiling:
     tile = CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE
-    return _Tiling(tuple(grid), tuple(window), tile)
+    return _Tiling(tuple(grid), tuple(window), tile, num_past)
 
 
 def halo_pairs(grid: Grid, window: Grid, device: torch.device) -> int:
@@ -148,7 +167,13 @@ def halo_pairs(grid: Grid, window: Grid, device: torch.device) -> int:
 
 
 def halo_window_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, grid: Grid, window: Grid
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    grid: Grid,
+    window: Grid,
+    num_past: int = 0,
 ) -> torch.Tensor:
     """Window attention by small query tiles against their haloed keys; runs on every device.
 
@@ -157,15 +182,16 @@ def halo_window_attention(
 
     Args:
         q: Queries `b k n d`, n = t h w in raster order.
-        k: Keys, like `q`.
-        v: Values, like `q`.
-        grid: Tokens (t, h, w).
+        k: Keys `b k m d`: those of `num_past` frames before the queries, then like `q`.
+        v: Values, like `k`.
+        grid: Tokens (t, h, w) of the queries.
         window: Box (t, h, w) in tokens, odd on every axis.
+        num_past: Frames of keys that lie before the queries' own.
 
     Returns:
         `b k n d`, in the dtype of `q`.
     """
-    tiling = _tiling(grid, window, q.device)
+    tiling = _tiling(grid, window, q.device, num_past)
     num_heads, (_, h, w) = q.shape[1], grid
     split = [rearrange(x, "b k (t h w) d -> (b k) t h w d", h=h, w=w) for x in (q, k, v)]
     # q, k and v have their final dtype here: autocast must not lower the products again.

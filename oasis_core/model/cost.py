@@ -12,12 +12,16 @@ from dataclasses import dataclass
 
 from ..config import VAE_STRIDE, ModelConfig
 from ..geometry import round_up
-from . import tiny_decoder, wan_vae
+from . import tiny_decoder, tiny_encoder, visual, wan_vae
 from .attention import attention_flops
 from .motion import num_changes
 
 Grid = tuple[int, int, int]
 Counts = Sequence[tuple[int, int, int]]
+
+VISUAL_STAGE = "visual encoder"
+NUM_TEXT_ROWS = 512
+"""Rows of a text given at run time."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,15 +104,27 @@ def model_costs(
         stages.append(wan_decoder_cost(config.vae_width, cells, sample_bytes))
     elif config.decoder == "tiny":
         stages.append(tiny_decoder_cost(config.tiny_width, cells, sample_bytes))
-    if config.stem == "latent":
+    if config.visual_width:
+        stages.insert(0, visual_cost(config.visual_width, config.text_channels, sample_bytes))
+    if config.stem == "latent" and config.encoder == "tiny":
+        stages.insert(0, tiny_encoder_cost(config.tiny_encoder_width, pixels, sample_bytes))
+    elif config.stem == "latent":
         size = (1 + VAE_STRIDE[0] * (grid[0] - 1), *pixels[1:])
         stages.insert(0, wan_encoder_cost(config.vae_width, size, sample_bytes))
     return stages
 
 
 def transformer_flops(stages: Sequence[StageCost]) -> int:
-    """Operations of all stages but the VAE's or the convolutional decoder's."""
-    return sum(stage.flops for stage in stages if stage.name not in ("encoder", "decoder"))
+    """Operations of all stages but encoders and decoders."""
+    others = ("encoder", "decoder", VISUAL_STAGE)
+    return sum(stage.flops for stage in stages if stage.name not in others)
+
+
+def chunk_grids(config: ModelConfig, grid: Grid) -> list[tuple[Grid, int]]:
+    """Tokens (t, h, w) of each chunk that a model works on, and frames of keys before them."""
+    length = config.chunk_latents // config.patch_size[0] or grid[0]
+    starts = range(0, grid[0], length)
+    return [((min(length, grid[0] - i), *grid[1:]), min(i, length)) for i in starts]
 
 
 def _stem_costs(config: ModelConfig, grid: Grid, sample_bytes: int) -> list[StageCost]:
@@ -142,7 +158,10 @@ def _block_costs(
         projections.add_pass(width, tokens, sample_bytes)
         for kind, (stage, number) in enumerate(zip(patterns, layer, strict=True)):
             only = tuple(number if i == kind else 0 for i in range(3))
-            stage.flops += attention_flops(grid, only, head, window)
+            stage.flops += sum(
+                attention_flops(chunk, only, head, window, num_past)
+                for chunk, num_past in chunk_grids(config, grid)
+            )
             stage.num_bytes += 4 * number * head * tokens * sample_bytes
         ffn.add_layer(width, config.ffn_width, tokens, sample_bytes)
         ffn.add_layer(config.ffn_width, width, tokens, sample_bytes)
@@ -150,11 +169,59 @@ def _block_costs(
         if config.num_context_keys or config.text_channels:
             for _ in range(2):
                 cross.add_layer(width, width, tokens, sample_bytes)
-            cross.flops += 4 * tokens * (config.num_context_keys or 512) * width
+            num_keys = _num_context_keys(config)
+            cross.flops += 4 * tokens * num_keys * width
+            for _ in range(2 if config.text_channels else 0):
+                cross.add_layer(width, width, num_keys, sample_bytes)
+    if config.text_channels:
+        cross.add_layer(config.text_channels, width, _num_context_keys(config), sample_bytes)
+        cross.add_layer(width, width, _num_context_keys(config), sample_bytes)
     head_stage = StageCost(name="head")
     patch = config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
     head_stage.add_layer(width, patch * config.out_channels, tokens, sample_bytes)
     return [x for x in (projections, *patterns, cross, ffn, head_stage) if x.flops]
+
+
+def _num_context_keys(config: ModelConfig) -> int:
+    if config.visual_width:
+        return visual.NUM_TOKENS
+    return config.num_context_keys or NUM_TEXT_ROWS
+
+
+def visual_cost(width: int, out_channels: int, sample_bytes: int) -> StageCost:
+    """The encoder of the first frame, whatever the size of the clip."""
+    stage, side = StageCost(name=VISUAL_STAGE), visual.IMAGE_PX // visual.PATCH_PX
+    stage.add_layer(3, width, side**2, sample_bytes, taps=visual.PATCH_PX**2)
+    for index, depth in enumerate(visual.DEPTHS):
+        channels, positions = width * 2**index, side**2
+        for _ in range(depth):
+            for outputs in (3 * channels, channels):
+                stage.add_layer(channels, outputs, positions, sample_bytes)
+            stage.add_layer(channels, visual.FFN_FACTOR * channels, positions, sample_bytes)
+            stage.add_layer(visual.FFN_FACTOR * channels, channels, positions, sample_bytes)
+            stage.flops += 4 * positions * min(visual.WINDOW, side) ** 2 * channels
+        if index + 1 < len(visual.DEPTHS):
+            side //= 2
+            stage.add_layer(4 * channels, 2 * channels, side**2, sample_bytes)
+    stage.add_layer(channels, out_channels, visual.NUM_TOKENS, sample_bytes)
+    return stage
+
+
+def tiny_encoder_cost(width: int, pixels: Grid, sample_bytes: int) -> StageCost:
+    """TAEHV's encoder over a clip of `pixels` (t, h, w), t filled up to fours."""
+    stage, (t, h, w) = StageCost(name="encoder"), pixels
+    stage.add_layer(3, width, t * h * w, sample_bytes, taps=9)
+    for pooled in tiny_encoder.POOLED_FRAMES:
+        t //= pooled
+        stage.add_layer(pooled * width, width, t * h * w, sample_bytes)
+        h, w = h // 2, w // 2
+        stage.add_layer(width, width, t * h * w, sample_bytes, taps=9, positions_in=4 * t * h * w)
+        for _ in range(3):
+            stage.add_layer(2 * width, width, t * h * w, sample_bytes, taps=9)
+            for _ in range(2):
+                stage.add_layer(width, width, t * h * w, sample_bytes, taps=9)
+    stage.add_layer(width, tiny_decoder.LATENT_CHANNELS, t * h * w, sample_bytes, taps=9)
+    return stage
 
 
 def _conv_decoder_cost(config: ModelConfig, cells: Grid, sample_bytes: int) -> StageCost:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import ModelConfig
+from ..config import TINY_BOTH, ModelConfig
 from ..geometry import is_valid_num_frames, next_valid_num_frames
 from .decoder import ConvDecoder
 from .held import raised
 from .layers import ALL
 from .tiny_decoder import TinyDecoder
+from .tiny_encoder import TinyEncoder, stream_encode_tiny
 from .transformer import OasisTransformer
+from .visual import VisualEncoder, prepare_picture
 from .wan_vae import (
     CELL_PX,
     WanDecoder,
@@ -30,6 +31,8 @@ ZERO_CONVS = ("decoder.conv", "conv_neighbors")
 """Convolutions that start at zero: the output, and what the frames around a frame contribute."""
 LEAST_DECODER_TILE_PX = 64
 """Smaller ones are nearly all border."""
+PUBLIC_PARTS = ("encoder.", "wan_decoder.", "tiny_decoder.", "tiny_encoder.", "visual.")
+"""Parts that come from public files as they are."""
 RESIDUAL_SCALE = 0.3
 """Residual branches start this much smaller than their input."""
 
@@ -48,7 +51,13 @@ class OasisModel(nn.Module):
         self.config = config
         self.transformer = OasisTransformer(config)
         self.decoder = ConvDecoder(config) if config.decoder == "conv" else None
-        self.encoder = WanEncoder(config.vae_width) if config.stem == "latent" else None
+        self.encoder = self.tiny_encoder = self.visual = None
+        if config.stem == "latent" and config.vae_width:
+            self.encoder = WanEncoder(config.vae_width)
+        if config.stem == "latent" and config.tiny_encoder_width:
+            self.tiny_encoder = TinyEncoder(config.tiny_encoder_width)
+        if config.visual_width:
+            self.visual = VisualEncoder(config.visual_width, config.text_channels)
         self.wan_decoder = WanDecoder(config.vae_width) if config.vae_width else None
         self.tiny_decoder = TinyDecoder(config.tiny_width) if config.tiny_width else None
         self.skips_transformer = False
@@ -102,7 +111,7 @@ class OasisModel(nn.Module):
             )
 
     def _restore(self, video: Tensor) -> Tensor:
-        latent = self.predict_latent(self.encode(video))
+        latent = self.predict_latent(self.encode(video), self.context(video))
         residuals, start = [], 0
         for frames in self.decode(latent):
             stop = start + frames.shape[2]
@@ -119,25 +128,43 @@ class OasisModel(nn.Module):
         Returns:
             The same, or `b c t' h' w'` with the stem "latent".
         """
-        if self.encoder is None:
+        if self.config.stem != "latent":
             return video
+        if self.config.encoder == "tiny":
+            with raised(self.tiny_encoder, video.dtype):
+                return stream_encode_tiny(self.tiny_encoder, video)
         with raised(self.encoder, video.dtype):
             return stream_encode(self.encoder, video)
 
-    def predict_latent(self, source: Tensor) -> Tensor:
+    def context(self, video: Tensor) -> Tensor | None:
+        """What the transformer of some models is told about a clip: its first frame's features.
+
+        Args:
+            video: `b 3 t h w` in [0, 1].
+
+        Returns:
+            `b m c`; None for a model that is told nothing.
+        """
+        if self.visual is None:
+            return None
+        with raised(self.visual, video.dtype):
+            return self.visual(prepare_picture(video[:, :, 0]))
+
+    def predict_latent(self, source: Tensor, context: Tensor | None = None) -> Tensor:
         """The clean latent, by a model that has one.
 
         Args:
             source: From `encode`.
+            context: From `context`.
 
         Returns:
             `b c t' h' w'`, normalised.
         """
-        _, latent = self.transformer(source)
+        _, latent = self.transformer(source, context=context)
         latent = rearrange(latent, "(b t) c h w -> b c t h w", b=len(source))
         if self.config.prediction == "velocity":
             # Flow matching: x_s = (1 - s) clean + s noise and v = noise - clean.
-            latent = source - self.config.timestep / 1000 * latent
+            latent = source - self.config.noise_share * latent
         return latent
 
     def decode(self, latent: Tensor) -> Iterator[Tensor]:
@@ -165,20 +192,27 @@ class OasisModel(nn.Module):
                 yield from stream_decode(decoder, latent)
 
     def choose_decoder(self, name: str) -> None:
-        """Use one of the latent decoders and give up the others' memory.
+        """Use one of the latent decoders and give up the memory of all that then is unused.
+
+        Args:
+            name: "wan", "tiny", or "tiny-both" for TAEHV's encoder as well.
 
         Raises:
             ValueError: The model does not have it.
         """
         present = [key for key, decoder in self._latent_decoders().items() if decoder is not None]
+        if self.tiny_encoder is not None and self.tiny_decoder is not None:
+            present.append(TINY_BOTH)
         if name not in present:
             raise ValueError(
                 f"decoder must be one that {self.config.name} has "
                 f"({', '.join(present) or 'none'}), got {name!r}"
             )
-        self.config = dataclasses.replace(self.config, decoder=name)
-        self.wan_decoder = self.wan_decoder if name == "wan" else None
-        self.tiny_decoder = self.tiny_decoder if name == "tiny" else None
+        self.config = self.config.with_decoder(name)
+        self.wan_decoder = self.wan_decoder if self.config.decoder == "wan" else None
+        self.tiny_decoder = self.tiny_decoder if self.config.decoder == "tiny" else None
+        self.encoder = self.encoder if self.config.encoder == "wan" else None
+        self.tiny_encoder = self.tiny_encoder if self.config.encoder == "tiny" else None
 
     def leave_out_transformer(self) -> None:
         """Restore with the convolutions alone, which is faster.
@@ -244,7 +278,7 @@ def build_model(config: ModelConfig, seed: int = 0) -> OasisModel:
     # brightness; with He initialisation the first hundred steps gain three times as much.
     generator = torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():
-        is_public = name.startswith(("encoder.", "wan_decoder.", "tiny_decoder."))
+        is_public = name.startswith(PUBLIC_PARTS)
         if isinstance(module, nn.Conv2d) and not name.endswith(ZERO_CONVS) and not is_public:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(module.bias)

@@ -125,27 +125,31 @@ def head_distances(
     window: Grid,
     num_queries: int,
     generator: torch.Generator,
+    num_past: int = 0,
     keys_per_chunk: int = KEYS_PER_CHUNK,
 ) -> SampledDistances:
     """Measure the heads of one layer from sampled queries, streaming over the keys.
 
     Args:
         q: Queries `b k n d`, normalised and rotated, n = t h w in raster order.
-        k: Keys, like `q`.
-        grid: Tokens (t, h, w).
+        k: Keys `b k m d`: those of `num_past` frames before the queries, then like `q`.
+        grid: Tokens (t, h, w) of the queries.
         window: Box (t, h, w) in tokens, odd on every axis.
         num_queries: Queries sampled without replacement; all of them if there are fewer.
         generator: CPU generator that draws the queries.
+        num_past: Frames of keys that lie before the queries' own.
         keys_per_chunk: Keys looked at together; changes memory, not the result.
 
     Returns:
         The distances of every head, averaged over the batch and the queries.
     """
-    num_tokens = q.shape[2]
-    chosen = torch.randperm(num_tokens, generator=generator)[:num_queries].to(q.device)
+    num_tokens = k.shape[2]
+    chosen = torch.randperm(q.shape[2], generator=generator)[:num_queries].to(q.device)
     dtype = torch.promote_types(q.dtype, torch.float32)
     queries = q[:, :, chosen].to(dtype) * q.shape[-1] ** -0.5
     token = torch.arange(num_tokens, device=q.device)
+    # Counted among the keys, where a query has its own place behind the past.
+    chosen = chosen + num_past * grid[1] * grid[2]
     total, intra, box = (queries.new_full(queries.shape[:3], -math.inf) for _ in range(3))
     size_intra, size_box = (torch.zeros(len(chosen), device=q.device) for _ in range(2))
     # Autocast would round the scores, and the distances are differences of close numbers.
@@ -201,11 +205,20 @@ def measure_distances(
     generator = torch.Generator().manual_seed(seed)
     samples: list[list[SampledDistances]] = [[] for _ in layers]
     grids: set[Grid] = set()
+    pieces: list[Grid] = []
 
     def observe(layer: int, q: torch.Tensor, k: torch.Tensor, grid: Grid) -> None:
-        grids.add(tuple(grid))
+        # A model that works in chunks comes by once for each.
+        if layer == 0:
+            pieces.append(tuple(grid))
         sample = head_distances(
-            q, k, grid=grid, window=window, num_queries=num_queries, generator=generator
+            q,
+            k,
+            grid=grid,
+            window=window,
+            num_queries=num_queries,
+            generator=generator,
+            num_past=(k.shape[2] - q.shape[2]) // (grid[1] * grid[2]),
         )
         samples[layer].append(sample)
 
@@ -213,7 +226,10 @@ def measure_distances(
     with _observed(model, observe), torch.inference_mode():
         for done, clip in enumerate(clips, start=1):
             # Attention is all that counts, so nothing is decoded.
-            model.transformer(model.encode(clip.to(device)))
+            clip = clip.to(device)
+            model.transformer(model.encode(clip), context=model.context(clip))
+            grids.add((sum(t for t, _, _ in pieces), *pieces[0][1:]))
+            pieces.clear()
             if on_progress is not None:
                 on_progress(done)
     if len(grids) != 1:

@@ -22,7 +22,12 @@ def axis_sizes(head_size: int) -> tuple[int, int, int]:
 
 
 def rope_rotations(
-    grid: tuple[int, int, int], head_size: int, device: torch.device, *, is_precise: bool = False
+    grid: tuple[int, int, int],
+    head_size: int,
+    device: torch.device,
+    *,
+    is_precise: bool = False,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every token's rotation.
 
@@ -31,16 +36,19 @@ def rope_rotations(
         head_size: Channels of one head; even.
         device: Where the result lives.
         is_precise: Take them of float64 angles, which matters far from the origin.
+        first: Position of the first frame of tokens, where a clip is worked on piece by piece.
 
     Returns:
         Two float32 tensors `n (head_size / 2)`, n = t*h*w in raster order.
     """
     t, h, w = grid
     angles = []
-    for length, size in zip(grid, axis_sizes(head_size), strict=True):
+    starts = (first, 0, 0)
+    for start, length, size in zip(starts, grid, axis_sizes(head_size), strict=True):
         exponent = torch.arange(0, size, 2, dtype=torch.float64) / max(size, 1)
         frequency = THETA**-exponent
-        angles.append(torch.outer(torch.arange(length, dtype=torch.float64), frequency))
+        positions = torch.arange(start, start + length, dtype=torch.float64)
+        angles.append(torch.outer(positions, frequency))
     parts = [
         repeat(angles[0], "t c -> (t h w) c", h=h, w=w),
         repeat(angles[1], "h c -> (t h w) c", t=t, w=w),

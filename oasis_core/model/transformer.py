@@ -5,6 +5,7 @@ Source: OASIS, arXiv 2509.23980; block order, norms, modulation and head as in W
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attention import routed_attention
-from .held import run_in_dtype
+from .chunks import ChunkKeys, KeyValues
+from .held import raised, run_in_dtype
 from .layers import (
     FeedForward,
     FullWidthRMSNorm,
@@ -39,7 +41,7 @@ class RoutedSelfAttention(nn.Module):
     """Self-attention whose heads are global, intra-frame or window, in this order.
 
     `attention_observer`, when set, is called with the normalised and rotated queries and keys
-    (`b k n c` each) and the token grid; calibration uses it.
+    (`b k n c`, keys of an earlier chunk in front) and the queries' token grid; calibration uses it.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -58,8 +60,14 @@ class RoutedSelfAttention(nn.Module):
         self.norm_query = FullWidthRMSNorm(config.width, is_precise=config.is_latent)
         self.norm_key = FullWidthRMSNorm(config.width, is_precise=config.is_latent)
 
-    def forward(self, x: Tensor, grid: Grid, rotations: tuple[Tensor, Tensor]) -> Tensor:
-        """Attend among tokens `b n d`."""
+    def forward(
+        self,
+        x: Tensor,
+        grid: Grid,
+        rotations: tuple[Tensor, Tensor],
+        chunk: ChunkKeys | None = None,
+    ) -> Tensor:
+        """Attend among tokens `b n d`, and to those of the chunk before, where there are chunks."""
         heads = {"k": self.num_heads}
         q = rearrange(self.norm_query(self.query(x)), "b n (k c) -> b n k c", **heads)
         k = rearrange(self.norm_key(self.key(x)), "b n (k c) -> b n k c", **heads)
@@ -68,11 +76,13 @@ class RoutedSelfAttention(nn.Module):
             rearrange(apply_rope(y, *rotations, is_precise=self.is_precise), "b n k c -> b k n c")
             for y in (q, k)
         )
+        options = {"window": self.window, "backend": self.backend}
+        if chunk is not None:
+            k, v = chunk.with_past(k, v)
+            options["num_past"] = (k.shape[2] - q.shape[2]) // (grid[1] * grid[2])
         if self.attention_observer is not None:
             self.attention_observer(q, k, grid)
-        out = self.attend(
-            q, k, v, grid=grid, counts=self.counts, window=self.window, backend=self.backend
-        )
+        out = self.attend(q, k, v, grid=grid, counts=self.counts, **options)
         return self.out(rearrange(out, "b k n c -> b n (k c)"))
 
     def permute_heads(self, order: tuple[int, ...]) -> None:
@@ -151,10 +161,13 @@ class TextCrossAttention(CrossAttention):
         self.value = nn.Linear(config.width, config.width)
         self.norm_key = FullWidthRMSNorm(config.width, is_precise=config.is_latent)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Attend from tokens `b n d` to the embedded context `b m d`, without a mask."""
-        keys, values = self.norm_key(self.key(context)), self.value(context)
-        return self.attend(x, keys, values, None)
+    def embed(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values `b m d` of an embedded context `b m d`: the same for all tokens."""
+        return self.norm_key(self.key(context)), self.value(context)
+
+    def forward(self, x: Tensor, context: tuple[Tensor, Tensor]) -> Tensor:
+        """Attend from tokens `b n d` to what `embed` made of the context, without a mask."""
+        return self.attend(x, *context, None)
 
 
 def build_cross_attention(config: ModelConfig) -> CrossAttention | None:
@@ -185,7 +198,8 @@ class TransformerBlock(nn.Module):
         grid: Grid,
         rotations: tuple[Tensor, Tensor],
         embedding: Tensor | None = None,
-        context: Tensor | None = None,
+        context: tuple[Tensor, Tensor] | None = None,
+        chunk: ChunkKeys | None = None,
     ) -> Tensor:
         """Transform tokens.
 
@@ -194,11 +208,13 @@ class TransformerBlock(nn.Module):
             grid: Tokens (t, h, w).
             rotations: From `rope_rotations`.
             embedding: Timestep's rows `b 6 d`, added to the modulation.
-            context: Embedded text `b m d`, for models that take one.
+            context: Keys and values `b m d` of the context, for models that take one.
+            chunk: What the chunk before left, for models that work in chunks.
         """
         rows, is_precise = add_rows(self.modulation, embedding), self.is_precise
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = rows
-        out = self.attention(modulate(x, shift_a, scale_a, is_precise=is_precise), grid, rotations)
+        out = modulate(x, shift_a, scale_a, is_precise=is_precise)
+        out = self.attention(out, grid, rotations, chunk)
         x = add_gated(x, out, gate_a, is_precise=is_precise)
         if self.cross_attention is not None:
             x = x + self.cross_attention(x, context)
@@ -272,28 +288,57 @@ class OasisTransformer(nn.Module):
                 needed context is missing.
         """
         self._check_conditions(timestep, context)
-        pt, ph, pw = self.config.patch_size
         features = self.stem(video)
+        cells = rearrange(features, "(b t) c h w -> b t c h w", b=len(video))
+        rows = self._embed_timestep(video, timestep)
+        contexts = self._embed_context(context, video.dtype)
+        length = self.config.chunk_latents
+        if not length:
+            return features, self._predict(cells, rows, contexts)
+        latents: list[Tensor] = []
+        past: list[KeyValues | None] = [None] * len(self.blocks)
+        for start in range(0, cells.shape[1], length):
+            piece = cells[:, start : start + length]
+            latent = self._predict(piece, rows, contexts, start, past)
+            latents.append(rearrange(latent, "(b t) c h w -> b t c h w", b=len(video)))
+        return features, rearrange(torch.cat(latents, dim=1), "b t c h w -> (b t) c h w")
+
+    def _predict(
+        self,
+        cells: Tensor,
+        rows: tuple[Tensor | None, Tensor | None],
+        contexts: list[tuple[Tensor, Tensor] | None],
+        start: int = 0,
+        past: list[KeyValues | None] | None = None,
+    ) -> Tensor:
+        """The head's prediction `(b t) c h w` for cells `b t c h w`, the clip's from `start` on.
+
+        `past` holds what each block left of the chunk before, and afterwards what it leaves of this
+        one; block by block, so that old and new are never held both: they are gigabytes.
+        """
+        pt, ph, pw = self.config.patch_size
         patches = rearrange(
-            features,
-            "(b t pt) c (h ph) (w pw) -> b t h w (c pt ph pw)",
-            b=len(video),
+            cells,
+            "b (t pt) c (h ph) (w pw) -> b t h w (c pt ph pw)",
             pt=pt,
             ph=ph,
             pw=pw,
         )
         grid, is_precise = patches.shape[1:4], self.config.is_latent
-        rotations = rope_rotations(grid, self.config.head_size, video.device, is_precise=is_precise)
+        rotations = rope_rotations(
+            grid, self.config.head_size, cells.device, is_precise=is_precise, first=start // pt
+        )
         run = run_in_dtype if is_precise else _run
-        head_row, block_rows = self._embed_timestep(video, timestep)
-        if context is not None:
-            context = run(self.text_embedding, context)
+        head_row, block_rows = rows
         x = run(self.patch_embedding, rearrange(patches, "b t h w c -> b (t h w) c"))
-        for block in self.blocks:
-            x = run(block, x, grid, rotations, block_rows, context)
+        for index, (block, context) in enumerate(zip(self.blocks, contexts, strict=True)):
+            chunk = None if past is None else ChunkKeys(past[index])
+            x = run(block, x, grid, rotations, block_rows, context, chunk)
+            if chunk is not None:
+                past[index] = chunk.kept
         rows = add_rows(self.head_modulation, head_row)
         x = run(self.head, modulate(x, *rows, is_precise=is_precise))
-        latent = rearrange(
+        return rearrange(
             x,
             "b (t h w) (pt ph pw c) -> (b t pt) c (h ph) (w pw)",
             t=grid[0],
@@ -303,7 +348,6 @@ class OasisTransformer(nn.Module):
             ph=ph,
             pw=pw,
         )
-        return features, latent
 
     def _check_conditions(self, timestep: Tensor | None, context: Tensor | None) -> None:
         if timestep is not None and self.timestep_embedding is None:
@@ -325,6 +369,21 @@ class OasisTransformer(nn.Module):
             timestep = torch.full((len(video),), self.config.timestep, device=video.device)
         head, rows = self.timestep_embedding(timestep)
         return repeat(head, "b d -> b two d", two=2), rows
+
+    def _embed_context(
+        self, context: Tensor | None, dtype: torch.dtype
+    ) -> list[tuple[Tensor, Tensor] | None]:
+        """Keys and values of a given context for every block; None each without one."""
+        if context is None:
+            return [None] * len(self.blocks)
+        is_lowered = self.config.is_latent and not torch.is_grad_enabled()
+        run, embedded = run_in_dtype if self.config.is_latent else _run, []
+        context = run(self.text_embedding, context)
+        for block in self.blocks:
+            part = block.cross_attention
+            with raised(part, dtype) if is_lowered else contextlib.nullcontext():
+                embedded.append(part.embed(context))
+        return embedded
 
     def apply_routing(self, routing: HeadRouting) -> None:
         """Assign every head its pattern and make each pattern's heads contiguous.

@@ -267,18 +267,21 @@ class WanEncoder(nn.Module):
         self.conv_out = CausalConv3d(sizes[-1], 2 * LATENT_CHANNELS)
         self.quant = nn.Conv3d(2 * LATENT_CHANNELS, 2 * LATENT_CHANNELS, 1)
 
-    def forward(self, video: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def forward(
+        self, video: Tensor, cache: Cache | None = None, *, consume: bool = False
+    ) -> tuple[Tensor, Cache]:
         """Encode frames that follow those of `cache`.
 
         Args:
             video: `b 3 t h w` in [0, 1], h and w multiples of 8; 4k+1 frames at the beginning of a
                 clip, then a multiple of 4.
             cache: Of the frames before; None at the beginning.
+            consume: Empty `cache` on the way, which then cannot be used again: needs less memory.
 
         Returns:
             The normalised latent `b 16 t' h/8 w/8`, and the cache for what follows.
         """
-        tape = CacheTape(cache)
+        tape = CacheTape(cache, consume=consume)
         x = self.conv_in(video * 2 - 1, tape)
         for level in self.levels:
             x = level(x, tape)
@@ -304,6 +307,6 @@ def stream_encode(encoder: WanEncoder, video: Tensor) -> Tensor:
     cache, latents = None, []
     first, rest = video[:, :, :1], video[:, :, 1:]
     for frames in (first, *(rest.split(4, dim=2) if rest.shape[2] else ())):
-        latent, cache = encoder(frames, cache)
+        latent, cache = encoder(frames, cache, consume=True)
         latents.append(latent)
     return torch.cat(latents, dim=2)

@@ -117,16 +117,19 @@ def flex_window_attention(
     *,
     grid: Grid,
     window: Grid,
+    num_past: int = 0,
     compiled: bool = True,
 ) -> torch.Tensor:
     """Window attention by FlexAttention; needs torch 2.6 or later and, when compiled, a compiler.
 
     Args:
         q: Queries `b k n d`, n = t h w in raster order.
-        k: Keys, like `q`.
-        v: Values, like `q`.
-        grid: Tokens (t, h, w).
+        k: Keys `b k m d`: those of `num_past` frames before the queries, then like `q`.
+        v: Values, like `k`.
+        grid: Tokens (t, h, w) of the queries.
         window: Box (t, h, w) in tokens, odd on every axis.
+        num_past: Frames of keys that lie before the queries' own; their queries are computed with
+            the others and thrown away, so that the mask stays a square one.
         compiled: Compile; without it every score is materialised, which only tests can afford.
 
     Returns:
@@ -134,6 +137,10 @@ def flex_window_attention(
     """
     from torch.nn.attention.flex_attention import flex_attention
 
-    block_mask = flex_block_mask(tuple(grid), tuple(window), q.device)
+    num_queries = q.shape[2]
+    if num_past:
+        unwanted = q.new_zeros(*q.shape[:2], k.shape[2] - num_queries, q.shape[3])
+        q = torch.cat([unwanted, q], dim=2)
+    block_mask = flex_block_mask((num_past + grid[0], *grid[1:]), tuple(window), q.device)
     attend = _compiled_flex() if compiled else flex_attention
-    return attend(q, k, v, block_mask=block_mask)
+    return attend(q, k, v, block_mask=block_mask)[:, :, -num_queries:]

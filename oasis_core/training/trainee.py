@@ -28,7 +28,8 @@ def architecture(config: TrainingConfig, initial: Checkpoint | None) -> ModelCon
     Of a latent model's decoders the chosen one stays, since the weights are written with it.
 
     Raises:
-        TrainingError: The checkpoint is of another architecture than the preset.
+        TrainingError: The checkpoint is of another architecture than the preset, or one that is
+            not trained here.
     """
     if config.model == YARDSTICK:
         return None
@@ -41,6 +42,11 @@ def architecture(config: TrainingConfig, initial: Checkpoint | None) -> ModelCon
                 f"initial_model must be an {config.model}, got another architecture named "
                 f'{initial.model.config.name!r}; model = "initial" takes any'
             )
+    if shape.chunk_latents or shape.visual_width:
+        raise TrainingError(
+            f"model must be one that is trained on whole clips, got {shape.name}, which is "
+            "converted from public files; leave it as it is"
+        )
     if shape.decoder == "wan":
         return dataclasses.replace(shape, tiny_width=0)
     if shape.decoder == "tiny" and shape.stem != "latent":

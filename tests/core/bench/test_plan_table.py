@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from oasis_core.bench.plan_table import plan_table, routing_counts
 from oasis_core.cli import main
-from oasis_core.config import OASIS_1_3B, OASIS_TINY
+from oasis_core.config import INFVSR, OASIS_1_3B, OASIS_TINY
 from oasis_core.model.cost import model_costs, transformer_flops, uniform_counts
 from oasis_core.model.denoiser import OasisModel
 
@@ -71,6 +71,43 @@ def test_encoder_equals_torchs_counter(num_frames):
     size = (num_frames, 32, 48)
     counts = uniform_counts(config, (4, 0, 0))
     expected = counted(config, counts, size, lambda model, video: model.encoder(video))
+    stages = model_costs(config, counts, num_frames=num_frames, height=32, width=48)
+    assert stages[0].name == "encoder"
+    assert stages[0].flops == expected
+
+
+STREAMING = dataclasses.replace(
+    INFVSR, width=48, num_layers=2, num_heads=4, ffn_width=64, text_channels=12, vae_width=4,
+    tiny_width=4, tiny_encoder_width=4, visual_width=32,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("heads", [(4, 0, 0), (1, 3, 0)])
+@pytest.mark.parametrize("num_latents", [1, 3, 4, 8])
+def test_chunks_and_their_context_equal_torchs_counter(heads, num_latents):
+    def predict(model, video):
+        source = torch.empty(1, 16, num_latents, 6, 4)
+        model.predict_latent(source, torch.empty(1, 145, 12))
+
+    counts = uniform_counts(STREAMING, heads)
+    expected = counted(STREAMING, counts, (1, 16, 16), predict)
+    size = {"num_frames": 4 * num_latents - 3, "height": 48, "width": 32}
+    assert transformer_flops(model_costs(STREAMING, counts, **size)) == expected
+
+
+def test_the_visual_encoder_equals_torchs_counter():
+    counts, size = uniform_counts(STREAMING, (4, 0, 0)), (5, 32, 48)
+    expected = counted(STREAMING, counts, size, lambda model, video: model.context(video))
+    stages = model_costs(STREAMING, counts, num_frames=5, height=32, width=48)
+    assert [stage.name for stage in stages[:2]] == ["encoder", "visual encoder"]
+    assert stages[1].flops == expected
+
+
+@pytest.mark.parametrize("num_frames", [1, 9])
+def test_the_tiny_encoder_equals_torchs_counter(num_frames):
+    config = STREAMING.with_decoder("tiny-both")
+    counts, size = uniform_counts(config, (4, 0, 0)), (num_frames, 32, 48)
+    expected = counted(config, counts, size, lambda model, video: model.encode(video))
     stages = model_costs(config, counts, num_frames=num_frames, height=32, width=48)
     assert stages[0].name == "encoder"
     assert stages[0].flops == expected
