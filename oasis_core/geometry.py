@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 MIN_SIDE_PX = 8
 MAX_SIDE_PX = 1 << 15  # more than any codec here takes; keeps byte estimates honest
@@ -84,7 +85,33 @@ def _exact_size(size: tuple[int, int]) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
+def plain_number(value: Any) -> Any:
+    """A scalar of NumPy or torch as Python's own number; everything else as it is.
+
+    A float of single precision or less becomes the decimal of 7 digits that was meant: 1.1, not
+    1.10000002384.
+    """
+    try:
+        number = value.item()
+        is_single = isinstance(number, float) and not str(value.dtype).endswith("float64")
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # no scalar
+        return value
+    return float(f"{number:.7g}") if is_single else number
+
+
+def middle(length: int, part: int) -> slice:
+    """The middle of an axis.
+
+    Args:
+        length: Places on the axis.
+        part: Places wanted, at most `length`.
+    """
+    start = (length - part) // 2
+    return slice(start, start + part)
+
+
 def _exact_scale(scale: float | Fraction) -> Fraction:
+    scale = plain_number(scale)
     if isinstance(scale, bool) or not isinstance(scale, (int, float, Fraction)):
         raise ValueError(f"scale must be a number above 0, got {scale!r}")
     if not math.isfinite(scale) or scale <= 0:

@@ -14,7 +14,7 @@ from ..upscale.assemble import SegmentAssembler, SegmentFrames
 from ..upscale.job import Job
 from ..upscale.plan import Plan
 from ..upscale.run import visible
-from ..video import TimeWindow, VideoError, VideoFrame, open_source
+from ..video import TimeWindow, VideoError, VideoFrame
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +121,8 @@ def read_span(job: Job, span: Span) -> SegmentFrames:
 def _by_seeking(job: Job, span: Span) -> list[VideoFrame]:
     window = TimeWindow(start_s=max(0.0, span.start_s), duration_s=span.duration_s)
     try:
-        with open_source(
-            job.source, window=window, deinterlace=job.deinterlace, frame_rate=job.frame_rate
+        with job.source.open(
+            window=window, deinterlace=job.deinterlace, frame_rate=job.frame_rate
         ) as reader:
             return [visible(frame) for frame in reader]
     except VideoError as error:

@@ -19,16 +19,16 @@ import av
 import torch
 
 from .. import load
-from ..digests import file_fingerprint, file_sha256, listing_fingerprint
+from ..digests import file_sha256
 from ..families.restorer import Traits
 from ..upscale.job import Job
-from ..upscale.journal import MANIFEST, SegmentRecord
+from ..upscale.journal import MANIFEST, SegmentRecord, segment_name
 from ..upscale.memory import keep_freed_memory
 from ..upscale.plan import Plan
 from ..upscale.run import STAGES, Run
 from ..upscale.segment import StageClock
 from ..version import __version__
-from ..video import SEGMENT_SUFFIX, VideoError
+from ..video import VideoError
 from .spans import ScanEnd, Span, read_span, scan
 
 FILMS_KEPT = 4
@@ -209,7 +209,7 @@ class _LooseSegments:
         self._token = uuid.uuid4().hex[:12]
 
     def segment_path(self, index: int) -> Path:
-        return self.folder / f"segment_{index:06d}.{self._token}{SEGMENT_SUFFIX}"
+        return self.folder / segment_name(index, self._token)
 
     def record(self, record: SegmentRecord) -> None:
         self.records.append(record)
@@ -260,8 +260,7 @@ def check_source(ticket: Ticket) -> None:
         "put sources on a file system that every machine mounts at the same path, or name their URL"
     )
     try:
-        images = ticket.job.images
-        seen = listing_fingerprint(images) if images else file_fingerprint(ticket.job.source)
+        seen = ticket.job.source.again().fingerprint()
     except (OSError, VideoError) as error:
         raise ClusterError(
             f"{str(ticket.job.source)!r} cannot be read on {host} ({error}); {remedy}"

@@ -83,19 +83,10 @@ def _listed(rows: Sequence[Row], destination: Path, codec: str | None) -> Tasks:
 
 
 def _named(items: Sequence[Path], destination: Path, codec: str | None) -> list[tuple[Path, Path]]:
-    names: set[str] = set()
-    pairs = []
-    for item in items:
-        name = item.stem + _suffix_for(item, codec)
-        if name.lower() in names:  # film.avi beside film.mkv
-            name = item.name + _suffix_for(item, codec)
-        number = 2
-        while name.lower() in names:  # a/film.mkv and b/film.mkv
-            name = f"{item.stem}_{number}{_suffix_for(item, codec)}"
-            number += 1
-        names.add(name.lower())
-        pairs.append((item, destination / name))
-    return pairs
+    from ..video.names import distinct
+
+    names = distinct(items, lambda item: _suffix_for(item, codec))
+    return [(item, destination / name) for item, name in zip(items, names, strict=True)]
 
 
 def _is_batch_folder(source: Path) -> bool:
@@ -104,6 +95,8 @@ def _is_batch_folder(source: Path) -> bool:
     Raises:
         ValueError: It is a folder of both, or of neither.
     """
+    from ..video.names import folder_contents
+
     if not source.is_dir():
         return False
     videos, images = folder_contents(source)
@@ -117,18 +110,9 @@ def _is_batch_folder(source: Path) -> bool:
     return bool(videos)
 
 
-def folder_contents(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the videos and the pictures of a folder, each in natural order."""
-    from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated
-    from ..video.images import natural_key
-
-    files = sorted((path for path in folder.iterdir() if path.is_file()), key=natural_key)
-    films = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES or is_animated(p)]
-    return films, [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and p not in films]
-
-
 def _items(source: Path, *, stills: bool) -> list[Path]:
-    from ..video import list_images
+    from ..video import Source
+    from ..video.names import folder_contents
 
     if source.is_dir():
         videos, images = folder_contents(source)
@@ -142,8 +126,8 @@ def _items(source: Path, *, stills: bool) -> list[Path]:
         return videos + images if stills else videos
     if not source.exists() and not stills:
         raise ValueError(f"{str(source)!r} does not exist; check the name")
-    images = list_images(source) if stills else None
-    return images or [source]
+    images = Source.resolve(source).pictures if stills else ()
+    return list(images) or [source]
 
 
 def _check_folder(destination: Path, sources: Sequence[Path]) -> None:

@@ -239,18 +239,22 @@ def print_json(value: Any) -> None:
 
 
 def find_clips(sources: Iterable[Path | RemoteFile]) -> list[Path | RemoteFile]:
-    """Files and URLs as given, folders replaced by the videos in them, sorted.
+    """Files and URLs as given, folders replaced by the videos in them, in natural order.
+
+    A folder of pictures alone is one clip, and so is a pattern.
 
     Raises:
         ValueError: A source does not exist, or nothing was found.
     """
-    from ..video import VIDEO_SUFFIXES
+    from ..video import VIDEO_SUFFIXES, Source
+    from ..video.names import folder_contents
 
     paths: list[Path | RemoteFile] = []
     for source in sources:
         if source.is_dir():
-            paths += sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
-        elif source.is_file():
+            films, pictures = folder_contents(source)
+            paths += films or ([source] if pictures else [])
+        elif source.exists() or Source.resolve(source).pictures:
             paths.append(source)
         else:
             raise ValueError(f"{str(source)!r} does not exist")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..remote import as_source
-from ._batch import folder_contents
 from ._shared import print_json
 
 
@@ -54,6 +53,8 @@ def describe(subject: str) -> dict[str, Any]:
         from ..families.catalog import describe_file
 
         return describe_file(resolve_model(subject))
+    from ..video.names import folder_contents
+
     folder = Path(subject)
     if folder.is_dir() and (found := folder_contents(folder))[0]:
         return _describe_folder(folder, *found)

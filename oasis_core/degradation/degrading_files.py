@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from ..remote import RemoteFile, as_source
+from ..remote import RemoteFile
 from ..video import (
     EncodeSpec,
     SegmentWriter,
+    Source,
     VideoFrame,
     VideoInfo,
-    VideoReader,
     check_destination,
     mux,
 )
@@ -49,12 +49,12 @@ def slice_steps(steps: tuple[Step, ...], start: int, stop: int) -> tuple[Step, .
     )
 
 
-def _count_frames(source: Path | RemoteFile) -> int:
-    with VideoReader(source) as reader:
+def _count_frames(source: Source) -> int:
+    with source.open() as reader:
         return sum(1 for _ in reader)
 
 
-def _chunks(reader: VideoReader) -> Iterator[list[VideoFrame]]:
+def _chunks(reader: Iterable[VideoFrame]) -> Iterator[list[VideoFrame]]:
     frames = iter(reader)
     while chunk := list(itertools.islice(frames, CHUNK_FRAMES)):
         yield chunk
@@ -78,13 +78,11 @@ def _degrade_chunk(
     )
 
 
-def _check_request(
-    source: Path | RemoteFile, destination: Path, seed: int, overwrite: bool
-) -> None:
+def _check_request(source: Source, destination: Path, seed: int, overwrite: bool) -> None:
     """Refuse what can be refused before anything is read or written."""
     check_destination(destination, "h264")
-    is_here = not isinstance(source, RemoteFile) and source.exists()
-    if is_here and destination.exists() and destination.samefile(source):
+    here = [path for path in source.files if path.exists()]
+    if destination.exists() and any(destination.samefile(path) for path in here):
         raise DegradationError(
             f"output {str(destination)!r} is the input itself; name another file"
         )
@@ -95,7 +93,7 @@ def _check_request(
 
 
 def degrade_file(
-    source: str | os.PathLike[str] | RemoteFile,
+    source: str | os.PathLike[str] | RemoteFile | Source,
     destination: str | os.PathLike[str],
     *,
     preset: str = "consistent",
@@ -108,7 +106,7 @@ def degrade_file(
     """Write a low-quality copy of a video, its sound untouched; the same for the same seed.
 
     Args:
-        source: A video file, or its URL.
+        source: A video file or its URL, a picture, a pattern or a folder of pictures.
         destination: Ends in .mp4, .mkv or .mov; appears complete or not at all.
         preset: "light", "consistent", "inconsistent", "clean" or "web".
         scale: Factor by which the picture gets smaller, in [1, 16]; sizes are rounded to even
@@ -125,7 +123,7 @@ def degrade_file(
         DegradationError: A request that cannot be met.
         VideoError: A file that cannot be read or written.
     """
-    source, destination = as_source(source), Path(destination)
+    source, destination = Source.resolve(source), Path(destination)
     _check_request(source, destination, seed, overwrite)
     codecs = check_codecs(codecs)
     num_frames = _count_frames(source)
@@ -134,7 +132,7 @@ def degrade_file(
         preset, num_frames=num_frames, scale=scale, generator=generator, codecs=codecs
     )
     with (
-        VideoReader(source) as reader,
+        source.open() as reader,
         tempfile.TemporaryDirectory(dir=destination.parent, prefix=".oasis-degrade-") as folder,
     ):
         size = _degraded_size(reader.info, scale)
@@ -147,7 +145,7 @@ def degrade_file(
             for done in _write_degraded(reader, writer, steps, size, generator):
                 if on_progress:
                     on_progress(done, num_frames)
-        mux([segment], source, destination, spec)
+        mux([segment], source.beside, destination, spec)
     return [asdict(step) for step in steps]
 
 
@@ -163,7 +161,7 @@ def _degraded_size(info: VideoInfo, scale: float) -> tuple[int, int]:
 
 
 def _write_degraded(
-    reader: VideoReader,
+    reader: Iterable[VideoFrame],
     writer: SegmentWriter,
     steps: tuple[Step, ...],
     size: tuple[int, int],

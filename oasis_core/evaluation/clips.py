@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +12,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..geometry import middle
 from ..remote import RemoteFile
-from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader
+from ..video import VIDEO_SUFFIXES, Source
+from ..video.names import folder_contents, natural_key
 
 ORIGINAL = "original"
 """Stands for the truth among the methods: what a metric without reference says of it."""
@@ -40,12 +41,8 @@ class ClipSource:
     """Results of other methods by the method's name."""
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-
-
 def list_clips(folder: Path) -> list[Path]:
-    """The clips in a folder, sorted: videos, and sub-folders that hold pictures.
+    """The clips in a folder, in natural order: videos, and sub-folders that hold pictures.
 
     A folder with pictures of its own is one clip.
 
@@ -55,13 +52,11 @@ def list_clips(folder: Path) -> list[Path]:
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
         raise EvaluationError(f"{str(folder)!r} must be a folder of clips, but {kind}")
-    if _pictures(folder):
+    films, pictures = folder_contents(folder)
+    if pictures:
         return [folder]
-    clips = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and _pictures(path))
-    ]
+    inner = [path for path in folder.iterdir() if path.is_dir() and folder_contents(path)[1]]
+    clips = sorted([*films, *inner], key=natural_key)
     if not clips:
         raise EvaluationError(
             f"{folder} holds no clip: videos ({', '.join(sorted(VIDEO_SUFFIXES))}) or one folder "
@@ -175,26 +170,21 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return clips
 
 
-def _frames_of_file(path: Path | RemoteFile, num_frames: int) -> list[np.ndarray]:
-    with VideoReader(path) as reader:
-        return [frame.pixels for frame in itertools.islice(reader, num_frames or None)]
-
-
 def read_frames(path: Path | RemoteFile, num_frames: int = 0) -> Tensor:
-    """The first frames of a video, a picture or a folder of pictures; 0 frames: all.
+    """The first frames of a video, a picture or a folder of pictures, as the engine reads them.
+
+    Args:
+        path: What was named.
+        num_frames: Frames wanted; 0: all.
 
     Returns:
         `t 3 h w` float32 in [0, 1].
 
     Raises:
-        EvaluationError: There is no frame, or the pictures differ in size.
-        VideoError: A file cannot be read.
+        EvaluationError: There is no frame, or a video changes its size.
+        VideoError: A file cannot be read, or pictures differ in size.
     """
-    if path.is_dir():
-        pictures = _pictures(path)[: num_frames or None]
-        frames = [frame for picture in pictures for frame in _frames_of_file(picture, 1)]
-    else:
-        frames = _frames_of_file(path, num_frames)
+    frames = [frame.pixels for frame in Source.resolve(path).first_frames(num_frames)]
     if not frames:
         raise EvaluationError(f"{path} holds no frame")
     if sizes := {frame.shape for frame in frames} - {frames[0].shape}:
@@ -227,5 +217,4 @@ def middle_square(clip: Tensor, side: int, name: str) -> Tensor:
             f"{name} must be at least {side}x{side} px, got {width}x{height}; lower the middle to "
             "measure (--middle, validation_px)"
         )
-    top, left = (height - side) // 2, (width - side) // 2
-    return clip[:, :, top : top + side, left : left + side].contiguous()
+    return clip[:, :, middle(height, side), middle(width, side)].contiguous()

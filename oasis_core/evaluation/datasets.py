@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES, ClipSource, EvaluationError
+from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .clips import ClipSource, EvaluationError
 
 
 @dataclass(frozen=True, slots=True)

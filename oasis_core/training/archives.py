@@ -7,8 +7,8 @@ archives of its own places.
 
 from __future__ import annotations
 
-import io
 import logging
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 
 from ..extras import need
 from ..remote import as_source, is_url
-from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source
 from .config import TrainingError
 from .footage import READ_ERRORS, Sources, decode_footage
 
@@ -64,21 +64,13 @@ class ArchivedFootage:
         """
         archive = self.archive_of(shard_index, place)
         sources = Sources(clips=[], stills=[], names=[])
-        for name, content in _members(archive):
-            suffix = Path(name).suffix.lower()
-            if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
-                continue
-            is_video = suffix in VIDEO_SUFFIXES
-            try:
-                clip = decode_footage(io.BytesIO(content), name)
-            except READ_ERRORS as error:
-                logger.warning("%s in %s was skipped: %s", name, as_source(archive), error)
-                continue
-            is_short = is_video and len(clip) < self.min_frames
-            if is_short or min(clip.shape[-2:]) < self.min_side_px:
-                continue
-            (sources.clips if is_video else sources.stills).append(clip)
-            sources.names.append(name)
+        with tempfile.TemporaryDirectory(prefix="oasis-footage-") as folder:
+            for name, content in _members(archive):
+                suffix = Path(name).suffix.lower()
+                if suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+                    file = Path(folder) / f"footage{suffix}"
+                    file.write_bytes(content)
+                    self._add(sources, Source.resolve(file), name, archive)
         if not sources.names:
             raise TrainingError(
                 f"the archive {str(as_source(archive))!r} must hold a clip or still of "
@@ -86,6 +78,18 @@ class ArchivedFootage:
                 "remove it from data_archives"
             )
         return sources
+
+    def _add(self, sources: Sources, source: Source, name: str, archive: str) -> None:
+        """Decode one member of an archive, if it can be used."""
+        try:
+            clip = decode_footage(source, name)
+        except READ_ERRORS as error:
+            logger.warning("%s in %s was skipped: %s", name, as_source(archive), error)
+            return
+        is_short = not source.pictures and len(clip) < self.min_frames
+        if not is_short and min(clip.shape[-2:]) >= self.min_side_px:
+            (sources.stills if source.pictures else sources.clips).append(clip)
+            sources.names.append(name)
 
 
 def find_archives(patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-import av
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, VideoError
 from .config import TrainingError
 
 logger = logging.getLogger(__name__)
 
 MAX_BAD_SHARE = 0.01
-READ_ERRORS = (av.FFmpegError, TrainingError, OSError)
+READ_ERRORS = (TrainingError, OSError)
 """What `decode_footage` raises."""
 
 
@@ -39,22 +38,30 @@ class Sources:
         return self
 
 
-def decode_footage(source: Path | BinaryIO, name: str) -> Tensor:
-    """Decode a clip or a still, uint8 `t 3 h w`.
+def decode_footage(source: Source, name: str) -> Tensor:
+    """Decode a clip or a still in the colours the engine reads, uint8 `t 3 h w`.
 
     Args:
         source: The file.
         name: What it is called in messages.
 
     Raises:
-        TrainingError: It holds no frame.
-        OSError: It cannot be read, as an error of FFmpeg too.
+        TrainingError: It cannot be read or holds no frame.
+        OSError: It cannot be read.
     """
-    with av.open(str(source) if isinstance(source, Path) else source) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    try:
+        frames = [_in_8_bit(frame.pixels) for frame in source.first_frames(0)]
+    except VideoError as error:
+        raise TrainingError(str(error).replace(str(source), name)) from error
     if not frames:
         raise TrainingError(f"{name} holds no frame")
     return torch.stack([rearrange(torch.from_numpy(f), "h w c -> c h w") for f in frames])
+
+
+def _in_8_bit(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) -> Sources:
@@ -70,12 +77,13 @@ def load_sources(data_dirs: tuple[str, ...], min_side_px: int, min_frames: int) 
     clips, stills, names, bad, small = [], [], [], [], []
     for path in paths:
         try:
-            clip = decode_footage(path, str(path))
+            source = Source.resolve(path)
+            clip = decode_footage(source, str(path))
         except READ_ERRORS as error:
             logger.warning("training file %s was skipped: %s", path, error)
             bad.append(path)
             continue
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES
+        is_video = not source.pictures
         if min(clip.shape[-2:]) < min_side_px or (is_video and len(clip) < min_frames):
             logger.warning(
                 "training file %s was skipped: %dx%d with %d frames is smaller than a sample of "

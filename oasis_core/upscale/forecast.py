@@ -11,7 +11,7 @@ from .journal import Journal, journal_path, unfinished_plan
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from .targets import FilmTarget, PictureTarget
+    from .targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Forecast:
 
 def make_forecast(
     job: Job,
-    target: FilmTarget | PictureTarget,
+    target: Target,
     plan: Plan,
     *,
     comparison: Path | None,

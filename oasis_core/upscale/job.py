@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,21 +12,18 @@ from typing import Any
 import av
 import torch
 
-from ..digests import file_fingerprint, listing_fingerprint
-from ..remote import RemoteFile, is_url, no_result
+from ..remote import is_url, no_result
 from ..version import __version__
 from ..video import (
-    ClipSource,
     EncodeSpec,
     ImageReader,
+    Source,
     TimeWindow,
     VideoError,
     VideoInfo,
     VideoReader,
-    has_streams,
-    list_images,
-    open_source,
 )
+from ..video.animated import AnimationReader
 from .plan import Plan
 from .segment import Look, StageClock
 from .upscaler import VideoUpscaler
@@ -36,24 +33,34 @@ from .upscaler import VideoUpscaler
 class Job:
     """What is to be done, and how."""
 
-    source: Path | RemoteFile | ClipSource
+    source: Source
+    """What is read, resolved."""
     destination: Path
+    """File, pattern or folder to write, as the user named it."""
     info: VideoInfo
+    """Facts of the source."""
     look: Look
+    """Size of the result, and what the model's work becomes in it."""
     spec: EncodeSpec
+    """How the journal's segments are encoded; of a video the result, too."""
     upscaler: VideoUpscaler
+    """Model, device and arithmetic; a cluster's workers put their own here."""
     shots: bool
+    """Whether shot cuts are found and shots kept apart."""
     requested: dict[str, Any]
-    """Plan values that the user fixed."""
+    """Plan values that the user fixed, by their names in `UpscaleOptions`; None where not."""
     overwrite: bool
+    """Whether an existing destination may be replaced."""
     has_metadata: bool
     """Whether to write into the file how it was made."""
     clock: StageClock
+    """Gathers the seconds of each stage."""
     window: TimeWindow | None
     """The piece to do; None is everything."""
     deinterlace: bool
+    """Whether fields are made whole frames."""
     frame_rate: Fraction | None
-    """Of pictures, if the user chose one."""
+    """Pictures per second that the user chose for stills; None: the default, or a video's own."""
     num_frames: int | None
     """Frames that will be done, if that can be told beforehand."""
     stores_light: bool = False
@@ -61,27 +68,9 @@ class Job:
     on_segment: Callable[[int, int], None] | None = None
     """Called with the numbers of the shot and of the segment that is begun, from 0."""
 
-    @property
-    def images(self) -> list[Path] | None:
-        """The pictures that are the source; None for a video."""
-        return list_images(self.source)
-
-    @property
-    def has_streams(self) -> bool:
-        """Whether the source is a file that may hold sound and other streams."""
-        return has_streams(self.source)
-
-    @property
-    def beside(self) -> Path | RemoteFile | None:
-        """The file whose sound and other streams go into the result, if there is one."""
-        if isinstance(self.source, ClipSource):
-            return self.source.sound
-        return self.source if self.has_streams else None
-
-    def open(self) -> VideoReader | ImageReader:
+    def open(self) -> VideoReader | ImageReader | AnimationReader:
         """Open the source for reading what is to be done."""
-        return open_source(
-            self.source,
+        return self.source.open(
             window=self.window,
             deinterlace=self.deinterlace,
             frame_rate=self.frame_rate,
@@ -89,7 +78,6 @@ class Job:
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """Everything that the bytes of a segment depend on, as JSON values."""
-        images = self.images
         settings = {
             **asdict(self.look),
             "shots": self.shots,
@@ -102,7 +90,7 @@ class Job:
             "duration_s": None if self.window is None else self.window.duration_s,
         }
         return {
-            "source": listing_fingerprint(images) if images else file_fingerprint(self.source),
+            "source": self.source.fingerprint(),
             "setting": settings,
             "encoding": self.spec.to_json(),
             "model": {"name": self.upscaler.name, "hash": self.upscaler.model_hash},
@@ -136,23 +124,22 @@ def output_path(name: str | Path) -> Path:
 
 
 def check_paths(
-    source: Path | RemoteFile, destination: Path, *, makes_folder: bool = False
+    source: Source, destination: Path, outputs: Iterable[Path], *, makes_folder: bool = False
 ) -> None:
     """Refuse what cannot work before anything is read.
 
     Args:
-        source: What the user named.
-        destination: Likewise.
+        source: What is read.
+        destination: What the user named for the result.
+        outputs: Files that would be written, as far as that is known.
         makes_folder: Whether the destination's folder may be missing, since it will be made.
 
     Raises:
-        VideoError: The source is missing or is the destination, or the folder is not writable.
+        VideoError: The source is missing or would be replaced, or the folder is not writable.
     """
-    if isinstance(source, RemoteFile):
-        pass  # opening it says the same without asking twice
-    elif not source.exists() and not list_images(source):
+    if source.is_missing():
         raise VideoError(f"{str(source)!r} does not exist; check the name")
-    refuse_own_input(destination, source)
+    refuse_own_input((destination, *outputs), source)
     folder = destination.absolute().parent
     if not (makes_folder and not folder.exists()) and not os.access(folder, os.W_OK | os.X_OK):
         raise VideoError(
@@ -160,18 +147,35 @@ def check_paths(
         )
 
 
-def refuse_own_input(destination: Path, *inputs: Path | RemoteFile) -> None:
+def refuse_own_input(outputs: Iterable[Path], *inputs: Source) -> None:
     """Refuse an output that is one of the inputs, even where replacing is allowed.
 
+    Files are compared and not names: a link to an input is that input.
+
+    Args:
+        outputs: Files and folders that would be written; those that are not there do no harm.
+        inputs: What is read.
+
     Raises:
-        VideoError: It is.
+        VideoError: One is.
     """
-    for path in (path for path in inputs if isinstance(path, Path)):
-        if destination.exists() and path.exists() and destination.samefile(path):
+    paths = {path for source in inputs for path in (source.path, *source.files)}
+    read = {_file_id(path) for path in paths if isinstance(path, Path)} - {None}
+    for output in outputs:
+        if _file_id(output) in read:
             raise VideoError(
-                f"output {str(destination)!r} is the input itself; name another file, the input is "
+                f"output {str(output)!r} is the input itself; name another file, the input is "
                 "never replaced"
             )
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, the same under all its names; None if there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def exists_error(destination: Path) -> VideoError:

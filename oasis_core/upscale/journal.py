@@ -75,6 +75,16 @@ def journal_path(destination: Path) -> Path:
     return destination.with_name(name + FOLDER_SUFFIX)
 
 
+def segment_name(index: int, token: str = "") -> str:
+    """The name of a segment's file.
+
+    Args:
+        index: Of the segment, from 0.
+        token: Tells a file that is not the journal's yet from all others.
+    """
+    return f"segment_{index:06d}{token and '.' + token}{SEGMENT_SUFFIX}"
+
+
 class Journal:
     """The journal of one job, locked; use as a context manager.
 
@@ -136,7 +146,7 @@ class Journal:
 
     def segment_path(self, index: int) -> Path:
         """Where the file of a segment lies."""
-        return self.folder / f"segment_{index:06d}{SEGMENT_SUFFIX}"
+        return self.folder / segment_name(index)
 
     def start(self, plan: dict[str, Any]) -> None:
         """Write the manifest, unless an earlier run has."""

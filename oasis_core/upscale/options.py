@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-from ..remote import RemoteFile
-from ..video import TimeWindow, VideoError, list_images, nearest_rate
+from ..geometry import plain_number
+from ..video import Source, TimeWindow, VideoError, nearest_rate
 from .plan import HALO_FRAMES
 
 
@@ -17,11 +16,18 @@ class Encoding:
     """How the user wants the result to be encoded; None leaves the choice."""
 
     codec: str | None = None
+    """One of `oasis_core.video.CODECS`; None is "h264". For videos."""
     crf: float | None = None
+    """Constant rate factor of the encoder, lower is better; None is the codec's default. For
+    videos."""
     preset: str | None = None
+    """Speed preset of the encoder; None is the codec's default. For videos."""
     bit_depth: int | None = None
+    """Bits per component of the result; None keeps the source's. For videos."""
     pix_fmt: str | None = None
+    """FFmpeg's pixel format of the result; None follows depth and transparency. For videos."""
     quality: int | None = None
+    """1 to 100, higher is better; None is the default. For JPEG and WebP pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +79,14 @@ class UpscaleOptions:
     fresh: bool = False
     """Start over instead of continuing an unfinished run."""
 
+    def __post_init__(self) -> None:
+        # Journals are JSON, which knows no numbers of NumPy or torch.
+        for field in fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, plain_number(value))
+        if self.size is not None:
+            object.__setattr__(self, "size", tuple(plain_number(side) for side in self.size))
+
     @property
     def encoding(self) -> Encoding:
         """The part that is about the encoder."""
@@ -102,7 +116,7 @@ class UpscaleOptions:
         names = ("tile_px", "segment_frames", "halo_frames")
         return {name: getattr(self, name) for name in names}
 
-    def frame_rate(self, source: Path | RemoteFile) -> Fraction | None:
+    def frame_rate(self, source: Source) -> Fraction | None:
         """The rate that the user gave to pictures.
 
         Args:
@@ -112,7 +126,7 @@ class UpscaleOptions:
             VideoError: It is no rate, or the source is a film and has its own.
         """
         rate = rate_of(self.fps)
-        if rate is not None and list_images(source) is None:
+        if rate is not None and not source.pictures:
             raise VideoError(
                 f"fps is for pictures that become a video, got {self.fps} for the video "
                 f"{str(source)!r}, which has its own; leave it out"

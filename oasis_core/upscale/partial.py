@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..remote import RemoteFile, as_source
-from ..video import EncodeSpec, MuxReport, VideoError, check_destination, has_streams, mux
+from ..video import EncodeSpec, MuxReport, Source, VideoError, check_destination, mux
 from ..video.names import is_pattern
 from .job import exists_error, refuse_own_input
 from .journal import (
@@ -16,6 +16,7 @@ from .journal import (
     JournalError,
     journal_path,
     read_manifest,
+    segment_name,
 )
 
 
@@ -54,7 +55,9 @@ def export_partial(
     identity, about = manifest["identity"], manifest["about"]
     spec = EncodeSpec.from_json(identity["encoding"])
     check_destination(target, spec.codec)
-    refuse_own_input(target, as_source(about["source"]))
+    name = as_source(about["source"])
+    source = _source_of(name)
+    refuse_own_input([target], *(() if source is None else (source,)))
     if target.exists() and not overwrite:
         raise exists_error(target)
     records = Journal.read_records(folder)
@@ -64,17 +67,17 @@ def export_partial(
             f"no segment of {str(folder)!r} is finished yet; wait for the first one or continue "
             "the run"
         )
-    source = as_source(about["source"])
     is_piece = identity["setting"].get("start_s") is not None
-    is_there = _is_there(source)
-    has_sound = is_there and not source.is_dir() and not is_pattern(source) and has_streams(source)
-    segments = [folder / f"segment_{record.index:06d}.mkv" for record in done]
+    beside = None if source is None else source.beside
+    segments = [folder / segment_name(record.index) for record in done]
     cut = "both" if is_piece else "end"
-    lost = None if is_there else f"{str(source)!r} cannot be read any more"
+    # Of pictures nothing is lost with them: they have no sound.
+    is_lost = source is None and not is_pattern(name)
+    lost = f"{str(name)!r} cannot be read any more" if is_lost else None
     try:
-        muxed = mux(segments, source if has_sound else None, target, spec, cut=cut)
+        muxed = mux(segments, beside, target, spec, cut=cut)
     except VideoError as error:  # the source is damaged; if it is the disk, it fails again
-        if not has_sound:
+        if beside is None:
             raise
         muxed, lost = mux(segments, None, target, spec, cut=cut), str(error)
     if lost is not None:
@@ -87,12 +90,13 @@ def export_partial(
     )
 
 
-def _is_there(source: Path | RemoteFile) -> bool:
-    """Whether the source can still be asked for its sound; a pattern is taken to be there."""
+def _source_of(name: Path | RemoteFile) -> Source | None:
+    """The source, if it can still be asked for its sound."""
     try:
-        return source.exists() or is_pattern(source)
-    except OSError:
-        return False
+        source = Source.resolve(name)
+        return source if source.pictures or name.exists() else None
+    except (OSError, VideoError):
+        return None
 
 
 def _folder_of(path: Path) -> Path:

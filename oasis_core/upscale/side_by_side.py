@@ -11,24 +11,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..remote import RemoteFile, as_source
+from ..remote import RemoteFile
 from ..video import (
     CONTAINERS,
     EncodeSpec,
-    ImageReader,
     SegmentWriter,
+    Source,
     TimeWindow,
     VideoError,
     VideoFrame,
     VideoInfo,
     check_destination,
     check_encoder,
-    list_images,
     mux,
-    open_source,
 )
 from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec
-from ..video.names import find_numbered, first_number, is_pattern, numbered
+from ..video.names import distinct, find_numbered, is_pattern, numbered
 from ..video.pixels import frame_to_tensor, resize, tensor_to_frame
 from ..video.writer import write_atomically
 from .job import exists_error, refuse_own_input
@@ -49,8 +47,8 @@ def comparison_path(destination: Path) -> Path:
 
 
 def compare_files(
-    source: str | Path | RemoteFile,
-    result: str | Path,
+    source: str | Path | RemoteFile | Source,
+    result: str | Path | Source,
     destination: str | Path,
     *,
     mode: str = "side",
@@ -84,29 +82,29 @@ def compare_files(
     Raises:
         VideoError: A file cannot be read or written, or the two do not belong together.
     """
-    target = Path(destination)
-    refuse_own_input(target, as_source(source), Path(result))
+    target, before = Path(destination), Source.resolve(source)
+    if pictures is not None and not isinstance(result, Source):
+        result = Source.of_pictures(Path(result), pictures)
+    after = Source.resolve(result)
+    names = _names(after, target)
+    refuse_own_input((target, *names), before, after)
     if not overwrite and is_there(target):
         raise exists_error(target)
     if window is not None:
         window = replace(window, context_frames=0)
-    if pictures is None:
-        pictures = list_images(as_source(result))
     with (
-        open_source(result) if pictures is None else ImageReader(pictures) as after,
-        open_source(
-            source, window=window, deinterlace=deinterlace, frame_rate=frame_rate
-        ) as before,
+        after.open() as results,
+        before.open(window=window, deinterlace=deinterlace, frame_rate=frame_rate) as originals,
     ):
-        info = after.info
-        pairs = _pairs(iter(before), iter(after), info, mode)
+        info = results.info
+        pairs = _pairs(iter(originals), iter(results), info, mode)
         if writes_pictures(target):
-            _write_pictures(pairs, info, target, pictures)
+            _write_pictures(pairs, info, target, after, names)
             return
         spec = comparison_spec(info, target, mode=mode, codec=codec, crf=crf)
         with tempfile.TemporaryDirectory(prefix=".oasis-", dir=target.absolute().parent) as folder:
             paths = _write_segments(pairs, spec, Path(folder))
-            mux(paths, None if list_images(Path(result)) else result, target, spec)
+            mux(paths, after.beside, target, spec)
 
 
 def comparison_spec(
@@ -217,26 +215,35 @@ def _write_segments(frames: Iterator[VideoFrame], spec: EncodeSpec, folder: Path
     return paths
 
 
+def _names(result: Source, target: Path) -> list[Path]:
+    """The picture that each picture of the result is shown in, under the same number or name."""
+    if not writes_pictures(target):
+        return []
+    if is_pattern(target):
+        return [numbered(target, number) for number in result.numbers]
+    if target.suffix.lower() in IMAGE_FORMATS:
+        return [target]
+    return [target / name for name in distinct(result.pictures, _writable_ending)]
+
+
+def _writable_ending(picture: Path) -> str:
+    suffix = picture.suffix.lower()
+    return suffix if suffix in IMAGE_FORMATS else ".png"
+
+
 def _write_pictures(
-    frames: Iterator[VideoFrame], info: VideoInfo, target: Path, pictures: Sequence[Path] | None
+    frames: Iterator[VideoFrame], info: VideoInfo, target: Path, result: Source, names: list[Path]
 ) -> None:
-    """Write one picture, or one for each of the result under the same number or name."""
-    is_many = is_pattern(target) or target.suffix.lower() not in IMAGE_FORMATS
-    if pictures is None or (len(pictures) > 1 and not is_many):
-        num_pictures = "is a video" if pictures is None else f"has {len(pictures)} pictures"
+    num_pictures = len(result.pictures)
+    if not num_pictures or num_pictures != len(names):
+        what = f"has {num_pictures} pictures" if num_pictures else "is a video"
         raise VideoError(
-            f"{str(target)!r} holds one picture and the result {num_pictures}; name a video, or a "
+            f"{str(target)!r} holds one picture and the result {what}; name a video, or a "
             "folder or pattern for pictures"
         )
     if target.suffix.lower() not in IMAGE_FORMATS:
         target.mkdir(exist_ok=True)
-    for frame, picture in zip(frames, pictures, strict=True):
-        path = target
-        if is_pattern(target):
-            path = numbered(target, first_number(picture))
-        elif is_many:
-            suffix = picture.suffix.lower()
-            path = target / (picture.stem + (suffix if suffix in IMAGE_FORMATS else ".png"))
+    for frame, path in zip(frames, names, strict=True):
         height, width, _ = frame.pixels.shape
         kind = path.suffix.lower()
         spec = ImageSpec(suffix=kind, width=width, height=height, bits=info.bit_depth)

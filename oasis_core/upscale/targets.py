@@ -3,49 +3,72 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from itertools import zip_longest
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from ..codecs import HDR_CODECS
 from ..digests import file_fingerprint
 from ..remote import RemoteFile
 from ..video import (
-    HDR_CODECS,
+    ClipSource,
     EncodeSpec,
     MuxReport,
+    Source,
     VideoError,
-    VideoFrame,
     VideoInfo,
-    VideoReader,
     check_destination,
     check_encoder,
-    list_images,
     mux,
     trial_mux,
 )
 from ..video.color import FULL
-from ..video.errors import write_error
-from ..video.image_tags import ImageTags, read_image_tags
-from ..video.image_writer import (
-    DEFAULT_QUALITY,
-    IMAGE_FORMATS,
-    LIGHT_SUFFIX,
-    ImageEncoder,
-    ImageSpec,
-)
-from ..video.linear_light import from_half_bits
-from ..video.names import find_numbered, first_number, is_pattern, numbered
-from ..video.writer import write_atomically
+from ..video.image_tags import read_image_tags
+from ..video.image_writer import IMAGE_FORMATS
+from ..video.writer import give_name
 from .job import Job, exists_error
-from .journal import IMAGES, Journal, sync_folder
+from .journal import Journal, sync_folder
 from .options import Encoding
-from .picture_report import picture_report
+from .picture_target import PictureTarget
 
 DEFAULT_CODEC = "h264"
-PQ_OR_HLG = (16, 18)
-"""Transfer characteristics of H.273 that are no sRGB."""
+
+
+class Target(Protocol):
+    """What a job writes in the end."""
+
+    destination: Path
+    """File, pattern or folder, as the user named it."""
+    codec: str
+    """Codec of the journal's segments, one of `oasis_core.video.CODECS`."""
+    format_name: str
+    """What the result is for people: its codec, or of pictures their ending."""
+    stores_light: bool
+    """Whether segments hold amounts of light, as the bits of half-precision numbers."""
+
+    def segment_spec(self, info: VideoInfo, width: int, height: int) -> EncodeSpec:
+        """How the journal's segments are encoded, checked against this FFmpeg build."""
+
+    def result(self, job: Job, num_frames: int) -> Source:
+        """What is finished, as a source."""
+
+    def outputs(self) -> list[Path]:
+        """The files that would be written, as far as that is known."""
+
+    def exists(self) -> bool:
+        """Whether there is something that would be replaced."""
+
+    def is_finished(self, journal: Journal) -> bool:
+        """Whether an earlier run made the result, and only names or the journal are left."""
+
+    def format_of(self, job: Job) -> tuple[str, int, bool]:
+        """Pixel format, bits per component and transparency of the result."""
+
+    def forecast(self, job: Job) -> MuxReport:
+        """What `finish` would report, as far as it does not depend on the pictures."""
+
+    def finish(self, job: Job, journal: Journal, facts: dict[str, Any]) -> MuxReport:
+        """Make the result of the segments and give it its name."""
 
 
 class FilmTarget:
@@ -73,7 +96,7 @@ class FilmTarget:
                 f"quality is for pictures, got {encoding.quality}; use --crf for a video"
             )
 
-    def spec(self, info: VideoInfo, width: int, height: int) -> EncodeSpec:
+    def segment_spec(self, info: VideoInfo, width: int, height: int) -> EncodeSpec:
         """How segments are encoded, checked against this FFmpeg build."""
         wanted = self._encoding
         spec = EncodeSpec.from_source(
@@ -89,8 +112,14 @@ class FilmTarget:
         check_encoder(spec)
         return spec
 
-    def result_paths(self, job: Job, num_frames: int) -> None:
-        """There are no pictures."""
+    def result(self, job: Job, num_frames: int) -> Source:
+        """The finished file as a source."""
+        del job, num_frames  # a film is one file whatever is in it
+        return Source(path=self.destination, kind="film")
+
+    def outputs(self) -> list[Path]:
+        """The files that would be written."""
+        return [self.destination]
 
     def exists(self) -> bool:
         """Whether there is something that would be replaced."""
@@ -109,7 +138,7 @@ class FilmTarget:
     def forecast(self, job: Job) -> MuxReport:
         """What `finish` would report, as far as it does not depend on the pictures."""
         suffix = self.destination.suffix
-        muxed = trial_mux(job.beside, job.info, job.spec, suffix, window=job.window)
+        muxed = trial_mux(job.source.beside, job.info, job.spec, suffix, window=job.window)
         return MuxReport(kept=muxed.kept, dropped=(*_losses(job), *muxed.dropped))
 
     def finish(self, job: Job, journal: Journal, facts: dict[str, Any]) -> MuxReport:
@@ -121,7 +150,7 @@ class FilmTarget:
         result = journal.folder / ("result" + self.destination.suffix)
         muxed = mux(
             [journal.segment_path(record.index) for record in journal.records],
-            job.beside,
+            job.source.beside,
             result,
             job.spec,
             comment="OASIS " + json.dumps(facts) if job.has_metadata else None,
@@ -130,7 +159,7 @@ class FilmTarget:
         journal.record_result(result)
         if self.exists() and not job.overwrite:
             raise exists_error(self.destination)
-        _rename(result, self.destination)
+        give_name(result, self.destination)
         sync_folder(self.destination.absolute().parent)
         return MuxReport(kept=muxed.kept, dropped=(*losses, *muxed.dropped))
 
@@ -151,233 +180,41 @@ def _losses(job: Job) -> tuple[str, ...]:
             f"HDR10 mastering data: not written with {job.spec.codec}; use "
             f"{', '.join(HDR_CODECS)} to keep it"
         )
-    lines += job.info.not_kept
-    images = job.images
-    if not images and not job.has_streams and isinstance(job.source, Path):
-        images = [job.source]  # animated
-    if images and read_image_tags(images[0]).icc is not None:
+    tags_file = job.source.tags_file
+    if tags_file is not None and read_image_tags(tags_file).icc is not None:
         lines.append("colour profile (ICC): a video has no place for it")
     return tuple(lines)
 
 
-class PictureTarget:
-    """A picture, a numbered sequence, or pictures in a folder under their own names.
-
-    While the job runs the frames are lossless video segments in the journal, so that it can be
-    stopped and continued like any other.
-
-    Args:
-        destination: A file, a pattern such as `out_%05d.png`, or a folder.
-        sources: The pictures that are the source; None for a video.
-        encoding: How.
-        makes_folder: Whether its folder may be missing, since it will be made.
-
-    Raises:
-        VideoError: It cannot be written there.
-    """
-
-    codec = "ffv1"
-
-    def __init__(
-        self,
-        destination: Path,
-        sources: list[Path] | None,
-        encoding: Encoding,
-        *,
-        makes_folder: bool = False,
-    ) -> None:
-        self.destination = destination
-        self._sources = sources or []
-        self._quality = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
-        self._is_folder = destination.suffix.lower() not in IMAGE_FORMATS
-        self.suffix = destination.suffix.lower()
-        if self._is_folder:
-            self.suffix = self._sources[0].suffix.lower()
-            self.suffix = self.suffix if self.suffix in IMAGE_FORMATS else ".png"
-        names = ("codec", "crf", "preset", "bit_depth", "pix_fmt")
-        given = [name for name in names if getattr(encoding, name) is not None]
-        if given:
-            raise VideoError(
-                f"{given[0]} is for videos, got {getattr(encoding, given[0])!r} for pictures "
-                f"({self.suffix}); leave it out, --quality is theirs"
-            )
-        self.format_name = self.suffix.removeprefix(".")
-        self.stores_light = self.suffix == LIGHT_SUFFIX
-        parent = destination.absolute().parent
-        if not parent.is_dir() and not (makes_folder and not parent.exists()):
-            raise VideoError(
-                f"the folder {str(destination.parent)!r} does not exist; create it first"
-            )
-
-    def spec(self, info: VideoInfo, width: int, height: int) -> EncodeSpec:
-        """How the segments that hold the frames meanwhile are encoded."""
-        is_many = self._is_folder or is_pattern(self.destination)
-        if not is_many and info.num_frames != 1:
-            pattern = f"{self.destination.stem}_%05d{self.suffix}"
-            raise VideoError(
-                f"{str(self.destination)!r} holds one picture and the source has "
-                f"{info.num_frames or 'more'}; name a sequence such as {pattern!r}"
-            )
-        if self.stores_light and info.color.transfer in PQ_OR_HLG:
-            raise VideoError(
-                "the coded values of a PQ or HLG video are not written as light into .exr; write "
-                ".png or .tif, which keep 16 bits of them"
-            )
-        self.image_spec(info, width, height)
-        kind = IMAGE_FORMATS[self.suffix]
-        spec = EncodeSpec(
-            codec=self.codec,
-            width=width,
-            height=height,
-            frame_rate=info.frame_rate,
-            time_base=info.time_base,
-            bit_depth=16 if self.stores_light or min(info.bit_depth, kind.max_bits) > 8 else 8,
-            has_alpha=info.has_alpha and kind.has_alpha,
-        )
-        check_encoder(spec)
-        return spec
-
-    def image_spec(self, info: VideoInfo, width: int, height: int) -> ImageSpec:
-        """How the pictures are encoded."""
-        return ImageSpec(
-            suffix=self.suffix,
-            width=width,
-            height=height,
-            bits=info.bit_depth,
-            has_alpha=info.has_alpha,
-            is_linear=info.is_linear,
-            quality=self._quality,
-        )
-
-    def result_paths(self, job: Job, num_frames: int) -> list[Path]:
-        """The pictures of a finished job, in order."""
-        folder = self.destination if self._is_folder else self.destination.parent
-        first = self._first(job)
-        return [folder / self._name(index, first) for index in range(num_frames)]
-
-    def exists(self) -> bool:
-        """Whether there is something that would be replaced."""
-        if self._is_folder:
-            names = [self.destination / (p.stem + self.suffix) for p in self._sources]
-            return any(name.exists() for name in names)
-        if not is_pattern(self.destination):
-            return self.destination.exists()
-        return self.destination.absolute().parent.is_dir() and bool(find_numbered(self.destination))
-
-    def is_finished(self, journal: Journal) -> bool:
-        """Whether all pictures were made and only their names are missing, some perhaps."""
-        return journal.result is not None
-
-    def format_of(self, job: Job) -> tuple[str, int, bool]:
-        """Pixel format, bits and transparency of the result."""
-        spec = self.image_spec(job.info, job.look.width, job.look.height)
-        kind = IMAGE_FORMATS[self.suffix]
-        bits = 16 if self.stores_light or min(spec.bits, kind.max_bits) > 8 else 8
-        return spec.pixel_format, bits, spec.has_alpha and kind.has_alpha
-
-    def forecast(self, job: Job) -> MuxReport:
-        """What `finish` would report."""
-        return self._report(job)
-
-    def finish(self, job: Job, journal: Journal, facts: dict[str, Any]) -> MuxReport:
-        """Turn the segments into pictures, then give all of them their names."""
-        del facts  # pictures have no common place for it
-        folder = journal.folder / IMAGES
-        spec = self.image_spec(job.info, job.look.width, job.look.height)
-        if not self.is_finished(journal):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            self._encode(job, journal, spec, folder)
-            for path in (folder, journal.folder):  # no name may be lost when the next line is not
-                sync_folder(path)
-            journal.record_done({"pictures": sum(r.num_frames for r in journal.records)})
-            if self.exists() and not job.overwrite:
-                raise exists_error(self.destination)
-        self._name_all(folder)
-        return self._report(job)
-
-    def _report(self, job: Job) -> MuxReport:
-        spec = self.image_spec(job.info, job.look.width, job.look.height)
-        tags = read_image_tags(self._sources[0]) if self._sources else ImageTags()
-        return picture_report(job, spec, tags)
-
-    def _encode(self, job: Job, journal: Journal, spec: ImageSpec, folder: Path) -> None:
-        encoder = ImageEncoder(spec)
-        first = self._first(job)
-        sources = self._sources[first:]
-        for index, (frame, source) in enumerate(zip_longest(_frames(journal), sources)):
-            if frame is None:
-                break
-            tags = ImageTags() if source is None else read_image_tags(source)
-            light = from_half_bits(frame.pixels) if self.stores_light else None
-            data = encoder.encode(frame.pixels, frame.alpha, tags, light)
-            write_atomically(folder / f"{self._name(index, first)}", data)
-
-    def _first(self, job: Job) -> int:
-        """Number of the first picture of the piece to do, from 0."""
-        if job.window is None or not self._sources:
-            return 0
-        return job.window.ticks(0, job.info.time_base)[0]
-
-    def _name(self, index: int, first: int) -> str:
-        if self._is_folder:
-            return self._sources[first + index].stem + self.suffix
-        if not is_pattern(self.destination):
-            return self.destination.name
-        start = first_number(self._sources[0]) if self._sources else 1
-        return numbered(self.destination, start + first + index).name
-
-    def _name_all(self, folder: Path) -> None:
-        target = self.destination if self._is_folder else self.destination.absolute().parent
-        target.mkdir(exist_ok=True)
-        # No folder: an earlier run had named all and was killed while it cleaned up.
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            _rename(path, target / path.name)
-        sync_folder(target)
-        sync_folder(target.absolute().parent)
-
-
-def _frames(journal: Journal) -> Iterator[VideoFrame]:
-    for record in journal.records:
-        with VideoReader(journal.segment_path(record.index)) as reader:
-            yield from reader
-
-
-def _rename(path: Path, target: Path) -> None:
-    try:
-        try:
-            path.replace(target)
-        except FileExistsError:  # some network drives; the journal still has the result
-            target.unlink()
-            path.replace(target)
-    except OSError as error:
-        raise write_error(target, error) from error
-
-
 def make_target(
-    source: Path | RemoteFile,
+    name: str | os.PathLike[str] | RemoteFile | ClipSource | Source,
     destination: Path,
     encoding: Encoding,
     *,
     makes_folder: bool = False,
-) -> FilmTarget | PictureTarget:
+) -> tuple[Source, Target]:
     """Choose what to write by the destination's ending; a folder is for pictures from pictures.
 
+    What the destination's name alone forbids is said before the source is looked at.
+
     Args:
-        source: What the user named.
-        destination: Likewise.
+        name: What the user named as source.
+        destination: What the user named for the result.
         encoding: How to write it.
         makes_folder: Whether the destination's folder may be missing, since it will be made.
 
+    Returns:
+        The source, resolved, and what will be written.
+
     Raises:
-        VideoError: It cannot be written there.
+        VideoError: The destination cannot be written, or the source means nothing.
     """
     suffix = destination.suffix.lower()
-    if suffix in IMAGE_FORMATS:
-        sources = list_images(source)
-        return PictureTarget(destination, sources, encoding, makes_folder=makes_folder)
-    if not suffix or destination.is_dir():
-        sources = list_images(source)
-        if sources:
-            return PictureTarget(destination, sources, encoding, makes_folder=makes_folder)
-    return FilmTarget(destination, encoding, makes_folder=makes_folder)
+    is_picture = suffix in IMAGE_FORMATS
+    if not is_picture and suffix and not destination.is_dir():
+        film = FilmTarget(destination, encoding, makes_folder=makes_folder)
+        return Source.resolve(name), film
+    source = Source.resolve(name)
+    if is_picture or source.pictures:
+        return source, PictureTarget(destination, source, encoding, makes_folder=makes_folder)
+    return source, FilmTarget(destination, encoding, makes_folder=makes_folder)

@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry import target_size
-from ..remote import RemoteFile, as_source
-from ..video import ClipSource, MuxReport, count_frames, probe
-from .fingerprint import SourceWatch
+from ..remote import RemoteFile
+from ..video import ClipSource, MuxReport, Source
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
 from .journal import Journal, journal_path
 from .options import UpscaleOptions
+from .picture_target import PictureTarget
 from .plan import Plan
 from .report import UpscaleReport
 from .run import STAGES, Counts, Run
 from .segment import Look, StageClock
 from .side_by_side import check_comparison, compare_files, comparison_path, is_there
-from .targets import FilmTarget, PictureTarget, make_target
+from .targets import Target, make_target
 from .upscaler import OnProgress, VideoUpscaler
 
 OnSegment = Callable[[int, int], None]
 
 
 def upscale_file(
-    source: str | Path | RemoteFile | ClipSource,
+    source: str | Path | RemoteFile | ClipSource | Source,
     destination: str | Path,
     *,
     upscaler: VideoUpscaler,
@@ -70,14 +70,14 @@ def upscale_file(
     """
     begun = time.perf_counter()
     wanted = UpscaleOptions(**options)
-    job, target = _prepare(as_source(source), output_path(destination), wanted, upscaler)
+    job, target = _prepare(source, output_path(destination), wanted, upscaler)
     job = replace(job, on_segment=on_segment)
     run, muxed = _carry_out(job, target, wanted, engine, on_plan, on_progress)
     return run.report(muxed, time.perf_counter() - begun)
 
 
 def forecast_file(
-    source: str | Path | RemoteFile,
+    source: str | Path | RemoteFile | ClipSource | Source,
     destination: str | Path,
     *,
     upscaler: VideoUpscaler,
@@ -101,26 +101,26 @@ def forecast_file(
     """
     wanted = UpscaleOptions(**options)
     job, target = _prepare(
-        as_source(source), output_path(destination), wanted, upscaler, makes_folder=makes_folder
+        source, output_path(destination), wanted, upscaler, makes_folder=makes_folder
     )
     beside = None if wanted.compare is None else comparison_path(job.destination)
     return make_forecast(job, target, _plan(job), comparison=beside, is_fresh=wanted.fresh)
 
 
 def _prepare(
-    source: Path | RemoteFile,
+    name: str | Path | RemoteFile | ClipSource | Source,
     destination: Path,
     wanted: UpscaleOptions,
     upscaler: VideoUpscaler,
     *,
     makes_folder: bool = False,
-) -> tuple[Job, FilmTarget | PictureTarget]:
+) -> tuple[Job, Target]:
     """Check everything that can be checked before the first frame, and describe the job."""
-    target = make_target(source, destination, wanted.encoding, makes_folder=makes_folder)
-    check_paths(source, destination, makes_folder=makes_folder)
+    source, target = make_target(name, destination, wanted.encoding, makes_folder=makes_folder)
+    check_paths(source, destination, target.outputs(), makes_folder=makes_folder)
     _check_absent(target, destination, wanted)
     window, frame_rate = wanted.window, wanted.frame_rate(source)
-    info = probe(source, frame_rate=frame_rate)
+    info = source.probe(frame_rate=frame_rate)
     width, height = target_size(info.width, info.height, scale=wanted.scale, size=wanted.size)
     if wanted.compare is not None:
         larger = replace(info, width=width, height=height)
@@ -142,7 +142,7 @@ def _prepare(
         destination=destination,
         info=info,
         look=look,
-        spec=target.spec(info, width, height),
+        spec=target.segment_spec(info, width, height),
         upscaler=upscaler,
         shots=wanted.shots,
         requested=wanted.fixed_plan,
@@ -152,15 +152,13 @@ def _prepare(
         window=window,
         deinterlace=wanted.deinterlace,
         frame_rate=frame_rate,
-        num_frames=count_frames(source, info, window),
+        num_frames=source.count(info, window),
         stores_light=target.stores_light,
     )
     return job, target
 
 
-def _check_absent(
-    target: FilmTarget | PictureTarget, destination: Path, wanted: UpscaleOptions
-) -> None:
+def _check_absent(target: Target, destination: Path, wanted: UpscaleOptions) -> None:
     """Refuse to replace a file without being told to."""
     # A journal may belong to exactly this output, complete but for its last step.
     if wanted.overwrite or (journal_path(destination).exists() and not wanted.fresh):
@@ -185,7 +183,7 @@ def _plan(job: Job) -> Plan:
 
 def _carry_out(
     job: Job,
-    target: FilmTarget | PictureTarget,
+    target: Target,
     wanted: UpscaleOptions,
     engine: Callable[..., Counts],
     on_plan: Callable[[Plan], None] | None,
@@ -194,7 +192,7 @@ def _carry_out(
     """Plan, do, finish and compare, with the journal held."""
     plan = _plan(job)
     about = {"source": str(job.source.absolute()), "num_frames": job.num_frames}
-    folder, watch = journal_path(job.destination), SourceWatch(job.source)
+    folder, watch = journal_path(job.destination), job.source.watch()
     with Journal(
         folder, job.identity(), about=about, is_fresh=wanted.fresh, before_record=watch.check
     ) as journal:
@@ -219,10 +217,10 @@ def _carry_out(
     return run, muxed
 
 
-def _compare(job: Job, target: FilmTarget | PictureTarget, mode: str, num_frames: int) -> None:
+def _compare(job: Job, target: Target, mode: str, num_frames: int) -> None:
     compare_files(
         job.source,
-        job.destination,
+        target.result(job, num_frames),
         comparison_path(job.destination),
         mode=mode,
         codec=target.codec,
@@ -230,5 +228,4 @@ def _compare(job: Job, target: FilmTarget | PictureTarget, mode: str, num_frames
         deinterlace=job.deinterlace,
         frame_rate=job.frame_rate,
         overwrite=True,
-        pictures=target.result_paths(job, num_frames),
     )

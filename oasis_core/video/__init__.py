@@ -2,18 +2,16 @@
 
 from ..codecs import ALPHA_CODECS, CODECS, HDR_CODECS, PRESETS
 from .clip import ClipSource
-from .count import count_frames
-from .destination import CONTAINERS, check_destination
 from .errors import VideoError
-from .images import ImageReader, list_images
+from .images import ImageReader
 from .info import ColorTags, VideoInfo
-from .mux import MuxReport, mux
+from .mux import CONTAINERS, MuxReport, check_destination, mux
 from .mux_trial import trial_mux
 from .names import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated
 from .piece import TimeWindow
 from .rates import nearest_rate
 from .reader import VideoFrame, VideoReader
-from .sources import has_streams, open_source, probe
+from .sources import Source, count_frames, has_streams, list_images, open_source, probe
 from .spec import EncodeSpec, available_codecs, check_encoder
 from .writer import SEGMENT_SUFFIX, SegmentWriter
 
@@ -32,6 +30,7 @@ __all__ = [
     "ImageReader",
     "MuxReport",
     "SegmentWriter",
+    "Source",
     "TimeWindow",
     "VideoError",
     "VideoFrame",

@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import av
 
 from ..remote import RemoteFile
-from .clock import OneClock
 from .containers import is_seekable, open_video
 from .errors import AV_ERRORS, VideoError
-from .images import list_images
 from .info import VideoInfo
 from .piece import TimeWindow, empty_piece
 
 _SEEK_MARGIN_S = 1
 
 
-def count_frames(
+def count_shown(
     path: Path | RemoteFile, info: VideoInfo, window: TimeWindow | None = None
 ) -> int | None:
-    """Return the number of frames of a source or of a piece of it.
-
-    A whole MP4 or MOV is told from its index and most others from what they claim; the rest is
-    counted packet by packet, which takes as long as reading the file (a piece: as reading it).
+    """The number of frames of a video file or of a piece of it, told without decoding.
 
     Args:
-        path: what the user named.
-        info: of it.
-        window: the piece; None is everything.
+        path: The file.
+        info: Facts of it.
+        window: The piece; None is everything.
 
     Returns:
         Shown frames without context; None where the file's packets do not tell.
 
     Raises:
-        VideoError: no frame begins in the piece.
+        VideoError: No frame begins in the piece.
     """
-    if list_images(path) is not None or info.frame_times is not None:
-        return _count_listed(path, info, window)
     if window is None:
         indexed = _indexed_frames(path)
         # What lies behind a URL is not read twice for a number.
@@ -52,8 +46,17 @@ def count_frames(
         return None
 
 
-def _count_listed(path: Path | RemoteFile, info: VideoInfo, window: TimeWindow | None) -> int:
-    """Count pictures, or frames of which every time is known."""
+def count_listed(path: Any, info: VideoInfo, window: TimeWindow | None) -> int:
+    """The number of pictures, or of frames of which every time is known.
+
+    Args:
+        path: What messages call them.
+        info: Facts of them.
+        window: The piece; None is everything.
+
+    Raises:
+        VideoError: No frame begins in the piece.
+    """
     times = range(info.num_frames) if info.frame_times is None else info.frame_times
     if window is None:
         return len(times)
@@ -88,7 +91,7 @@ def _count_packets(
         # AVI stores no times but the order of its packets, see `CodedTimes`.
         is_avi = container.format.name == "avi"
         count, last = 0, None
-        for packet in OneClock(container, stream).packets():
+        for packet in container.demux(stream):
             if not packet.size or packet.is_discard:
                 continue
             time = packet.dts if is_avi or packet.pts is None else packet.pts

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .orientation import UPRIGHT, Orientation
@@ -24,6 +24,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF_HEAD = b"Exif\x00\x00"
 _ICC_HEAD = b"ICC_PROFILE\x00"
 _JPEG_PIECE = 65_000
+_JPEG_MOST_PIECES = 255
 _ORIENTATION, _ICC_TAG = 0x0112, 0x8773
 _CAMERA_TAGS = (0x010F, 0x0110, 0x8769, 0x8825)  # make, model, and where EXIF and GPS lie
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
@@ -237,9 +238,27 @@ def with_tags(data: bytes, tags: ImageTags, size: tuple[int, int], *, has_alpha:
     return data if tags.icc is None else _Ifd(data).with_bytes(_ICC_TAG, tags.icc)
 
 
+def fitting_tags(tags: ImageTags, suffix: str) -> ImageTags:
+    """The part of profile and EXIF that a format has room for: JPEG's pieces are small.
+
+    Args:
+        tags: What is to be put in.
+        suffix: Ending of the picture file, in lower case.
+    """
+    if suffix not in (".jpg", ".jpeg"):
+        return tags
+    exif, icc = tags.exif, tags.icc
+    return replace(
+        tags,
+        exif=None if exif is not None and len(exif) > _JPEG_PIECE else exif,
+        icc=None if icc is not None and len(icc) > _JPEG_MOST_PIECES * _JPEG_PIECE else icc,
+    )
+
+
 def _jpeg_tags(tags: ImageTags) -> bytes:
     contents = []
-    if tags.exif is not None and len(tags.exif) <= _JPEG_PIECE:
+    tags = fitting_tags(tags, ".jpg")
+    if tags.exif is not None:
         contents.append((0xE1, _EXIF_HEAD + tags.exif))
     icc = tags.icc or b""
     pieces = [icc[i : i + _JPEG_PIECE] for i in range(0, len(icc), _JPEG_PIECE)]

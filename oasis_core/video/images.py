@@ -11,7 +11,6 @@ from types import TracebackType
 import av
 import numpy as np
 
-from ..remote import RemoteFile
 from .alpha import alpha_of
 from .color import FULL, PICTURE_COLORS, RGB_MATRIX, ToRgb, dither_to_8_bit
 from .containers import check_file, check_size
@@ -19,58 +18,13 @@ from .errors import AV_ERRORS, VideoError, reason
 from .image_tags import ImageTags, read_image_tags
 from .info import ColorTags, VideoInfo, bit_depth_of
 from .linear_light import is_float, light_of, split_light
-from .names import IMAGE_SUFFIXES, find_numbered, is_animated, is_image, is_pattern, natural_key
+from .names import is_animated
 from .piece import TimeWindow
 from .reader import VideoFrame
-from .tiff import decode_tiff, read_tiff
 
 log = logging.getLogger(__name__)
 
 DEFAULT_RATE = Fraction(25)
-
-
-def list_images(path: Path | RemoteFile) -> list[Path] | None:
-    """Return the pictures that a source stands for, in order; None if it is no picture source.
-
-    A picture that is animated is a film.
-
-    Args:
-        path: a picture, a pattern such as `in_%05d.png`, or a folder.
-
-    Raises:
-        VideoError: the folder or pattern holds no picture.
-    """
-    if isinstance(path, RemoteFile):
-        if is_image(path):
-            raise VideoError(
-                f"pictures must be files on a disk, got {str(path)!r}; download them first"
-            )
-        return None
-    if not isinstance(path, Path):  # a clip in memory
-        return None
-    if path.is_dir():
-        found = sorted((p for p in path.iterdir() if p.is_file() and is_image(p)), key=natural_key)
-        if not found:
-            raise VideoError(
-                f"the folder {str(path)!r} holds no picture; looked for "
-                f"{', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
-        return found
-    if not is_image(path):
-        return None
-    if is_animated(path):
-        return None
-    if path.exists() or not is_pattern(path):
-        return [path]
-    if not path.parent.is_dir():
-        raise VideoError(f"the folder {str(path.parent)!r} does not exist; check the name")
-    found = find_numbered(path)
-    if not found:
-        raise VideoError(f"no file matches {str(path)!r}; check the name and the number of digits")
-    missing = found[-1][0] - found[0][0] + 1 - len(found)
-    if missing:
-        log.warning("%s: %d number(s) are missing in between and are skipped", path.name, missing)
-    return [p for _, p in found]
 
 
 class ImageReader:
@@ -142,7 +96,7 @@ class ImageReader:
                 f"{self.info.width}x{self.info.height}; use --stills for pictures that are no film"
             )
         if is_float(frame.format):
-            return self._light_frame(path, frame, codec, index, is_context=is_context)
+            return self._light_frame(path, frame, index, is_context=is_context)
         pixels = self._in_depth(tags.orientation.apply(to_rgb(frame, codec)))
         excess = np.zeros(pixels.shape, np.float32) if self.info.is_linear else None
         alpha = None
@@ -158,10 +112,9 @@ class ImageReader:
         )
 
     def _light_frame(
-        self, path: Path, frame: av.VideoFrame, codec: str, index: int, *, is_context: bool
+        self, path: Path, frame: av.VideoFrame, index: int, *, is_context: bool
     ) -> VideoFrame:
-        # What `tiff` reads is not multiplied any more.
-        light, cover = light_of(frame, is_premultiplied=codec != "tiff")
+        light, cover = light_of(frame)
         pixels, excess = split_light(light)
         alpha = None
         if self.info.has_alpha:
@@ -207,9 +160,6 @@ def _decode(path: Path) -> tuple[av.VideoFrame, str, ImageTags]:
             f"{str(path)!r} is animated and cannot be one of several pictures; name it by itself, "
             "it is a film"
         )
-    tiff = read_tiff(path)
-    if tiff is not None and not tiff.is_for_ffmpeg:
-        return decode_tiff(tiff), "tiff", read_image_tags(path)
     try:
         options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none"}
         with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
@@ -241,7 +191,6 @@ def _describe(
     width, height = frame.width, frame.height
     if tags.orientation.transpose:
         width, height = height, width
-    tiff = read_tiff(paths[0])
     return VideoInfo(
         path=paths[0],
         container="picture" if len(paths) == 1 else "pictures",
@@ -263,5 +212,4 @@ def _describe(
         # What was YUV in the file is RGB from here on, and a film made of it is tagged anew.
         color=ColorTags(matrix=RGB_MATRIX),
         is_interlaced=False,
-        not_kept=() if tiff is None else tiff.losses,
     )

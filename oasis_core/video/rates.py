@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from ..geometry import plain_number
 from .errors import VideoError
 
 BROADCAST_RATES = (12, 15, 24, 30, 48, 60, 72, 90, 96, 120, 144, 240)
@@ -28,7 +29,7 @@ def nearest_rate(value: float | str | Fraction) -> Fraction:
         VideoError: it is no number, or less than 0.001 or more than 1000.
     """
     try:
-        rate = Fraction(value)
+        rate = Fraction(plain_number(value))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise VideoError(
             f"fps must be a number like 24, 23.976 or 24000/1001, got {value}"

@@ -213,3 +213,23 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         discard(part)
         raise write_error(path, error) from error
+
+
+def give_name(path: Path, target: Path) -> None:
+    """Give a finished file its final name; what is there under it is replaced.
+
+    Args:
+        path: The file.
+        target: Its name from now on, on the same disk.
+
+    Raises:
+        VideoError: It cannot have it.
+    """
+    try:
+        try:
+            path.replace(target)
+        except FileExistsError:  # some network drives; the journal still has the result
+            target.unlink()
+            path.replace(target)
+    except OSError as error:
+        raise write_error(target, error) from error

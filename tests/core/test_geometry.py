@@ -1,9 +1,15 @@
+import json
 import random
 from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
 
 from oasis_core import geometry as g
+from oasis_core.geometry import middle, target_size
+from oasis_core.upscale import UpscaleOptions
+from oasis_core.video import nearest_rate
 
 RANDOM = random.Random(0)  # one fixed stream: a failure is reproducible
 
@@ -131,3 +137,45 @@ def test_segment_counts_are_checked(counts):
 def test_shots_from_cuts():
     assert g.shots_from_cuts(10, [7, 3]) == [(0, 3), (3, 7), (7, 10)]
     assert g.shots_from_cuts(10, [0, 10]) == [(0, 10)]
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, np.int64, np.uint8, np.array])
+def test_a_scale_may_be_a_number_of_numpy(kind):
+    assert target_size(320, 180, scale=kind(2)) == (640, 360)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64])
+def test_a_scale_may_be_a_number_of_torch(dtype):
+    assert target_size(320, 180, scale=torch.tensor(2, dtype=dtype)) == (640, 360)
+
+
+@pytest.mark.parametrize("scale", [np.float32(1.1), np.float64(1.1), torch.tensor(1.1)])
+def test_single_precision_means_the_decimal_that_was_written(scale):
+    assert target_size(45, 45, scale=scale) == (50, 50)
+    assert nearest_rate(scale) == Fraction(11, 10)
+
+
+@pytest.mark.parametrize(
+    "scale", [np.bool_(True), np.array([2, 2]), torch.ones(2), np.float32("nan")]
+)
+def test_what_is_no_scalar_of_numpy_or_torch_is_no_scale(scale):
+    with pytest.raises(ValueError, match="scale must be"):
+        target_size(320, 180, scale=scale)
+
+
+def test_options_of_numpy_become_plain_numbers():
+    options = UpscaleOptions(
+        scale=np.float32(1.5), tile_px=np.int64(64), strength=torch.tensor(0.5)
+    )
+    assert json.dumps(options.fixed_plan) == json.dumps(
+        {"tile_px": 64, "segment_frames": None, "halo_frames": 2}
+    )
+    assert (options.scale, options.strength) == (1.5, 0.5)
+    assert UpscaleOptions(size=(np.int64(64), np.int64(48))).size == (64, 48)
+
+
+@pytest.mark.parametrize(("length", "part"), [(5, 3), (4, 4), (7, 2), (8, 1)])
+def test_the_middle_has_as_much_on_both_sides(length, part):
+    place = middle(length, part)
+    assert len(range(length)[place]) == part
+    assert 0 <= length - place.stop - place.start <= 1

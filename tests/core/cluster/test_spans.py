@@ -20,13 +20,13 @@ from oasis_core.upscale.assemble import SegmentAssembler
 from oasis_core.upscale.job import Job
 from oasis_core.upscale.plan import Plan
 from oasis_core.upscale.segment import Look, StageClock
-from oasis_core.video import EncodeSpec, TimeWindow, VideoError, probe
+from oasis_core.video import EncodeSpec, Source, TimeWindow, VideoError, probe
 
 
 def job_of(source, window=None):
     info = probe(source)
     return Job(
-        source=source,
+        source=Source.resolve(source),
         destination=source.with_suffix(".out.mkv"),
         info=info,
         look=Look(width=info.width, height=info.height),
@@ -122,13 +122,13 @@ def test_a_source_that_is_not_the_drivers_is_refused(tmp_path, make_film):
         job=job,
         plan=PLAN,
         folder=tmp_path,
-        source=file_fingerprint(job.source),
+        source=file_fingerprint(job.source.path),
         manifest_sha256="",
     )
     check_source(ticket)
     make_film(tmp_path / "film.mkv", seed=1)
     with pytest.raises(ClusterError, match="is another file on"):
         check_source(ticket)
-    job.source.unlink()
+    job.source.path.unlink()
     with pytest.raises(ClusterError, match=r"cannot be read on .* or name their URL"):
         check_source(ticket)

@@ -87,3 +87,20 @@ def test_global_randomness_is_left_alone(tmp_path):
     torch.manual_seed(0)
     degrade_file(write_clip(tmp_path / "in.mkv", 2), tmp_path / "out.mkv", scale=2)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_pictures_and_patterns_are_degraded_too(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    for number in (1, 2, 10):
+        with av.open(str(tmp_path / f"f{number}.png"), "w", format="image2") as container:
+            stream = container.add_stream("png", rate=1)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+            frame = av.VideoFrame.from_ndarray(np.roll(pixels, number, 1), format="rgb24")
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    (tmp_path / "out").mkdir()
+    for name in ("", "f%d.png"):
+        target = tmp_path / "out" / "low.mkv"
+        degrade_file(tmp_path / name, target, preset="clean", scale=2, overwrite=True)
+        frames = decode(target)
+        assert [frame.shape for _, frame in frames] == [(24, 32, 3)] * 3

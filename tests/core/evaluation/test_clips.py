@@ -19,6 +19,7 @@ from oasis_core.evaluation.clips import (
 )
 from oasis_core.evaluation.datasets import LAYOUTS, find_set
 from oasis_core.evaluation.pictures import encode_picture
+from oasis_core.video import VideoError
 
 
 def picture(path, height=16, width=24, value=0.5):
@@ -110,7 +111,7 @@ def test_missing_and_empty_folders_are_one_sentence(tmp_path, make):
 def test_pictures_of_other_sizes_are_refused(tmp_path):
     clip_folder(tmp_path / "a", 1)
     picture(tmp_path / "a" / "9.png", 20, 24)
-    with pytest.raises(EvaluationError, match="must all be 24x16, one is 24x20"):
+    with pytest.raises(VideoError, match="is 24x20 px and the pictures before it are 24x16"):
         read_frames(tmp_path / "a")
 
 
@@ -213,3 +214,16 @@ def test_bad_command_lines_are_one_sentence(options, message, capsys):
 
     assert main(["evaluate", *options]) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_frames_without_leading_zeros_come_in_natural_order(tmp_path):
+    for number in (1, 2, 10):
+        picture(tmp_path / f"f{number}.png", value=number / 16)
+    clip = read_frames(tmp_path)
+    assert clip.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1 / 16, 2 / 16, 10 / 16], abs=3e-3)
+
+
+def test_clips_come_in_natural_order(tmp_path):
+    for number in (10, 9):
+        clip_folder(tmp_path / f"clip{number}")
+    assert [clip.name for clip in list_clips(tmp_path)] == ["clip9", "clip10"]

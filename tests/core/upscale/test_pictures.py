@@ -160,7 +160,7 @@ def test_pictures_to_video_and_back(upscaler, sequence, read_video, tmp_path):
 def test_a_stopped_sequence_goes_on_even_while_it_is_named(
     upscaler, sequence, tmp_path, monkeypatch
 ):
-    from oasis_core.upscale import targets
+    from oasis_core.upscale import picture_target
 
     calls = []
 
@@ -171,7 +171,7 @@ def test_a_stopped_sequence_goes_on_even_while_it_is_named(
         path.replace(target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(targets, "_rename", fail_at_third)
+        patch.setattr(picture_target, "give_name", fail_at_third)
         with pytest.raises(KeyboardInterrupt):
             upscale_file(sequence, tmp_path / "out", upscaler=upscaler, **PLAIN)
     assert len(list((tmp_path / "out").iterdir())) == 2
@@ -241,3 +241,102 @@ def test_quality_changes_the_size(tmp_path):
         ]
         assert sizes == sorted(set(sizes)), suffix
     assert read_image_tags(Path(__file__)).icc is None
+
+
+@pytest.mark.parametrize("destination", ["o.mkv", "out", "o_%02d.png"])
+def test_a_run_lists_its_source_once_and_warns_once(
+    upscaler, sequence, tmp_path, destination, monkeypatch, caplog
+):
+    listed, original = [], Path.iterdir
+
+    def counted(folder):
+        listed.append(folder)
+        return original(folder)
+
+    (sequence / "shot10.png").unlink()
+    options = PLAIN | ({"codec": "ffv1", "compare": "side"} if destination == "o.mkv" else {})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", counted)
+        for number, name in enumerate((sequence, sequence / "shot%d.png")):
+            upscale_file(name, tmp_path / f"{number}{destination}", upscaler=upscaler, **options)
+    assert listed.count(sequence) == 2
+    assert len([r for r in caplog.records if "missing in between" in r.getMessage()]) == 1
+
+
+def test_pictures_of_one_stem_become_results_of_their_own(upscaler, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    save(folder / "a.jpg", picture(1), quality=100, subsampling=0)
+    for number, name in enumerate(("a.png", "b.PNG", "c.bmp"), start=2):
+        save(folder / name, picture(number))
+    report = upscale_file(
+        folder, tmp_path / "out", upscaler=upscaler, compare="side", quality=100, **PLAIN
+    )
+    assert report.frames == 4
+    for place, width in ((tmp_path / "out", 32), (tmp_path / "out.compare", 64)):
+        names = sorted(path.name for path in place.iterdir())
+        assert names == ["a.jpg", "a.png.jpg", "b.jpg", "c.jpg"]
+        assert {load(path).size[0] for path in place.iterdir()} == {width}
+    shown = np.asarray(load(tmp_path / "out" / "a.png.jpg").convert("RGB")).astype(int)
+    assert np.abs(shown - picture(2)).mean() < 6 < np.abs(shown - picture(1)).mean()
+    assert report.dropped == (
+        "ending .png: 'a.png' and 1 more written as .jpg, one kind for all; name a pattern such as "
+        "out_%05d.png for another",
+        "ending .bmp: 'c.bmp' written as .jpg, one kind for all; name a pattern such as "
+        "out_%05d.png for another",
+    )
+
+
+@pytest.mark.parametrize("source", ["in", "in/shot_%03d_v2.png"])
+def test_numbers_are_the_sources_with_gaps_and_other_digits(upscaler, tmp_path, source):
+    (tmp_path / "in").mkdir()
+    for number in (1, 2, 3, 5):
+        save(tmp_path / "in" / f"shot_{number:03d}_v2.png", picture(number))
+    upscale_file(
+        tmp_path / source, tmp_path / "big_%03d_v2.png", upscaler=upscaler, compare="side", **PLAIN
+    )
+    found = sorted(path.name for path in tmp_path.glob("big_*"))
+    expected = [f"big_{n:03d}_v2{end}.png" for n in (1, 2, 3, 5) for end in ("", ".compare")]
+    assert found == sorted(expected)
+    assert all(same(tmp_path / f"big_{n:03d}_v2.png", n) for n in (1, 2, 3, 5))
+    assert load(tmp_path / "big_005_v2.compare.png").size == (64, 24)
+    upscale_file(tmp_path / source, tmp_path / "p_%d.png", upscaler=upscaler, start_s=0.08, **PLAIN)
+    assert sorted(path.name for path in tmp_path.glob("p_*")) == ["p_3.png", "p_5.png"]
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        ("in/f_%03d.png", "in/f_%03d.png"),
+        ("in", "in/f_%03d.png"),
+        ("in/f_%03d.png", "in"),
+        ("in", "in"),
+        ("in/f_001.png", "link/f_001.png"),
+        ("in/f_%03d.png", "link/f_%03d.png"),
+        ("in/f_%03d.png", "hard_%03d.png"),
+    ],
+)
+def test_pictures_never_replace_themselves(upscaler, tmp_path, source, destination):
+    (tmp_path / "in").mkdir()
+    for number in (1, 2, 3):
+        save(tmp_path / "in" / f"f_{number:03d}.png", picture(number))
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "hard_002.png").hardlink_to(tmp_path / "in" / "f_002.png")
+    with pytest.raises(VideoError, match="is the input itself"):
+        upscale_file(
+            tmp_path / source, tmp_path / destination, upscaler=upscaler, overwrite=True, **PLAIN
+        )
+    assert all(same(tmp_path / "in" / f"f_{n:03d}.png", n) for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("size", [64_900, 65_126])
+def test_camera_data_is_reported_as_it_is_in_the_file(upscaler, tmp_path, suffix, size):
+    block = exif(1)
+    block[0x010E] = "x" * size
+    save(tmp_path / "in.png", picture(), exif=block)
+    report = upscale_file(tmp_path / "in.png", tmp_path / f"o{suffix}", upscaler=upscaler, **PLAIN)
+    is_kept = bool(load(tmp_path / f"o{suffix}").getexif().get(0x010E))
+    assert is_kept == (suffix != ".jpg" or size < 65_000)
+    assert ("camera data (EXIF): too large for JPEG" in report.dropped) == (not is_kept)
+    assert any("camera data (EXIF)" in line for line in report.kept) == is_kept

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..digests import file_fingerprint
 from ..remote import RemoteFile
-from ..video import VideoError
+from .errors import VideoError
 
 
 class SourceWatch:
