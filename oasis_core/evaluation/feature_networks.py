@@ -153,15 +153,21 @@ class Lpips(nn.Module):
         self.register_buffer("mean", _channels(LPIPS_MEAN))
         self.register_buffer("deviation", _channels(LPIPS_DEVIATION))
 
-    def forward(self, pictures: Tensor, truth: Tensor) -> Tensor:
-        """Distance of each pair of pictures `n 3 h w` in [-1, 1], as `n`."""
-        total = torch.zeros(len(pictures), device=pictures.device)
-        pair = ((x - self.mean) / self.deviation for x in (pictures, truth))
-        for index, (x, y) in enumerate(zip(*map(self.stack, pair), strict=True)):
-            difference = (_unit(x) - _unit(y)).square()
-            weighted = F.conv2d(difference, getattr(self, f"lin_{index}"))
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """What is compared of pictures `n 3 h w` in [-1, 1]."""
+        return [_unit(x) for x in self.stack((pictures - self.mean) / self.deviation)]
+
+    def distance(self, features: list[Tensor], of_truth: list[Tensor]) -> Tensor:
+        """Distance of each pair of pictures by their features, as `n`."""
+        total = torch.zeros(len(features[0]), device=features[0].device)
+        for index, (x, y) in enumerate(zip(features, of_truth, strict=True)):
+            weighted = F.conv2d((x - y).square(), getattr(self, f"lin_{index}"))
             total = total + weighted.mean(dim=(1, 2, 3))
         return total
+
+    def forward(self, pictures: Tensor, truth: Tensor) -> Tensor:
+        """Distance of each pair of pictures `n 3 h w` in [-1, 1], as `n`."""
+        return self.distance(self.features(pictures), self.features(truth))
 
 
 def _unit(features: Tensor) -> Tensor:
@@ -194,14 +200,17 @@ class Dists(nn.Module):
         self.register_buffer("mean", _channels(IMAGENET_MEAN))
         self.register_buffer("deviation", _channels(IMAGENET_DEVIATION))
 
-    def forward(self, pictures: Tensor, truth: Tensor) -> Tensor:
-        """Distance of each pair of pictures `n 3 h w` in [0, 1], as `n`."""
-        pair = [_at_most(x, DISTS_SIDE_PX) for x in (pictures, truth)]
-        features = [[x, *self.stack((x - self.mean) / self.deviation)] for x in pair]
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """What is compared of pictures `n 3 h w` in [0, 1]."""
+        pictures = _at_most(pictures, DISTS_SIDE_PX)
+        return [pictures, *self.stack((pictures - self.mean) / self.deviation)]
+
+    def distance(self, features: list[Tensor], of_truth: list[Tensor]) -> Tensor:
+        """Distance of each pair of pictures by their features, as `n`."""
         sizes = (3, *WIDTHS["vgg"])
         shares = zip(self.alpha.split(sizes, 1), self.beta.split(sizes, 1), strict=True)
-        alike = torch.zeros(len(pictures), device=pictures.device)
-        for x, y, (alpha, beta) in zip(*features, shares, strict=True):
+        alike = torch.zeros(len(features[0]), device=features[0].device)
+        for x, y, (alpha, beta) in zip(features, of_truth, shares, strict=True):
             x_mean, y_mean = (f.mean(dim=(2, 3), keepdim=True) for f in (x, y))
             x_var, y_var = (f.var(dim=(2, 3), keepdim=True, unbiased=False) for f in (x, y))
             covariance = (x * y).mean(dim=(2, 3), keepdim=True) - x_mean * y_mean
@@ -209,6 +218,10 @@ class Dists(nn.Module):
             structure = (2 * covariance + 1e-6) / (x_var + y_var + 1e-6)
             alike = alike + (alpha * texture + beta * structure).sum(dim=(1, 2, 3))
         return 1 - alike
+
+    def forward(self, pictures: Tensor, truth: Tensor) -> Tensor:
+        """Distance of each pair of pictures `n 3 h w` in [0, 1], as `n`."""
+        return self.distance(self.features(pictures), self.features(truth))
 
 
 def _at_most(pictures: Tensor, side_px: int) -> Tensor:

@@ -134,6 +134,22 @@ def test_dists_equals_its_definition_without_any_library(folder):
     assert suite.measure(truth, truth, None)["dists"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["lpips", "lpips_vgg", "dists"])
+def test_remembered_features_are_those_of_the_original_that_is_given(folder, name):
+    clip, truth = pictures(side=48, count=6)
+    suite = MetricSuite((name,))
+    expected = []
+    for original in (truth, truth.flip(3), truth[:5], truth):
+        fresh = MetricSuite((name,))
+        expected.append(fresh.measure(clip[: len(original)], original, None))
+    found = [
+        suite.measure(clip[: len(original)], original, None)
+        for original in (truth, truth.flip(3), truth[:5], truth)
+    ]
+    assert found == expected
+    assert found[0] != found[1]
+
+
 def test_dists_reduces_large_pictures_to_256(folder):
     clip, truth = pictures(side=320, count=1)
     small = [
