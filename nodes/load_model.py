@@ -39,8 +39,8 @@ class OASISLoadModel(io.ComfyNode):
                     options=list(DTYPES),
                     default=DTYPES[0],
                     advanced=True,
-                    tooltip="Arithmetic of the model. auto measures and takes a lower precision "
-                    "only where it is faster and looks the same; float32 is exact and slowest.",
+                    tooltip="Arithmetic of the model. auto takes a lower precision only where the "
+                    "device computes in it and it looks the same; float32 is exact and slowest.",
                 ),
                 widget(
                     io.Combo.Input,

@@ -37,7 +37,7 @@ def load(
     Args:
         model: Name of a bundled model or path of a model file of any family.
         device: "auto" (CUDA, then MPS, then the CPU) or a torch device.
-        dtype: "auto" (a probe decides), "float32", "bfloat16" or "float16".
+        dtype: "auto" (what the device is decides), "float32", "bfloat16" or "float16".
         decoder: "wan" or "tiny", for a model with both; None for the file's own choice.
         compiled: Compile a latent model's blocks by torch.compile: minutes at the start of each
             shape, for long clips on a GPU; what cannot be compiled runs as it is.

@@ -48,7 +48,7 @@ class WorkerSetup:
     device: str
     """Where the model runs."""
     dtype: str
-    """Its arithmetic; "auto" lets a probe decide, and the plan keeps what it decided."""
+    """Its arithmetic; "auto" is decided by what the device is, and the plan keeps it."""
     decoder: str | None
     """Of a model with two."""
     transformer: bool

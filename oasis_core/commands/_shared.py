@@ -96,7 +96,10 @@ def add_model_options(parser: Options) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(
-        "--dtype", default="auto", choices=DTYPES, help="auto: a probe picks what is fast and right"
+        "--dtype",
+        default="auto",
+        choices=DTYPES,
+        help="auto: what the device has, if close",
     )
     parser.add_argument(
         "--decoder",

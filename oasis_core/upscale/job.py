@@ -83,7 +83,7 @@ class Job:
             "shots": self.shots,
             **self.requested,
             "device": self.upscaler.device.type,
-            # A probe may decide otherwise next time: the plan keeps what it decided first.
+            # As asked for: what "auto" became is in the plan, which an unfinished run keeps.
             "dtype": self.upscaler.requested_dtype,
             "deinterlace": self.deinterlace,
             "start_s": None if self.window is None else self.window.start_s,

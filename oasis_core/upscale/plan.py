@@ -63,6 +63,8 @@ class Plan:
     native_scale: int = 0
     """Times larger per side that the model writes the source which it reads; 0: it reads the
     picture at its final size."""
+    dtype_reason: str = ""
+    """Why it is this arithmetic, where that was left to choose."""
     resized_to: str = ""
     """The result's size in words, where the model's own picture is resized to it."""
 
@@ -80,8 +82,9 @@ class Plan:
             tiles = f"model {self.native_scale}x{resized}; {tiles}"
         if self.on_host:
             tiles += ", the segment in main memory"
+        arithmetic = self.dtype + (f" (auto: {self.dtype_reason})" if self.dtype_reason else "")
         return (
-            f"{tiles}; segments of {self.segment_frames} frames and {self._more()}; {self.dtype}; "
+            f"{tiles}; segments of {self.segment_frames} frames and {self._more()}; {arithmetic}; "
             f"about {self.estimated_bytes / 2**30:.2f} of {self.free_bytes / 2**30:.1f} GiB free "
             "memory"
         )
@@ -101,6 +104,8 @@ class Plan:
         decided = {name: earlier[name] for name in names}
         decided["on_host"] = earlier.get("on_host", False)
         decided["lead_frames"] = earlier.get("lead_frames", 0)
+        if decided["dtype"] != self.dtype:
+            decided["dtype_reason"] = "as the run was begun"
         decided["segment_multiple"] = earlier.get("segment_multiple", 1)
         return replace(self, tile=tuple(earlier["tile"]), **decided)
 

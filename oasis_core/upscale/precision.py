@@ -1,28 +1,25 @@
-"""Choosing the device and the arithmetic: bfloat16 only where it is faster and close enough."""
+"""Choosing device and arithmetic: lower precision only where the device has it and it is close."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
-import math
-import time
-import weakref
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from ..families.restorer import Place, Restorer, Traits, probe_clip
 from ..model.agreement import psnr_db
-from ..model.timing import synchronize
 
 logger = logging.getLogger(__name__)
 
 LEAST_PSNR_DB = 45.0
 """A lower precision must come at least this close to float32."""
-PROBE_RUNS = 4
-HOPELESS_RATIO = 4.0
-"""Not measured any further: a processor that imitates bfloat16 takes ten times as long."""
+PROCESSOR_FLAGS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
+"""Flags of processors that multiply in bfloat16, and what to call them; others imitate it."""
+FLAG_QUESTIONS = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+"""What `torch.cpu` is asked where the system lists no flags."""
 
 DTYPES = {
     "float32": torch.float32,
@@ -30,10 +27,15 @@ DTYPES = {
     "float16": torch.float16,
 }
 
-# One probe per model and device in a process; entries vanish with their model.
-_chosen: weakref.WeakKeyDictionary[nn.Module, dict[torch.device, torch.dtype]] = (
-    weakref.WeakKeyDictionary()
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic:
+    """The arithmetic that was chosen."""
+
+    dtype: torch.dtype
+    """What the model computes in."""
+    reason: str = ""
+    """Why, in words that follow "auto: "; empty if the user chose."""
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -56,8 +58,10 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def choose_dtype(restorer: Restorer, device: torch.device, dtype: str | torch.dtype) -> torch.dtype:
-    """The arithmetic to use; "auto" measures one tile in float32 and in a lower precision.
+def choose_dtype(restorer: Restorer, device: torch.device, dtype: str | torch.dtype) -> Arithmetic:
+    """The arithmetic to use; "auto" is decided by what the device is, never by a clock.
+
+    The same model on the same machine so gets the same pixels every time.
 
     Args:
         restorer: The model; prepared for the device already, unless its arithmetic is its own.
@@ -65,16 +69,76 @@ def choose_dtype(restorer: Restorer, device: torch.device, dtype: str | torch.dt
         dtype: "auto", a name of `DTYPES` or one of its values.
 
     Raises:
-        ValueError: The dtype is not one of these.
+        ValueError: The dtype is not one of these, or not one that the model can compute in.
     """
-    if dtype == "auto" and restorer.traits.arithmetic == "own":
-        return preferred_dtype(device)
-    if dtype == "auto":
-        known = _chosen.setdefault(restorer.network, {})
-        if device not in known:
-            known[device] = _probe(restorer, device)
-        return known[device]
-    return named_dtype(dtype)
+    traits = restorer.traits
+    if dtype != "auto":
+        chosen = named_dtype(dtype)
+        if dtype_name(chosen) not in traits.dtypes:
+            raise ValueError(
+                f"dtype must be one that {traits.name} can compute in "
+                f"({', '.join(traits.dtypes)}), got {dtype_name(chosen)}; use auto"
+            )
+        return Arithmetic(dtype=chosen)
+    if traits.arithmetic == "own":
+        wanted = Arithmetic(dtype=preferred_dtype(device), reason="large model")
+    else:
+        wanted = arithmetic_of(device)
+    if dtype_name(wanted.dtype) not in traits.dtypes:
+        return Arithmetic(dtype=torch.float32, reason=f"{traits.name} is made for it")
+    if traits.arithmetic == "own" or wanted.dtype == torch.float32:
+        return wanted
+    return _checked(restorer, device, wanted)
+
+
+def arithmetic_of(device: torch.device) -> Arithmetic:
+    """The arithmetic in which a device is fast, from what it is."""
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return arithmetic_of_cuda(capability, is_hip=torch.version.hip is not None)
+    if device.type == "mps":
+        return Arithmetic(dtype=torch.float16, reason="Apple GPU")
+    if device.type == "cpu":
+        return arithmetic_of_processor(processor_flags())
+    return Arithmetic(dtype=torch.float32, reason=f"nothing known of {device.type}")
+
+
+def arithmetic_of_cuda(capability: tuple[int, int], *, is_hip: bool) -> Arithmetic:
+    """The arithmetic of a GPU by its compute capability.
+
+    8.0 and above multiplies in bfloat16, which has float32's range; 7.0 and above in float16 only;
+    older ones in neither, or many times slower. AMD's, through HIP, that torch supports have both.
+    """
+    name = "AMD GPU" if is_hip else f"compute capability {capability[0]}.{capability[1]}"
+    if is_hip or capability >= (8, 0):
+        return Arithmetic(dtype=torch.bfloat16, reason=name)
+    if capability >= (7, 0):
+        return Arithmetic(dtype=torch.float16, reason=name)
+    return Arithmetic(dtype=torch.float32, reason=name)
+
+
+def arithmetic_of_processor(flags: frozenset[str]) -> Arithmetic:
+    """The arithmetic of a processor: bfloat16 where it has instructions for it."""
+    for flag, name in PROCESSOR_FLAGS.items():
+        if flag in flags:
+            return Arithmetic(dtype=torch.bfloat16, reason=f"processor with bfloat16 in {name}")
+    return Arithmetic(dtype=torch.float32, reason="processor without bfloat16")
+
+
+def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """What the processor can, of `PROCESSOR_FLAGS`; from the system, or else from torch."""
+    try:
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+    except OSError:
+        asked = {flag: getattr(torch.cpu, name, None) for flag, name in FLAG_QUESTIONS.items()}
+        return frozenset(flag for flag, has in asked.items() if has is not None and has())
+    listed = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return frozenset(listed.split()) & frozenset(PROCESSOR_FLAGS)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Such as "float32"."""
+    return str(dtype).removeprefix("torch.")
 
 
 def named_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -90,7 +154,7 @@ def named_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def preferred_dtype(device: torch.device) -> torch.dtype:
-    """The arithmetic of a large model, which no probe is spent on.
+    """The arithmetic of a large model, whose weights are held in it.
 
     bfloat16 where the device computes in it; float16 on other accelerators, where the engine
     repeats in float32 what overflows; float32 on a CPU, where the rest is seldom faster.
@@ -111,49 +175,21 @@ def arithmetic(
 
 
 @torch.inference_mode()
-def _probe(restorer: Restorer, device: torch.device) -> torch.dtype:
-    is_old_cuda = device.type == "cuda" and not torch.cuda.is_bf16_supported()
-    candidate = torch.float16 if is_old_cuda else torch.bfloat16
-    clip = probe_clip(restorer.traits, device)
-    clips = {torch.float32: clip, candidate: clip.to(candidate)}
-    best_s = dict.fromkeys(clips, math.inf)
-    residuals: dict[torch.dtype, Tensor] = {}
+def _checked(restorer: Restorer, device: torch.device, wanted: Arithmetic) -> Arithmetic:
+    """The wanted arithmetic, if a small clip comes out close to float32 in it; else float32."""
+    clip, place = probe_clip(restorer.traits, device), Place(first_frame=0, top=0, left=0)
+    name = dtype_name(wanted.dtype)
     try:
-        # In turn, so that other programs on the machine disturb both alike; the first warms up.
-        for run, dtype in itertools.product(range(PROBE_RUNS + 1), clips):
-            seconds, residuals[dtype] = _time_model(restorer, clips[dtype], dtype)
-            if run:
-                best_s[dtype] = min(best_s[dtype], seconds)
-            elif dtype == torch.float32:
-                hopeless_s = HOPELESS_RATIO * seconds
-            elif device.type == "cpu" and seconds > hopeless_s:
-                logger.info("dtype auto: float32, %s took %.1f s in the probe", candidate, seconds)
-                return torch.float32
-    except RuntimeError as error:  # an operator without this dtype, or no memory for the probe
-        logger.info("keeping float32, the probe in %s failed: %s", candidate, error)
-        return torch.float32
-    slow, fast = best_s.values()
-    reference, result = residuals.values()
-    if restorer.traits.reads == "source":
-        agreement_db = psnr_db(reference, result)
-    else:
-        agreement_db = psnr_db(clip + reference, clip + result)
-    chosen = candidate if fast < slow and agreement_db >= LEAST_PSNR_DB else torch.float32
-    logger.info(
-        "dtype auto: float32 %.1f ms, %s %.1f ms at %.1f dB from it: %s",
-        slow * 1e3,
-        str(candidate).removeprefix("torch."),
-        fast * 1e3,
-        agreement_db,
-        str(chosen).removeprefix("torch."),
-    )
-    return chosen
-
-
-def _time_model(restorer: Restorer, clip: Tensor, dtype: torch.dtype) -> tuple[float, Tensor]:
-    """Seconds of one run, and the residual."""
-    start = time.perf_counter()
-    with arithmetic(restorer.traits, clip.device, dtype):
-        residual = restorer.restore(clip, Place(first_frame=0, top=0, left=0))
-    synchronize(clip.device)
-    return time.perf_counter() - start, residual.float()
+        exact = restorer.restore(clip, place)
+        with arithmetic(restorer.traits, device, wanted.dtype):
+            close = restorer.restore(clip.to(wanted.dtype), place).float()
+    except RuntimeError as error:  # an operator without this dtype
+        logger.info("dtype auto: float32, the model fails in %s: %s", name, error)
+        return Arithmetic(dtype=torch.float32, reason=f"the model fails in {name}")
+    before = clip if restorer.traits.reads == "resized" else torch.zeros((), device=device)
+    agreement_db = psnr_db(before + exact, before + close)
+    logger.info("dtype auto: %s is %.1f dB from float32", name, agreement_db)
+    if agreement_db >= LEAST_PSNR_DB:
+        return wanted
+    reason = f"{name} agrees to {agreement_db:.0f} dB, {LEAST_PSNR_DB:.0f} needed"
+    return Arithmetic(dtype=torch.float32, reason=reason)

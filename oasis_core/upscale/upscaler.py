@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from .assemble import SegmentAssembler
 from .memory import free_host_bytes
 from .model_bytes import measure_model_bytes
 from .plan import HALO_FRAMES, Plan, make_plan
-from .precision import DTYPES, choose_device, choose_dtype
+from .precision import DTYPES, choose_device, choose_dtype, dtype_name
 from .progress import BlockCounter, OnStage, stage_of
 from .segment import Look, SegmentUpscaler, StageClock
 from .shots import find_cuts
@@ -38,8 +39,8 @@ class VideoUpscaler:
             and `model(video) -> residual`, both `b 3 t h w`. Weights stay float32, but for those of
             a restorer that computes in its own arithmetic, which are held in `dtype`.
         device: "auto" (CUDA, then MPS, then the CPU), or a device.
-        dtype: "auto" (bfloat16 where a probe finds it faster and close to float32), "float32",
-            "bfloat16" or "float16".
+        dtype: "auto" (bfloat16 or float16 where the device computes in it and the model comes close
+            to float32), "float32", "bfloat16" or "float16".
         model_hash: What identifies the model in reports and unfinished runs, best the hash of its
             file; None asks the restorer.
 
@@ -56,13 +57,12 @@ class VideoUpscaler:
     ) -> None:
         self.restorer = restorer_of(model)
         self.device = choose_device(device)
-        if self.traits.arithmetic == "own":
-            # Chosen first: a large model in float32 may not fit where it does in half of it.
-            self.dtype = choose_dtype(self.restorer, self.device, dtype)
-            self.prepare()
-        else:
+        if self.traits.arithmetic == "probe":
             self.restorer.prepare(self.device, torch.float32)
-            self.dtype = choose_dtype(self.restorer, self.device, dtype)
+        # Chosen first: a large model in float32 may not fit where it does in half of it.
+        chosen = choose_dtype(self.restorer, self.device, dtype)
+        self.dtype, self.dtype_reason = chosen.dtype, chosen.reason
+        self.prepare()
         self.requested_dtype = str(dtype).removeprefix("torch.")
         self._model_bytes: float | None = None
         self._model_hash = model_hash
@@ -121,11 +121,11 @@ class VideoUpscaler:
             self.restorer,
             source_size,
             size,
-            dtype=str(self.dtype).removeprefix("torch."),
+            dtype=dtype_name(self.dtype),
             bytes_per_channel=bytes_per_channel,
             measure=self.measured_bytes,
         )
-        return make_plan(
+        plan = make_plan(
             wanted,
             self.device,
             num_frames=num_frames,
@@ -133,6 +133,7 @@ class VideoUpscaler:
             segment_frames=segment_frames,
             halo_frames=halo_frames,
         )
+        return replace(plan, dtype_reason=self.dtype_reason)
 
     def measured_bytes(self) -> float:
         """Working memory of the model per pixel and frame that it reads, from one small run."""

@@ -62,7 +62,7 @@ def test_segments_are_whole_strides_with_a_halo_of_one_latent(upscaler):
 
 def test_weights_are_held_in_the_arithmetic_and_float32_is_the_default_on_a_cpu():
     model = random_model()
-    assert choose_dtype(restorer_of(model), torch.device("cpu"), "auto") == torch.float32
+    assert choose_dtype(restorer_of(model), torch.device("cpu"), "auto").dtype == torch.float32
     assert weight_dtype(VideoUpscaler(model, device="cpu", dtype="bfloat16").model) == (
         torch.bfloat16
     )
