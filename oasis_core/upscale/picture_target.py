@@ -282,6 +282,7 @@ def picture_report(job: Job, spec: ImageSpec, tags: ImageTags) -> MuxReport:
         dropped.append(f"camera data (EXIF): not written into {spec.suffix}")
     elif tags.has_loose_exif:
         dropped.append("camera data (EXIF): not taken out of a TIFF")
+    dropped += job.info.not_kept
     if job.info.is_linear:
         dropped += _light_losses(job)
     if job.info.audio_streams:

@@ -180,6 +180,7 @@ def _losses(job: Job) -> tuple[str, ...]:
             f"HDR10 mastering data: not written with {job.spec.codec}; use "
             f"{', '.join(HDR_CODECS)} to keep it"
         )
+    lines += job.info.not_kept
     tags_file = job.source.tags_file
     if tags_file is not None and read_image_tags(tags_file).icc is not None:
         lines.append("colour profile (ICC): a video has no place for it")

@@ -2,10 +2,11 @@
 
 from ..codecs import ALPHA_CODECS, CODECS, HDR_CODECS, PRESETS
 from .clip import ClipSource
+from .destination import CONTAINERS, check_destination
 from .errors import VideoError
 from .images import ImageReader
 from .info import ColorTags, VideoInfo
-from .mux import CONTAINERS, MuxReport, check_destination, mux
+from .mux import MuxReport, mux
 from .mux_trial import trial_mux
 from .names import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated
 from .piece import TimeWindow

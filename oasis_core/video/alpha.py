@@ -16,6 +16,7 @@ from .color import convert, plane_of, rescale
 from .containers import open_video
 from .errors import AV_ERRORS
 from .info import bit_depth_of
+from .linear_light import is_float, is_wide, samples_of
 
 
 def alpha_of(frame: av.VideoFrame) -> np.ndarray:
@@ -34,6 +35,9 @@ def alpha_of(frame: av.VideoFrame) -> np.ndarray:
     if name.startswith(("yuva", "gbrap")) and name.endswith("le"):
         codes = plane_of(frame, 3, np.uint16)
         return codes.copy() if bits == 16 else rescale(codes, 2**bits - 1, 65535)
+    if is_float(frame.format) or is_wide(frame.format):
+        cover = np.clip(np.nan_to_num(samples_of(frame)[..., -1]), 0, 1)
+        return np.rint(cover * 65535).astype(np.uint16)
     packed = convert(frame, "rgba64le" if bits > 8 else "rgba")
     return np.ascontiguousarray(packed.to_ndarray()[..., 3])
 

@@ -20,7 +20,9 @@ import av
 import av.filter
 import numpy as np
 
+from .errors import AV_ERRORS, VideoError
 from .info import UNSPECIFIED, ColorTags, bit_depth_of
+from .linear_light import is_float, is_wide, samples_of
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ PICTURE_COLORS = {
     "webp": ColorTags(matrix=BT601, range=LIMITED),
     "mjpeg": ColorTags(matrix=BT601, range=FULL),
 }
+_GREY = ("gray", "ya", "mono")
 _CHROMA_LOCATIONS = ("left", "left", "center", "topleft", "top", "bottomleft", "bottom")
 # Where chroma lies between the luma samples: centred in JPEG and MPEG-1, left in all that came
 # later. A file may say otherwise (UHD discs: top left), but PyAV does not show it and the filter
@@ -83,7 +86,12 @@ def resolve_matrix(matrix: int, width: int, height: int) -> int:
 
 
 def resolve_range(color_range: int, pixel_format: str) -> int:
-    """Return LIMITED or FULL for a YUV picture."""
+    """Return LIMITED or FULL for a YUV picture.
+
+    Grey is full, whatever is said: so FFmpeg reads it, and so its encoders store it.
+    """
+    if pixel_format.startswith(_GREY):
+        return FULL
     if color_range in (LIMITED, FULL):
         return color_range
     return FULL if pixel_format.startswith("yuvj") else LIMITED
@@ -104,7 +112,13 @@ def _graph(
         graph.add("buffersink"),
     )
     graph.link_nodes(*nodes)
-    graph.configure()
+    try:
+        graph.configure()
+    except AV_ERRORS as error:
+        raise VideoError(
+            f"pictures stored as {source} cannot be converted by this FFmpeg build; convert them "
+            "to another format, such as PNG, first"
+        ) from error
     return graph
 
 
@@ -150,10 +164,15 @@ class ToRgb:
             0..65535.
         """
         name = frame.format.name
+        if is_float(frame.format) or is_wide(frame.format):
+            samples = samples_of(frame)
+            color = samples[..., :-1] if samples.shape[-1] in (2, 4) else samples
+            color = np.repeat(color, 3, axis=2) if color.shape[-1] == 1 else color
+            return np.rint(np.clip(np.nan_to_num(color), 0, 1) * 65535).astype(np.uint16)
         if bit_depth_of(frame.format) <= 8:
             options = self._siting_of(frame) | self._tags_of(frame, name)
             return self._converted(frame, name, "rgb24", options).to_ndarray()
-        if frame.format.is_rgb:
+        if frame.format.is_rgb or name.startswith("xyz"):
             return self._deep_rgb(frame, name)
         return self._deep_yuv(frame, name)
 
@@ -203,7 +222,7 @@ class ToRgb:
         bits = bit_depth_of(frame.format)
         bits = bits if bits in (9, 10, 12, 14) else 16
         matrix, color_range = self._matrix_and_range(frame, name)
-        is_gray = len(frame.format.components) == 1
+        is_gray = name.startswith(_GREY)
         alpha = "a" if name.startswith("yuva") else ""
         target = f"gray{bits}le" if is_gray else f"yuv{alpha}444p{bits}le"
         options = {} if is_gray else self._siting_of(frame) | _SAME_COLORS

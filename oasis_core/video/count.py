@@ -9,6 +9,7 @@ from typing import Any
 import av
 
 from ..remote import RemoteFile
+from .clock import OneClock
 from .containers import is_seekable, open_video
 from .errors import AV_ERRORS, VideoError
 from .info import VideoInfo
@@ -91,7 +92,7 @@ def _count_packets(
         # AVI stores no times but the order of its packets, see `CodedTimes`.
         is_avi = container.format.name == "avi"
         count, last = 0, None
-        for packet in container.demux(stream):
+        for packet in OneClock(container, stream).packets():
             if not packet.size or packet.is_discard:
                 continue
             time = packet.dts if is_avi or packet.pts is None else packet.pts

@@ -14,6 +14,18 @@ AV_ERRORS: tuple[type[BaseException], ...] = (av.error.FFmpegError, OSError, Val
 """What a failing PyAV call can raise: FFmpeg's codes, the system's, and refused arguments."""
 
 
+# What a disk, a network drive or the system's limits can say; the rest is FFmpeg's own.
+_OF_THE_DISK = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO", "ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR",
+        "EISDIR", "ESTALE", "ENXIO", "ENODEV", "EBADF", "EMFILE", "ENFILE", "ETIMEDOUT", "EBUSY",
+        "ENOTCONN", "ECONNRESET", "EINTR", "EPIPE", "ENAMETOOLONG", "ELOOP", "ENOMEM", "EEXIST",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
+
+
 class VideoError(ValueError):
     """A problem with a user's file, in one sentence: what, which rule, which value, what to do."""
 
@@ -25,11 +37,13 @@ def reason(error: BaseException) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether FFmpeg refused what it was given, as opposed to a disk that failed."""
-    is_bad = isinstance(error, av.error.InvalidDataError)
-    return is_bad or (
-        isinstance(error, av.error.FFmpegError) and getattr(error, "errno", None) == errno.EINVAL
-    )
+    """Whether FFmpeg refused what it was given, as opposed to a disk that failed.
+
+    Everything FFmpeg says of its own accord counts: not implemented, no such option, out of range.
+    """
+    if not isinstance(error, av.error.FFmpegError):
+        return False
+    return getattr(error, "errno", None) not in _OF_THE_DISK
 
 
 def write_error(path: object, error: BaseException) -> VideoError:
@@ -44,8 +58,10 @@ def write_error(path: object, error: BaseException) -> VideoError:
         remedy = "free some space or write to another disk"
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "choose a folder you may write to"
+    elif code == errno.ENOMEM:
+        remedy = "free some memory"
     elif is_refusal(error):
-        remedy = "try another container (.mkv, .mp4) or codec"
+        remedy = "FFmpeg refuses it: try another container (.mkv, .mp4) or codec"
     else:
         remedy = "check the folder and the free space on its disk"
     return VideoError(f"{str(path)!r} could not be written ({reason(error)}); {remedy}")

@@ -12,10 +12,6 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-import av
-
-from .side_data import side_data_of
-
 _COLOR_UNITS, _LIGHT_UNITS = 50_000, 10_000
 
 
@@ -32,10 +28,10 @@ class HdrMetadata:
         return bool(self.mastering or self.light_level)
 
 
-def hdr_of(frame: av.VideoFrame) -> HdrMetadata:
-    """Return the static HDR metadata of a decoded frame."""
-    mastering = side_data_of(frame, "MASTERING_DISPLAY_METADATA")
-    light = side_data_of(frame, "CONTENT_LIGHT_LEVEL")
+def hdr_of(side_data: dict[str, bytes]) -> HdrMetadata:
+    """Return the static HDR metadata in a decoded frame's side data."""
+    mastering = side_data.get("MASTERING_DISPLAY_METADATA")
+    light = side_data.get("CONTENT_LIGHT_LEVEL")
     level = struct.unpack_from("=2I", light) if light else ()
     return HdrMetadata(
         mastering=_mastering(mastering) if mastering else (),

@@ -21,6 +21,7 @@ from .linear_light import is_float, light_of, split_light
 from .names import is_animated
 from .piece import TimeWindow
 from .reader import VideoFrame
+from .tiff import decode_tiff, read_tiff
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class ImageReader:
                 f"{self.info.width}x{self.info.height}; use --stills for pictures that are no film"
             )
         if is_float(frame.format):
-            return self._light_frame(path, frame, index, is_context=is_context)
+            return self._light_frame(path, frame, codec, index, is_context=is_context)
         pixels = self._in_depth(tags.orientation.apply(to_rgb(frame, codec)))
         excess = np.zeros(pixels.shape, np.float32) if self.info.is_linear else None
         alpha = None
@@ -112,9 +113,10 @@ class ImageReader:
         )
 
     def _light_frame(
-        self, path: Path, frame: av.VideoFrame, index: int, *, is_context: bool
+        self, path: Path, frame: av.VideoFrame, codec: str, index: int, *, is_context: bool
     ) -> VideoFrame:
-        light, cover = light_of(frame)
+        # What `tiff` reads is not multiplied any more.
+        light, cover = light_of(frame, is_premultiplied=codec != "tiff")
         pixels, excess = split_light(light)
         alpha = None
         if self.info.has_alpha:
@@ -160,6 +162,9 @@ def _decode(path: Path) -> tuple[av.VideoFrame, str, ImageTags]:
             f"{str(path)!r} is animated and cannot be one of several pictures; name it by itself, "
             "it is a film"
         )
+    tiff = read_tiff(path)
+    if tiff is not None and not tiff.is_for_ffmpeg:
+        return decode_tiff(tiff), "tiff", read_image_tags(path)
     try:
         options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none"}
         with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
@@ -191,6 +196,7 @@ def _describe(
     width, height = frame.width, frame.height
     if tags.orientation.transpose:
         width, height = height, width
+    tiff = read_tiff(paths[0])
     return VideoInfo(
         path=paths[0],
         container="picture" if len(paths) == 1 else "pictures",
@@ -212,4 +218,5 @@ def _describe(
         # What was YUV in the file is RGB from here on, and a film made of it is tagged anew.
         color=ColorTags(matrix=RGB_MATRIX),
         is_interlaced=False,
+        not_kept=() if tiff is None else tiff.losses,
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .hdr import HdrMetadata, hdr_of
+from .linear_light import is_float
 from .orientation import Orientation
+from .side_data import lines_about
 
 if TYPE_CHECKING:
     import av
@@ -79,6 +81,8 @@ class VideoInfo:
     """Whether the samples are floating-point amounts of light, without an upper bound."""
     frame_times: tuple[int, ...] | None = None
     """PTS of every frame, where the file is small enough to list them; None elsewhere."""
+    not_kept: tuple[str, ...] = ()
+    """One line for each thing beside the pixels that no output has: captions, 3D marks, ..."""
     audio_streams: tuple[str, ...] = ()
     """One line each, for people: codec, language, title."""
     subtitle_streams: tuple[str, ...] = ()
@@ -132,6 +136,7 @@ def describe(
     stream: av.VideoStream,
     first_frame: av.VideoFrame,
     orientation: Orientation,
+    side_data: dict[str, bytes],
 ) -> VideoInfo:
     """Return the facts about an opened file whose first frame was decoded.
 
@@ -141,6 +146,7 @@ def describe(
         stream: its film.
         first_frame: the first decoded frame, with a PTS.
         orientation: what makes its pixels upright.
+        side_data: of that frame.
     """
     context = stream.codec_context
     width, height = first_frame.width, first_frame.height
@@ -172,7 +178,8 @@ def describe(
         has_alpha=any(c.is_alpha for c in first_frame.format.components),
         color=_color_of(context, first_frame),
         is_interlaced=bool(first_frame.interlaced_frame),
-        hdr=hdr_of(first_frame),
+        hdr=hdr_of(side_data),
+        not_kept=_limits(first_frame) + tuple(dict.fromkeys(lines_about(side_data).values())),
         audio_streams=tuple(describe_stream(s) for s in others if s.type == "audio"),
         subtitle_streams=tuple(describe_stream(s) for s in others if s.type == "subtitle"),
         other_streams=tuple(
@@ -181,8 +188,18 @@ def describe(
     )
 
 
+def _limits(frame: av.VideoFrame) -> tuple[str, ...]:
+    """Return a line for what the frames of a film lose by being read as coded values."""
+    if not is_float(frame.format):
+        return ()
+    return (f"samples below 0 and above 1 ({frame.format.name}): limited, a film is read as coded",)
+
+
 def _color_of(context: av.VideoCodecContext, frame: av.VideoFrame) -> ColorTags:
     # A decoded frame knows matrix and range best: the bitstream may say more.
+    if frame.format.name.startswith("xyz"):  # swscale turns it into BT.709's red, green and blue
+        return ColorTags(primaries=1, transfer=1)
+
     def known(value: int, unknown: int, fallback: int) -> int:
         return int(fallback) if value == unknown else int(value)
 

@@ -25,6 +25,7 @@ MAX_HALF = 65504.0
 _SLOPE = 1.055 / 2.4
 _TOE = 0.0031308
 _FLOAT = re.compile(r"f(16|32)(le|be)$")
+_WIDE = re.compile(r"(gray32|rgb96|rgba128|gbrap32)(le|be)$")
 _EXR_MAGIC = b"v/1\x01"
 # What the writer makes anew, and what says nothing about the picture.
 _EXR_OWN = frozenset(
@@ -56,36 +57,61 @@ def is_float(pixel_format: av.VideoFormat) -> bool:
     return _FLOAT.search(pixel_format.name) is not None
 
 
-def light_of(frame: av.VideoFrame) -> tuple[np.ndarray, np.ndarray | None]:
+def light_of(
+    frame: av.VideoFrame, *, is_premultiplied: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the light of a decoded floating-point picture, as stored (not turned).
 
     Args:
-        frame: RGB or grey, planar, with or without alpha.
+        frame: RGB or grey, planar or packed, with or without alpha.
+        is_premultiplied: whether colours are multiplied by alpha, as in OpenEXR.
 
     Returns:
         `h w 3` float32, finite and not premultiplied, and `h w` float32 alpha in [0, 1] or None.
     """
-    bits, order = _FLOAT.search(frame.format.name).groups()
-    dtype = np.dtype(f"{'<' if order == 'le' else '>'}f{int(bits) // 8}")
-    planes = [_samples(plane, dtype, frame.width) for plane in frame.planes]
-    has_alpha = any(component.is_alpha for component in frame.format.components)
-    if frame.format.is_rgb:
-        light = np.stack([planes[index] for index in (2, 0, 1)], axis=-1)
-        alpha = planes[3] if has_alpha else None
-    elif has_alpha:  # grey and alpha lie side by side
-        pairs = _samples(frame.planes[0], dtype, 2 * frame.width)
-        light, alpha = np.repeat(pairs[:, 0::2, None], 3, axis=2), pairs[:, 1::2]
-    else:
-        light, alpha = np.repeat(planes[0][..., None], 3, axis=2), None
-    light = _finite(light)
-    if alpha is None:
+    samples = samples_of(frame)
+    has_alpha = samples.shape[-1] in (2, 4)
+    light = samples[..., :-1] if has_alpha else samples
+    light = _finite(np.repeat(light, 3, axis=2) if light.shape[-1] == 1 else light)
+    if not has_alpha:
         return light, None
-    return _straight(light, np.clip(np.nan_to_num(alpha), 0, 1))
+    alpha = np.clip(np.nan_to_num(samples[..., -1]), 0, 1)
+    return _straight(light, alpha) if is_premultiplied else (light, alpha)
 
 
-def _samples(plane: av.video.plane.VideoPlane, dtype: np.dtype, width: int) -> np.ndarray:
-    rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)
-    return rows[:, :width].astype(np.float32)
+def samples_of(frame: av.VideoFrame) -> np.ndarray:
+    """Return the samples of a picture of 16- or 32-bit numbers that swscale may not know.
+
+    Args:
+        frame: of floating-point numbers, or of 32-bit integers.
+
+    Returns:
+        `h w c` float32: grey, or red, green and blue, then alpha if it has it; integers over 0..1.
+    """
+    name = frame.format.name
+    order = ">" if name.endswith("be") else "<"
+    if is_float(frame.format):
+        dtype = np.dtype(f"{order}f{int(_FLOAT.search(name).group(1)) // 8}")
+    else:
+        dtype = np.dtype(f"{order}u4")
+    num_channels = len(frame.format.components)
+    if len(frame.planes) == 1:
+        rows = np.frombuffer(frame.planes[0], dtype).reshape(frame.height, -1)
+        samples = rows[:, : frame.width * num_channels].reshape(frame.height, -1, num_channels)
+    else:
+        planes = [
+            np.frombuffer(plane, dtype).reshape(frame.height, -1)[:, : frame.width]
+            for plane in frame.planes
+        ]
+        samples = np.stack([planes[index] for index in (2, 0, 1, 3)[:num_channels]], axis=-1)
+    if dtype.kind == "u":
+        return (samples / np.float64(0xFFFFFFFF)).astype(np.float32)
+    return samples.astype(np.float32)
+
+
+def is_wide(pixel_format: av.VideoFormat) -> bool:
+    """Return whether samples are 32-bit integers, which swscale cannot convert."""
+    return _WIDE.match(pixel_format.name) is not None
 
 
 def _finite(light: np.ndarray) -> np.ndarray:

@@ -4,44 +4,40 @@ from __future__ import annotations
 
 import heapq
 import logging
-import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
-from math import lcm
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 
 from ..codecs import CODECS
 from ..remote import RemoteFile, as_source, is_url
 from .containers import open_video
+from .destination import check_destination
 from .errors import AV_ERRORS, VideoError, discard, is_refusal, reason, write_error
-from .info import describe_stream
 from .matroska_aspect import FILLER, display_size, write_display_size
-from .passthrough import (
+from .metadata import (
     CONTAINER_KEYS,
     ITUNES_KEYS,
-    Passthrough,
-    Span,
-    add_streams,
     copy_chapters,
     copy_metadata,
     lost_metadata,
 )
+from .passthrough import Passthrough, add_streams
+from .span import Span
 from .spec import EncodeSpec
-from .timeline import Timeline, coded_packets, read_timeline
+from .timeline import Timeline, coded_packets, mov_timescale, movie_timescale, read_timeline
 from .writer import sync
 
 log = logging.getLogger(__name__)
 
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""FFmpeg's muxer by file extension."""
-
 # Broadcast formats start their clock anywhere; there is no zero to be faithful to.
 _FREE_CLOCKS = ("mpegts", "mpeg", "mpegtsraw")
-_MAX_TIMESCALE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,49 +48,6 @@ class MuxReport:
     """What is in the output."""
     dropped: tuple[str, ...]
     """What is not, and why."""
-
-
-def check_destination(destination: str | Path, codec: str, *, makes_folder: bool = False) -> str:
-    """Return the muxer for an output file, or say why it cannot be written; nothing is touched.
-
-    Args:
-        destination: the wanted file.
-        codec: one of `CODECS`.
-        makes_folder: whether its folder may be missing, since it will be made.
-
-    Raises:
-        VideoError: unknown extension, a codec the container cannot hold, or no such folder.
-    """
-    path = Path(destination)
-    muxer = CONTAINERS.get(path.suffix.lower())
-    if muxer is None:
-        raise VideoError(
-            f"{str(path)!r} must end in one of {', '.join(CONTAINERS)}, got "
-            f"{path.suffix or 'no ending'!r}; the ending chooses the container"
-        )
-    holders = CODECS[codec].containers if codec in CODECS else tuple(CONTAINERS.values())
-    # MOV is MP4 with more room; FFmpeg has a muxer for each.
-    kind = "mov" if path.suffix.lower() == ".mov" else muxer
-    if kind not in holders:
-        ending = {"matroska": ".mkv"}.get(holders[0], f".{holders[0]}")
-        needs = {"matroska": "Matroska", "mov": "MOV or Matroska"}.get(
-            holders[0], "MP4 or Matroska"
-        )
-        raise VideoError(
-            f"{str(path)!r} cannot hold {codec}, which needs {needs}; name the output "
-            f"{path.with_suffix(ending).name!r}"
-        )
-    if path.is_dir():
-        raise VideoError(f"{str(path)!r} is a folder; name a file in it")
-    if makes_folder and not path.parent.exists():
-        return muxer
-    if not path.parent.is_dir():
-        raise VideoError(f"the folder {str(path.parent)!r} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise VideoError(
-            f"the folder {str(path.parent)!r} is not writable; choose a folder you may write to"
-        )
-    return muxer
 
 
 def mux(
@@ -180,63 +133,135 @@ class _Job:
         self._refused: list[str] = []
         self.most_packets: int | None = None
 
-    def run(self, source_path: Path | None) -> MuxReport:
+    def run(self, source_path: Path | RemoteFile | None) -> MuxReport:
         if source_path is None:
             self._write(None, None)
-            self._check_picture()
-            return MuxReport(kept=(), dropped=())
+            self._check_picture(None)
+            return MuxReport(kept=tuple(self._rounded()), dropped=())
         source, film = open_video(source_path, allow_truncated=True)
         with source:
-            try:
-                beside = self._write(source_path, (source, film))
-            except AV_ERRORS as error:
-                if not is_refusal(error):
-                    raise
-                beside = self._write_alone(source_path, (source, film), error)
-            self._check_picture()
+            beside = self._write_what_goes(source_path, (source, film))
+            self._check_picture(beside)
             beside.say_moved(source)
             if self._refused:
                 text = f"{len(self._refused)} packets of sound or subtitles that are damaged"
                 beside.dropped.append(f"{text} ({self._refused[0]})")
             with av.open(str(self._part.absolute()), metadata_errors="replace") as written:
+                beside.check(written)
                 beside.dropped += lost_metadata(source, written)
-                beside.kept += self._moved(written)
+                beside.kept += self._moved(written) + self._rounded()
         return MuxReport(kept=tuple(beside.kept), dropped=tuple(beside.dropped))
 
-    def _write_alone(
-        self,
-        source_path: Path,
-        opened: tuple[av.container.InputContainer, av.VideoStream],
-        error: BaseException,
+    def _write_what_goes(
+        self, source_path: Path | RemoteFile, opened: tuple[InputContainer, av.VideoStream]
     ) -> Passthrough:
-        """Write the picture without the streams that FFmpeg cannot put beside it, and say so.
+        """Write the film; a stream that FFmpeg refuses in the end is left out, and nothing else.
 
-        A render of days must not be lost to its sound.
+        A render of days must not be lost to a track beside it.
         """
-        self._refused.clear()
-        beside = self._write(source_path, opened, is_alone=True)
-        source, film = opened
-        for stream in source.streams:
-            if stream.index != film.index:
-                text = "FFmpeg cannot write all that lies beside the picture"
-                beside.dropped.append(f"{describe_stream(stream)}: {text} ({reason(error)})")
-        return beside
+        left_out: dict[int, str] = {}
+        while True:
+            self._refused.clear()
+            try:
+                return self._write(source_path, opened, left_out)
+            except AV_ERRORS as error:
+                if not is_refusal(error):
+                    raise
+                found = self._at_fault(source_path, opened[1], left_out, error)
+                if not found:
+                    raise  # it is the picture
+                left_out |= found
 
-    def _check_picture(self) -> None:
-        """Make sure that nothing FFmpeg refused was of the picture.
+    def _at_fault(
+        self,
+        source_path: Path | RemoteFile,
+        film: av.VideoStream,
+        left_out: dict[int, str],
+        error: BaseException,
+    ) -> dict[int, str]:
+        """Return the streams that cannot be written, and why; each is tried alone.
+
+        Where all can, only not together, those of the least important kind are returned.
+        """
+        source, _ = open_video(source_path, allow_truncated=True)
+        with source:
+            kinds = {s.index: s.type for s in source.streams if s.index != film.index}
+        tried = [index for index in kinds if index not in left_out]
+        found = {}
+        for index in tried:
+            others = {other: "" for other in kinds if other != index}
+            why = self._refusal_alone(source_path, others)
+            if why is not None:
+                found[index] = why
+        if found:
+            return found
+        for kind in ("data", "attachment", "subtitle", "video", "audio"):
+            those = {index: reason(error) for index in tried if kinds[index] == kind}
+            if those:
+                return those
+        return {}
+
+    def _refusal_alone(
+        self, source_path: Path | RemoteFile, left_out: dict[int, str]
+    ) -> str | None:
+        """Return why a stream cannot be written to its end; None if it can."""
+        alone = self._part.with_name(self._part.name + ".alone")
+        source, film = open_video(source_path, allow_truncated=True)
+        try:
+            with (
+                source,
+                av.open(
+                    str(alone.absolute()),
+                    "w",
+                    format=self._muxer,
+                    options=self._options((source, film)),
+                ) as output,
+            ):
+                beside = add_streams(source, source_path, film.index, output, left_out)
+                if not beside.pairs:
+                    return None
+                output.start_encoding()
+                shift = self._shift(source)
+                packets = beside.packets(source_path, source, shift, self._span())
+                for packet in islice(packets, self.most_packets):
+                    with suppress(*AV_ERRORS):  # a packet costs nothing but itself
+                        output.mux(packet)
+        except AV_ERRORS as error:
+            if not is_refusal(error):
+                raise
+            return reason(error)
+        finally:
+            discard(alone)
+        return None
+
+    def _check_picture(self, beside: Passthrough | None) -> None:
+        """Make sure that nothing FFmpeg refused was of the picture, or all of a track.
 
         Raises:
-            VideoError: it was.
+            VideoError: it was of the picture.
         """
         if not self._refused:
             return
+        counts: Counter[int] = Counter()
         with av.open(str(self._part.absolute()), metadata_errors="replace") as written:
-            num_packets = sum(p.size > 0 for p in written.demux(written.streams.video[0]))
-        if num_packets != len(self._timeline.pts):
+            for packet in written.demux():
+                counts[packet.stream_index] += packet.size > 0
+        if counts[0] != len(self._timeline.pts):
             raise VideoError(
-                f"the joined file would have {num_packets} of {len(self._timeline.pts)} frames; "
+                f"the joined file would have {counts[0]} of {len(self._timeline.pts)} frames; "
                 "name an output in another container (.mkv, .mp4)"
             )
+        if beside is not None:
+            beside.check_counts(counts)
+
+    def _rounded(self) -> list[str]:
+        """Return a line if the container's clock is coarser than the film's."""
+        if self._muxer == "matroska" or self.most_packets is not None:
+            return []
+        scale, is_exact = mov_timescale(self._timeline)
+        if is_exact:
+            return []
+        return [f"times, rounded to 1/{scale} s: a picture stays too long for a finer clock"]
 
     def _put(self, packet: av.packet.Packet, output: av.container.OutputContainer) -> None:
         try:
@@ -252,9 +277,8 @@ class _Job:
     def _write(
         self,
         source_path: Path | None,
-        opened: tuple[av.container.InputContainer, av.VideoStream] | None,
-        *,
-        is_alone: bool = False,
+        opened: tuple[InputContainer, av.VideoStream] | None,
+        left_out: Mapping[int, str] | None = None,
     ) -> Passthrough:
         beside, extra, shift = Passthrough(), iter(()), Fraction(0)
         span = self._span()
@@ -268,10 +292,9 @@ class _Job:
                 if opened is not None:
                     source, film = opened
                     shift = self._moved_s = self._shift(source)
-                    if not is_alone:
-                        beside = add_streams(source, source_path, film.index, output)
+                    beside = add_streams(source, source_path, film.index, output, left_out or {})
                     copy_metadata(source, film, output, picture)
-                    copy_chapters(source, output, shift, beside, span)
+                    copy_chapters(source, output, shift, (beside.kept, beside.dropped), span)
                     extra = beside.packets(source_path, source, shift, span)
                     if shift and self._cut != "both":
                         beside.kept.append(f"times, moved by {float(shift):.3f} s to start at 0")
@@ -301,19 +324,19 @@ class _Job:
         is_said = CODECS[self._spec.codec].says_aspect or self._muxer != "matroska"
         return self._spec.sample_aspect_ratio != 1 and not is_said
 
-    def _moved(self, written: av.container.InputContainer) -> list[str]:
+    def _moved(self, written: InputContainer) -> list[str]:
         """Return a line if the muxer moved all times: AAC starts before 0, Matroska cannot."""
         stream = written.streams.video[0]
-        first = next(p for p in written.demux(stream) if p.size)
+        first = next((p for p in written.demux(stream) if p.size), None)
+        if first is None:
+            return []
         wanted = self._timeline.pts[0] * self._timeline.time_base + self._moved_s
         moved = first.pts * stream.time_base - wanted
         if abs(moved) < Fraction(1, 1000):
             return []
         return [f"times, all moved by {float(moved):.3f} s: this container has none below 0"]
 
-    def _options(
-        self, opened: tuple[av.container.InputContainer, av.VideoStream] | None
-    ) -> dict[str, str]:
+    def _options(self, opened: tuple[InputContainer, av.VideoStream] | None) -> dict[str, str]:
         # bitexact: no random ids, no version strings, so that the same input gives the same file.
         options = {"fflags": "+bitexact"}
         if self._muxer != "matroska":
@@ -323,9 +346,10 @@ class _Job:
             # reads; without them the iTunes form does, which more players know.
             if {name.lower() for name in names} - ITUNES_KEYS - CONTAINER_KEYS:
                 options["movflags"] += "+use_metadata_tags"
-            options["video_track_timescale"] = str(self._timeline.time_base.denominator)
+            scale, _ = mov_timescale(self._timeline)
+            options["video_track_timescale"] = str(scale)
             # Edit lists count in the movie's clock: too coarse a one would move the first frame.
-            options["movie_timescale"] = str(_movie_timescale(self._timeline.time_base, opened))
+            options["movie_timescale"] = str(movie_timescale(scale, opened))
         return options
 
     def _add_picture(
@@ -352,7 +376,7 @@ class _Job:
         start_s = times.pts[0] * tick if self._cut == "both" else None
         return Span(start_s=start_s, stop_s=times.end_pts * tick)
 
-    def _shift(self, source: av.container.InputContainer) -> Fraction:
+    def _shift(self, source: InputContainer) -> Fraction:
         """Return seconds to add to all times, in whole ticks: no zero to be true to, or a cut."""
         if self._cut == "both":
             return -self._timeline.pts[0] * self._timeline.time_base
@@ -373,16 +397,3 @@ class _Job:
 
 def _decoding_time(packet: av.packet.Packet) -> float:
     return float(packet.dts * packet.time_base)
-
-
-def _movie_timescale(
-    time_base: Fraction, opened: tuple[av.container.InputContainer, av.VideoStream] | None
-) -> int:
-    """Return a clock in which picture and sound start at whole numbers, if there is one."""
-    scale = time_base.denominator
-    for stream in opened[0].streams.audio if opened else ():
-        finer = lcm(scale, stream.codec_context.sample_rate or 1) if stream.codec_context else scale
-        scale = finer if finer <= _MAX_TIMESCALE else scale
-    while scale < 1000:
-        scale *= 10
-    return scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -13,27 +13,17 @@ from pathlib import Path
 import av
 
 from ..remote import RemoteError, RemoteFile
+from .clock import OneClock
 from .container_trial import refusal_of
-from .containers import is_seekable, open_video
+from .containers import open_video
 from .errors import AV_ERRORS, VideoError, reason
 from .info import describe_stream, is_picture
+from .metadata import is_timecode
+from .span import Span
 from .subtitles import TEXT_CODECS, MovText
 
 log = logging.getLogger(__name__)
 
-# The muxer writes its own; a stale value would be a lie about the new picture.
-CONTAINER_KEYS = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))
-# What an MP4's iTunes metadata has a place for.
-ITUNES_KEYS = frozenset(
-    (
-        "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
-        "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id",
-        "network", "keywords", "creation_time", "track", "disc", "hd_video", "media_type",
-    )
-)  # fmt: skip
-_PICTURE_KEYS = ("rotate", "encoder", "duration", "bps", "number_of_", "_statistics", "source_id")
-_SEEK_MARGIN_S = 5
-_INTERLEAVING_S = 30
 _NOT_IN_MOV = ("flac", "opus", "libopus", "truehd")
 # FFmpeg's own guess for a number of channels, where a file says no more.
 _LAYOUTS = {
@@ -46,10 +36,14 @@ _PICTURE_TYPES = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}
 class Passthrough:
     """The streams of a source that are copied, and a line about each that is or is not."""
 
+    film_index: int = 0
+    """Index of the source's stream that our picture replaces."""
     pairs: dict[int, av.stream.Stream] = field(default_factory=dict)
     """Source stream index to output stream."""
     converted: dict[int, MovText] = field(default_factory=dict)
     """Source stream index to what turns its packets into the output's."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Source stream index to its line in `kept`."""
     kept: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     steps: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -80,8 +74,9 @@ class Passthrough:
         try:
             if span is not None:
                 span.seek(source)
-            for packet in source.demux(streams):
-                if packet.size == 0:
+            clock = OneClock(source, source.streams[self.film_index], is_told=False)
+            for packet in clock.packets(streams):
+                if packet.size == 0 or packet.stream_index == self.film_index:
                     continue
                 if packet.stream.type == "video":  # a cover picture has no time
                     packet.pts = packet.dts = 0
@@ -148,6 +143,34 @@ class Passthrough:
         if is_sound and not packet.duration:
             packet.duration = step
 
+    def check(self, written: av.container.InputContainer) -> None:
+        """Take back what was said of a track that cannot be read in the output.
+
+        Args:
+            written: the finished output, opened for reading.
+        """
+        for index, copy in self.pairs.items():
+            there = next((s for s in written.streams if s.index == copy.index), None)
+            is_known = there is not None and (there.type == "data" or there.codec_context)
+            if not is_known:
+                self._take_back(index, "it cannot be read in what FFmpeg wrote")
+
+    def check_counts(self, counts: Mapping[int, int]) -> None:
+        """Take back what was said of a track without a packet.
+
+        Args:
+            counts: the number of packets by index of the output's stream.
+        """
+        for index, copy in self.pairs.items():
+            if index in self.steps and not counts.get(copy.index):
+                self._take_back(index, "FFmpeg refused all of its packets")
+
+    def _take_back(self, index: int, why: str) -> None:
+        line = self.names.pop(index, None)
+        if line in self.kept:
+            self.kept.remove(line)
+            self.dropped.append(f"{line}: {why}")
+
     def say_moved(self, source: av.container.InputContainer) -> None:
         """Add a line for each stream whose times were put in order, after the last packet."""
         for index, count in sorted(self.num_moved.items()):
@@ -155,48 +178,12 @@ class Passthrough:
             self.kept.append(f"{name}: {count} packets whose time went back, put behind the others")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A piece of the source's clock, in seconds."""
-
-    start_s: Fraction | None
-    """None: from the beginning, whatever comes before the picture included."""
-    stop_s: Fraction
-    """Packets that begin here or later are left out."""
-
-    def seek(self, source: av.container.InputContainer) -> None:
-        """Skip what lies well before the span, where the format has an index."""
-        if self.start_s is not None and is_seekable(source) and self.start_s > _SEEK_MARGIN_S:
-            source.seek(int((self.start_s - _SEEK_MARGIN_S) * av.time_base))
-
-    def takes(self, packet: av.packet.Packet) -> bool:
-        """Return whether a packet begins inside; subtitles only have to reach into it."""
-        start = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
-        if start >= self.stop_s:
-            return False
-        if self.start_s is None or start >= self.start_s:
-            return True
-        if packet.stream.type != "subtitle" or not packet.duration:
-            return False
-        late = round((self.start_s - start) / packet.time_base)
-        if late >= packet.duration:
-            return False
-        packet.pts += late
-        packet.dts = packet.pts
-        packet.duration -= late
-        return True
-
-    def is_over(self, packet: av.packet.Packet) -> bool:
-        """Return whether nothing inside can follow; streams may be interleaved loosely."""
-        start = (packet.dts if packet.dts is not None else packet.pts) * packet.time_base
-        return start > self.stop_s + _INTERLEAVING_S
-
-
 def add_streams(
     source: av.container.InputContainer,
     path: Path | RemoteFile,
     film_index: int,
     output: av.container.OutputContainer,
+    left_out: Mapping[int, str],
 ) -> Passthrough:
     """Add an output stream for everything in the source that the output can hold.
 
@@ -205,8 +192,9 @@ def add_streams(
         path: where it is.
         film_index: index of the stream that was replaced by our picture.
         output: opened for writing, its picture stream added, nothing written yet.
+        left_out: indices of streams not to add, and why.
     """
-    result = Passthrough(is_strict="matroska" not in output.format.name)
+    result = Passthrough(film_index=film_index, is_strict="matroska" not in output.format.name)
     # Attachments are written by Matroska in any order; sound first is what players expect.
     order = {"audio": 0, "subtitle": 1, "video": 2}
     for stream in sorted(source.streams, key=lambda s: (order.get(s.type, 3), s.index)):
@@ -215,6 +203,13 @@ def add_streams(
         if stream.index == film_index or (stream.type == "data" and handler == "SubtitleHandler"):
             continue
         name = describe_stream(stream)
+        if stream.index in left_out:
+            why = f"FFmpeg cannot write it ({left_out[stream.index]})"
+            result.dropped.append(f"{name}: {why}")
+            continue
+        if is_timecode(stream):
+            _note_timecode(stream, source.streams[film_index], result)
+            continue
         try:
             why = _add_stream(stream, path, output, result)
         except (*AV_ERRORS, AttributeError, TypeError, NotImplementedError) as error:
@@ -226,8 +221,17 @@ def add_streams(
             result.dropped.append(f"{name}: {why}")
         else:
             how = ", as mov_text" if stream.index in result.converted else ""
+            result.names[stream.index] = name + how
             result.kept.append(name + how)
     return result
+
+
+def _note_timecode(stream: av.stream.Stream, film: av.VideoStream, result: Passthrough) -> None:
+    code, name = stream.metadata["timecode"], describe_stream(stream)
+    if film.metadata.get("timecode", code) == code:
+        result.kept.append(f"{name}: timecode {code}, written anew")
+    else:
+        result.dropped.append(f"{name}: timecode {code}; the film has another")
 
 
 def _add_stream(
@@ -317,78 +321,3 @@ def _container_name(output: av.container.OutputContainer) -> str:
     return {"matroska": "Matroska", "mov": "MOV"}.get(
         output.format.name, output.format.name.upper()
     )
-
-
-def copy_metadata(
-    source: av.container.InputContainer,
-    film: av.VideoStream,
-    output: av.container.OutputContainer,
-    picture: av.VideoStream,
-) -> None:
-    """Copy the file's metadata and the film's own, without what is no longer true."""
-    for key, value in source.metadata.items():
-        if key.lower() not in CONTAINER_KEYS:
-            output.metadata[key] = value
-    picture.disposition = film.disposition.value
-    for key, value in film.metadata.items():
-        if not key.lower().startswith(_PICTURE_KEYS):
-            picture.metadata[key] = value
-
-
-def copy_chapters(
-    source: av.container.InputContainer,
-    output: av.container.OutputContainer,
-    shift: Fraction,
-    result: Passthrough,
-    span: Span | None = None,
-) -> None:
-    """Copy the chapters where this PyAV can; say so where it cannot.
-
-    Args:
-        source: opened for reading.
-        output: opened for writing, nothing written yet.
-        shift: seconds to add to every time.
-        result: gets the line.
-        span: only chapters that reach into it, shortened to it; None is all.
-    """
-    if not hasattr(source, "chapters"):  # PyAV before 15; its dump of the file mentions them
-        num_chapters = source.dumps_format().count("Chapter #")
-        if num_chapters:
-            result.dropped.append(
-                f"{num_chapters} chapters: PyAV {av.__version__} cannot copy them; a newer one can"
-            )
-        return
-    chapters = source.chapters()
-    if not chapters:
-        return
-    kept = []
-    for chapter in chapters:
-        tick = chapter["time_base"]
-        if span is not None:
-            chapter["end"] = min(chapter["end"], int(span.stop_s / tick))
-            if span.start_s is not None:
-                chapter["start"] = max(chapter["start"], round(span.start_s / tick))
-            if chapter["start"] >= chapter["end"]:
-                continue
-        chapter["start"] += round(shift / tick)
-        chapter["end"] += round(shift / tick)
-        kept.append(chapter)
-    if kept:
-        output.set_chapters(kept)
-        result.kept.append(f"{len(kept)} chapters")
-
-
-def lost_metadata(
-    source: av.container.InputContainer, written: av.container.InputContainer
-) -> list[str]:
-    """Return a line for the metadata the container format did not take.
-
-    Args:
-        source: the opened source.
-        written: the finished output, opened for reading.
-    """
-    have = {key.lower() for key in written.metadata}
-    lost = [k for k in source.metadata if k.lower() not in have | CONTAINER_KEYS]
-    if not lost:
-        return []
-    return [f"metadata {', '.join(sorted(lost))}: this container has no place for it"]

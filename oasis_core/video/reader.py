@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,6 +16,8 @@ import numpy as np
 
 from ..remote import RemoteError, RemoteFile, as_source
 from .alpha import alpha_of, has_clear_pixels
+from .clock import OneClock
+from .coded_times import CodedTimes
 from .color import ToRgb
 from .containers import MAX_PIXELS, is_seekable, open_video
 from .deinterlace import deinterlaced
@@ -24,7 +25,7 @@ from .errors import AV_ERRORS, VideoError, reason
 from .info import VideoInfo, describe, frame_rate_of
 from .orientation import Orientation, from_display_matrix, from_rotation
 from .piece import TimeWindow, empty_piece, frames_in
-from .side_data import side_data_of
+from .side_data import NAMING_CODECS, lines_about, shown_side_data, side_data_of
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class VideoReader:
         self._last_pts: int | None = None
         self._num_moved = 0
         self._last_duration = 0
+        self._told: set[str] = set()
         self._container, self._stream = open_video(self.path, allow_truncated=allow_truncated)
         self._is_mov = "mov" in self._container.format.name
         try:
@@ -99,9 +101,11 @@ class VideoReader:
             self._ticks_per_frame = max(1, round(1 / rate))
             self._decoded = self._decode()
             self._first = self._first_frame()
-            self._orientation = _orientation_of(self._first)
+            carried = side_data_of(self._first, self._stream.codec_context.name)
+            self._told = {*lines_about(carried)}
+            self._orientation = _orientation_of(self._first, carried)
             self.info: VideoInfo = describe(
-                self.path, self._container, self._stream, self._first, self._orientation
+                self.path, self._container, self._stream, self._first, self._orientation, carried
             )
             if self.info.codec == "gif":  # decoded with transparency, whether it has any or not
                 self.info = replace(self.info, has_alpha=has_clear_pixels(self.path))
@@ -109,6 +113,12 @@ class VideoReader:
             self.close()
             raise
         self._to_rgb = ToRgb(self.info.color, self.info.codec)
+        if not self.info.pixel_format.startswith("yuv"):
+            try:
+                self._to_rgb(self._first)  # what cannot be converted is refused now
+            except BaseException:
+                self.close()
+                raise
         self._say_what_is_lost()
 
     def __enter__(self) -> VideoReader:
@@ -244,7 +254,7 @@ class VideoReader:
         """Yield decoded frames, each with a PTS, strictly increasing."""
         end_pts = self._claimed_end()
         times = CodedTimes(is_needed=self._container.format.name == "avi")
-        packets = self._container.demux(self._stream)
+        packets = OneClock(self._container, self._stream).packets()
         while True:
             is_last = False
             try:
@@ -264,6 +274,7 @@ class VideoReader:
                 frame.pts = times.of(frame)
                 self._stamp(frame)
                 self._note_damage(frame)
+                self._note_side_data(frame)
                 self._num_decoded += 1
                 yield frame
             if is_last:
@@ -326,6 +337,18 @@ class VideoReader:
                 "; more are only counted" if self.num_corrupt_frames == _MAX_WARNINGS else "",
             )  # fmt: skip
 
+    def _note_side_data(self, frame: av.VideoFrame) -> None:
+        """Say what begins to lie beside the pixels later than in the first picture."""
+        if self._num_decoded == 0 or self._stream.codec_context.name in NAMING_CODECS:
+            return
+        for kind, line in lines_about(shown_side_data(frame) or {}).items():
+            if kind not in self._told:
+                self._told.add(kind)
+                log.warning(
+                    "%s: from frame %d on (%s): %s",
+                    self.path.name, self._num_decoded, self._time(frame.pts), line,
+                )  # fmt: skip
+
     def _check_count(self) -> None:
         """Say when fewer packets or pictures came than the file promised."""
         if self._window is not None:
@@ -354,42 +377,7 @@ class VideoReader:
         return f"{seconds:.3f} s"
 
 
-class CodedTimes:
-    """Times of pictures from a container that stores none: AVI counts packets and nothing else.
-
-    FFmpeg's guesses go back and forth where pictures are coded in another order than shown. The
-    n-th shown picture gets the time of the n-th packet.
-
-    Args:
-        is_needed: Whether the container is one of these.
-    """
-
-    def __init__(self, *, is_needed: bool) -> None:
-        self._is_needed = is_needed
-        self._is_reordered: bool | None = None
-        self._times: deque[int | None] = deque()
-
-    def note(self, packet: av.packet.Packet | None) -> None:
-        """Take the time of a packet that was decoded."""
-        is_wanted = self._is_needed and self._is_reordered is not False
-        if is_wanted and packet is not None and packet.size:
-            self._times.append(packet.dts)
-
-    def of(self, frame: av.VideoFrame) -> int | None:
-        """Return the PTS of the next picture; its own where the container has such."""
-        if not self._is_needed:
-            return frame.pts
-        if self._is_reordered is None:
-            # The decoder held pictures back, so that it could put them in order.
-            self._is_reordered = len(self._times) > 1
-        time = frame.dts
-        if self._is_reordered:
-            time = self._times.popleft() if self._times else None
-        return frame.pts if time is None else time
-
-
-def _orientation_of(frame: av.VideoFrame) -> Orientation:
-    side_data = side_data_of(frame, "DISPLAYMATRIX")
-    if side_data is None:  # or PyAV cannot show it, beside EXIF data in TIFF
+def _orientation_of(frame: av.VideoFrame, side_data: dict[str, bytes]) -> Orientation:
+    if "DISPLAYMATRIX" not in side_data:  # or PyAV cannot show it
         return from_rotation(frame.rotation)
-    return from_display_matrix(side_data)
+    return from_display_matrix(side_data["DISPLAYMATRIX"])

@@ -14,12 +14,20 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, islice, repeat
+from math import gcd, lcm
 from pathlib import Path
 
 import av
 
 from .errors import AV_ERRORS, VideoError, reason
 from .writer import SEGMENT_TAG, SEGMENT_TICK
+
+MOST_TICKS = (1 << 31) - 2
+"""Of one picture in an MP4 or MOV."""
+
+
+_MAX_TIMESCALE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +40,8 @@ class Timeline:
     """All presentation times, increasing (8 bytes each: a day of video is 20 MB)."""
     delay: int
     """By how many pictures decoding order runs ahead of presentation order, at most."""
+    lead: int
+    """By how many pictures a picture is shown later than its place in decoding order, at most."""
     end_pts: int
     """When the last picture disappears."""
 
@@ -41,6 +51,45 @@ class Timeline:
             return self.pts[index - self.delay]
         step = self.pts[1] - self.pts[0] if len(self.pts) > 1 else 1
         return self.pts[0] - (self.delay - index) * step
+
+
+def mov_timescale(timeline: Timeline) -> tuple[int, bool]:
+    """Return ticks per second for an MP4 or MOV, and whether all times are exact in them.
+
+    FFmpeg writes no picture that stays longer than 2^31 ticks, 3.6 minutes at 10 MHz: then a
+    coarser clock is taken, one in which all times are whole numbers if there is one.
+
+    Args:
+        timeline: of the film.
+    """
+    pts, tick = timeline.pts, timeline.time_base
+    reach = max(1, timeline.delay + timeline.lead)  # from decoding a picture to showing it
+    ends = islice(chain(pts, repeat(timeline.end_pts)), reach, len(pts) + reach)
+    longest = max(end - start for start, end in zip(pts, ends, strict=True)) * tick.numerator
+    scale = tick.denominator
+    if longest <= MOST_TICKS:
+        return scale, True
+    common = gcd(scale, timeline.end_pts * tick.numerator, *(t * tick.numerator for t in pts))
+    if longest // common <= MOST_TICKS:
+        return scale // common, True
+    return max(1, scale * MOST_TICKS // longest), False
+
+
+def movie_timescale(
+    scale: int, opened: tuple[av.container.InputContainer, av.VideoStream] | None
+) -> int:
+    """Return a clock in which picture and sound start at whole numbers, if there is one.
+
+    Args:
+        scale: ticks per second of the picture.
+        opened: the source and its film; None for none.
+    """
+    for stream in opened[0].streams.audio if opened else ():
+        finer = lcm(scale, stream.codec_context.sample_rate or 1) if stream.codec_context else scale
+        scale = finer if finer <= _MAX_TIMESCALE else scale
+    while scale < 1000:
+        scale *= 10
+    return scale
 
 
 def read_timeline(segments: Sequence[Path]) -> Timeline:
@@ -54,7 +103,7 @@ def read_timeline(segments: Sequence[Path]) -> Timeline:
     """
     if not segments:
         raise ValueError("segments must name at least one file, got none")
-    times, delay, end_pts = array("q"), 0, 0
+    times, delay, lead, end_pts = array("q"), 0, 0, 0
     time_base: Fraction | None = None
     headers: set[bytes] = set()
     for path in segments:
@@ -69,6 +118,7 @@ def read_timeline(segments: Sequence[Path]) -> Timeline:
         shown = sorted(coded)
         rank = {pts: index for index, pts in enumerate(shown)}
         delay = max(delay, max((i - rank[pts] for i, pts in enumerate(coded)), default=0))
+        lead = max(lead, max((rank[pts] - i for i, pts in enumerate(coded)), default=0))
         if time_base not in (None, tick) or len(headers) > 1:
             raise VideoError(
                 f"segment {str(path)!r} was encoded with other settings than {str(segments[0])!r}; "
@@ -80,7 +130,7 @@ def read_timeline(segments: Sequence[Path]) -> Timeline:
             )
         time_base, end_pts = tick, end
         times.extend(shown)
-    return Timeline(time_base=time_base, pts=times, delay=delay, end_pts=end_pts)
+    return Timeline(time_base=time_base, pts=times, delay=delay, lead=lead, end_pts=end_pts)
 
 
 def coded_packets(

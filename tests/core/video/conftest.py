@@ -36,7 +36,10 @@ def _add_sound(
 
 
 def _write_sound(
-    container: av.container.OutputContainer, tracks: list[av.stream.Stream], duration_s: float
+    container: av.container.OutputContainer,
+    tracks: list[av.stream.Stream],
+    duration_s: float,
+    start_s: float = 0.0,
 ) -> None:
     for pitch, track in enumerate(tracks, start=1):
         total, sample_format = int(duration_s * SAMPLE_RATE), track.codec_context.format.name
@@ -47,7 +50,7 @@ def _write_sound(
             if sample_format == "s16":
                 both = (both.T.reshape(1, -1) * 32767).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(both, sample_format, "stereo")
-            frame.sample_rate, frame.pts = SAMPLE_RATE, start
+            frame.sample_rate, frame.pts = SAMPLE_RATE, start + round(start_s * SAMPLE_RATE)
             frame.time_base = Fraction(1, SAMPLE_RATE)
             container.mux(track.encode(frame))
         container.mux(track.encode(None))
@@ -67,6 +70,7 @@ def write_clip(
     aspect: Fraction | None = None,
     num_sounds: int = 0,
     sound_s: float | None = None,
+    sound_start_s: float = 0.0,
     sound_codec: str = "aac",
     frames: Sequence[av.VideoFrame] = (),
     metadata: dict[str, str] | None = None,
@@ -102,7 +106,8 @@ def write_clip(
             container.mux(film.encode(frame))
         container.mux(film.encode(None))
         length_s = float((times[-1] - times[0] + 1) * time_base)
-        _write_sound(container, tracks, length_s if sound_s is None else sound_s)
+        sound_s = length_s if sound_s is None else sound_s
+        _write_sound(container, tracks, sound_s, sound_start_s)
         if after:
             after(container, extra)
     return path
