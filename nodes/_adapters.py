@@ -141,20 +141,24 @@ class LoadedModel:
         return replace(self, restorer=without_transformer(self.restorer))
 
 
-def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
+def load_model(
+    path: Path, dtype: str, detail: float | None = None
+) -> tuple[LoadedModel, dict[str, Any]]:
     """Read a model into main memory.
 
     Args:
         path: A model file of any family.
         dtype: "auto" or one of the engine's.
+        detail: Share of the vivid end, in [0, 1]; None for the model's own.
 
     Returns:
         The model and facts about it.
 
     Raises:
-        ValueError: The file or the dtype cannot be used.
+        ValueError: The file, the dtype or the detail cannot be used.
     """
     from ..oasis_core.families.catalog import open_restorer
+    from ..oasis_core.families.files import LoadOptions
     from ..oasis_core.upscale.precision import DTYPES
 
     if dtype not in ("auto", *DTYPES):
@@ -162,11 +166,12 @@ def load_model(path: Path, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
     # ComfyUI runs nodes in inference mode and moves models outside of it; tensors of inference
     # mode could not be moved there.
     with torch.inference_mode(False):
-        restorer = open_restorer(path)
+        restorer = open_restorer(path, LoadOptions(detail=detail))
     facts = {
         "model": restorer.traits.name,
         "file": path.name,
         "sha256": restorer.identity,
+        "detail": restorer.facts.get("detail", 0.0),
         "parameters": sum(weight.numel() for weight in restorer.network.parameters()),
         "licence": restorer.facts.get("licence", "not stated"),
         "source": restorer.facts.get("source", "not stated"),

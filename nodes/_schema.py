@@ -20,6 +20,7 @@ OasisRouting = io.Custom("OASIS_ROUTING")
 
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8.0
+DEFAULT_DETAIL = 0.75
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 CODECS = ("h264", "h265", "av1", "prores", "ffv1")
 LAYOUTS = ("side by side", "split")

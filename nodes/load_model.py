@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import _adapters
 from ._errors import plain_errors
-from ._schema import DTYPES, OasisModel, check_choice, schema, widget
+from ._schema import DEFAULT_DETAIL, DTYPES, OasisModel, check_choice, schema, widget
 
 OWN, ALL_GLOBAL, NO_TRANSFORMER = ROUTINGS = ("own", "all global", "no transformer")
 
@@ -53,6 +53,18 @@ class OASISLoadModel(io.ComfyNode):
                     "to judge what the routing costs. no transformer: the convolutions of "
                     "oasis-tiny alone, which are faster.",
                 ),
+                widget(
+                    io.Float.Input,
+                    "detail",
+                    default=DEFAULT_DETAIL,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="From the model's faithful end to its vivid one. 0: no more than the "
+                    "source shows; 1: sharp, with texture that may not have been there, and a "
+                    "little less steady. At its default a model with one end only is used as it "
+                    "is.",
+                ),
             ],
             outputs=[
                 OasisModel.Output(
@@ -70,17 +82,19 @@ class OASISLoadModel(io.ComfyNode):
 
     @classmethod
     @plain_errors
-    def fingerprint_inputs(cls, model_name: str, dtype: str, routing: str) -> str:
+    def fingerprint_inputs(cls, model_name: str, dtype: str, routing: str, detail: float) -> str:
         """Changes when the file does."""
         status = _adapters.model_path(model_name).stat()
-        return f"{status.st_size} {status.st_mtime_ns} {dtype} {routing}"
+        return f"{status.st_size} {status.st_mtime_ns} {dtype} {routing} {detail}"
 
     @classmethod
     @plain_errors
-    def execute(cls, model_name: str, dtype: str, routing: str) -> io.NodeOutput:
+    def execute(cls, model_name: str, dtype: str, routing: str, detail: float) -> io.NodeOutput:
         """Read the file."""
         check_choice("routing", routing, ROUTINGS)
-        model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype)
+        # The default is each model's own choice, so that one without a vivid end loads, too.
+        wanted = None if detail == DEFAULT_DETAIL else detail
+        model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype, wanted)
         if routing == ALL_GLOBAL:
             model = model.all_global()
         if routing == NO_TRANSFORMER:

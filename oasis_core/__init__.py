@@ -31,6 +31,7 @@ def load(
     int8: bool = False,
     decoder_tile: int | None = None,
     transformer: bool = True,
+    detail: float | None = None,
 ) -> VideoUpscaler:
     """Load a model and make it ready.
 
@@ -45,10 +46,13 @@ def load(
         decoder_tile: Side in pixels of the tiles that Wan's decoder works in, which leaves memory
             for larger ones of the transformer; None: as large as those.
         transformer: False leaves it out, for models that have convolutions too: faster.
+        detail: From 0, faithful to the source, to 1, vivid: sharp, with texture that may not have
+            been there; None for the model's own choice.
 
     Raises:
-        ValueError: The model, device, dtype, decoder or its tile cannot be used, the model is
-            nothing without its transformer, or 8 bits change its result by more than they may.
+        ValueError: The model, device, dtype, decoder, its tile or the detail cannot be used, the
+            model is nothing without its transformer, or 8 bits change its result by more than they
+            may.
     """
     from .checkpoint import resolve_model
     from .families.catalog import open_restorer
@@ -61,6 +65,7 @@ def load(
         int8=int8,
         decoder_tile=decoder_tile,
         transformer=transformer,
+        detail=detail,
     )
     restorer = open_restorer(resolve_model(model), options)
     return VideoUpscaler(restorer, device=device, dtype=dtype)

@@ -26,7 +26,7 @@ FORMAT = "oasis-1"
 BUNDLED = {"oasis-tiny": Path(__file__).parent / "weights" / "oasis-tiny.safetensors"}
 DEFAULT_MODEL = "oasis-tiny"
 MAX_METADATA_CHARS = 1_000_000
-DEFAULT_DETAIL = 0.5
+DEFAULT_DETAIL = 0.75
 """Share of the vivid end where a file has one and nobody said; docs/results.md says why."""
 HALF_DTYPES = (torch.bfloat16, torch.float16)
 

@@ -40,6 +40,7 @@ class Cluster:
         dtype: Likewise.
         decoder: Likewise.
         transformer: Likewise.
+        detail: Likewise.
         address: None starts a cluster on this machine, "auto" joins its own, HOST[:PORT] the one
             with this head.
         num_workers: None is one for each GPU, or for two CPUs.
@@ -58,6 +59,7 @@ class Cluster:
         decoder: str | None = None,
         *,
         transformer: bool = True,
+        detail: float | None = None,
         address: str | None = None,
         num_workers: int | None = None,
         gpus_per_worker: float | None = None,
@@ -78,6 +80,7 @@ class Cluster:
                 dtype=dtype,
                 decoder=decoder,
                 transformer=transformer,
+                detail=detail,
                 num_threads=self.share.num_cpus,
             )
             self.pool = Pool(self._ray, setup, self.share, start_s=start_s)

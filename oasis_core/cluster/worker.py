@@ -53,6 +53,8 @@ class WorkerSetup:
     """Of a model with two."""
     transformer: bool
     """Whether it is used."""
+    detail: float | None
+    """Share of the vivid end; None for the model's own."""
     num_threads: int
     """CPU threads of one worker."""
 
@@ -141,6 +143,7 @@ class SegmentWorker:
                     setup.dtype,
                     setup.decoder,
                     transformer=setup.transformer,
+                    detail=setup.detail,
                 )
             except (ValueError, OSError) as error:
                 raise ClusterError(f"worker on {socket.gethostname()}: {error}") from error

@@ -69,6 +69,7 @@ def open_engine(arguments: argparse.Namespace) -> Iterator[Engine]:
         arguments.dtype,
         arguments.decoder,
         transformer=arguments.transformer == "on",
+        detail=arguments.detail,
         address=arguments.address,
         num_workers=arguments.workers,
         gpus_per_worker=arguments.gpus_per_worker,

@@ -118,6 +118,7 @@ def add_model_options(parser: Options) -> None:
         default="on",
         help="off: the convolutions of oasis-tiny alone, which are faster",
     )
+    add_detail(parser)
     parser.add_argument(
         "--compile",
         action="store_true",
@@ -125,6 +126,16 @@ def add_model_options(parser: Options) -> None:
     )
     parser.add_argument(
         "--int8", action="store_true", help="a large model in half the memory, for small GPUs"
+    )
+
+
+def add_detail(parser: Options) -> None:
+    """Add --detail, which mixes the two ends of a model."""
+    parser.add_argument(
+        "--detail",
+        type=float,
+        metavar="0..1",
+        help="0: faithful to the source; 1: vivid: sharp, with texture that may be invented",
     )
 
 
@@ -141,6 +152,7 @@ def load_model(arguments: argparse.Namespace) -> Any:
         int8=arguments.int8,
         decoder_tile=arguments.decoder_tile,
         transformer=arguments.transformer == "on",
+        detail=arguments.detail,
     )
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from ..extras import need
 from ..remote import as_source
 from ..words import counted
-from ._shared import DEFAULT_MODEL, DTYPES, Report, find_clips, parse_output, print_json
+from ._shared import (
+    DEFAULT_MODEL,
+    DTYPES,
+    Report,
+    add_detail,
+    find_clips,
+    parse_output,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +42,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("calibrate", help="measure attention heads and route them")
     parser.add_argument("clips", nargs="+", metavar="CLIP", type=as_source)
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|PATH")
+    add_detail(parser)
     parser.add_argument("--device", default="cpu", help="where to measure (default cpu)")
     parser.add_argument(
         "--dtype", choices=DTYPES[1:], default="float32", help="arithmetic of a large model"
@@ -104,13 +113,14 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
     """
     from ..checkpoint import resolve_model, write_rerouted
     from ..families.catalog import open_restorer
+    from ..families.files import LoadOptions
     from ..families.restorer import routing_of
     from ..model.routing_picture import draw_routing
     from ..model.routing_stability import mean_distances, measure_stability
 
     _check(arguments)
     path = resolve_model(arguments.model)
-    restorer = open_restorer(path)
+    restorer = open_restorer(path, LoadOptions(detail=arguments.detail))
     own, config = routing_of(restorer).rerouter.own, restorer.network.config
     parts = _measure(restorer, config, arguments)
 

@@ -240,6 +240,7 @@ def _settings(arguments: argparse.Namespace, upscaler: VideoUpscaler | None) -> 
     return {
         "model": upscaler.name if upscaler else None,
         "transformer": arguments.transformer if upscaler else None,
+        "detail": upscaler.restorer.facts.get("detail", 0.0) if upscaler else None,
         "dtype": str(upscaler.dtype).removeprefix("torch.") if upscaler else None,
         "scale": arguments.scale,
         "frames": arguments.frames or "all",

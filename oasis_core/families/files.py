@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..checkpoint import FORMAT, MAX_METADATA_CHARS, CheckpointError
 from ..config import ModelConfig
+from ..ends import check_detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,23 @@ class LoadOptions:
     """Side in pixels of the tiles that Wan's decoder works in; None: as large as the model's."""
     transformer: bool = True
     """Whether the transformer is used, where a model works without it."""
+    detail: float | None = None
+    """Share of the vivid end in [0, 1], for a model with two ends; None for the model's own."""
+
+    def __post_init__(self) -> None:
+        check_detail(self.detail)
+
+    def refuse_detail(self, name: str) -> None:
+        """For families that have one end only.
+
+        Raises:
+            ValueError: A share of a vivid end is wanted.
+        """
+        if self.detail:
+            raise ValueError(
+                f"detail must be left out (or 0), got {self.detail:g}: {name} has one end "
+                "only, and detail mixes a faithful and a vivid one"
+            )
 
 
 def read_file_header(path: Path) -> Header:

@@ -25,11 +25,12 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: Its head is damaged.
     """
-    from ..checkpoint import read_header
+    from ..checkpoint import DEFAULT_DETAIL, has_vivid, read_header
     from ..digests import file_sha256
     from ..model.denoiser import OasisModel
 
     config, routing, info = read_header(path)
+    detail = f"0 to 1, {DEFAULT_DETAIL:g} unless told otherwise" if has_vivid(path) else "none"
     with torch.device("meta"):
         model = OasisModel(config)
     total = [sum(routing.counts(i)[kind] for i in range(config.num_layers)) for kind in range(3)]
@@ -39,6 +40,7 @@ def describe(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "detail": detail,
         "heads": dict(zip(("global", "intra", "window"), total, strict=True)),
         "window": list(routing.window),
         "licence": info.get("licence", "not stated"),

@@ -56,19 +56,20 @@ def load(path: Path, header: Header, options: LoadOptions) -> RoutedRestorer:
         options: What the user chose.
 
     Raises:
-        CheckpointError: The file is damaged, incomplete or holds NaN or infinity.
+        CheckpointError: The file is damaged, incomplete, holds NaN or infinity, or has no vivid
+            end and a share of it is wanted.
         ValueError: An option is not for this family.
     """
     from ..checkpoint import load_checkpoint
 
     del header
-    checkpoint = load_checkpoint(path, options.decoder)
+    checkpoint = load_checkpoint(path, options.decoder, options.detail)
     name = checkpoint.model.config.name
     if options.decoder_tile is not None:
         checkpoint.model.tile_decoder(options.decoder_tile)  # refuses, there is no such decoder
     if options.int8:
         raise ValueError(f"8-bit weights are for large models, got {name}; leave int8 out")
-    identity = checkpoint.sha256 + (f"-{options.decoder}" if options.decoder else "")
-    facts: dict[str, Any] = checkpoint.info
+    identity = checkpoint.identity + (f"-{options.decoder}" if options.decoder else "")
+    facts: dict[str, Any] = {**checkpoint.info, "detail": checkpoint.detail}
     restorer = RoutedRestorer(checkpoint.model, traits_of(checkpoint.model.config), identity, facts)
     return restorer if options.transformer else restorer.without_transformer()

@@ -173,11 +173,13 @@ def load(path: Path, header: Header, options: LoadOptions) -> WanRestorer:
     Raises:
         CheckpointError: The file is damaged, incomplete, lacks the decoder, or holds NaN or
             infinity.
-        ValueError: The decoder's tile is out of range, or the transformer is to be left out.
+        ValueError: The decoder's tile is out of range, the transformer is to be left out, or a
+            share of a vivid end is wanted.
     """
     from ..checkpoint import load_checkpoint
 
     del header
+    options.refuse_detail(str(path))
     checkpoint = load_checkpoint(path, options.decoder)
     # Another decoder gives another result, so an unfinished run must not go on with it.
     identity = checkpoint.sha256 + (f"-{options.decoder}" if options.decoder else "")

@@ -64,6 +64,24 @@ def test_help_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
+def test_detail_mixes_the_ends_and_refuses_what_is_none(clip, tmp_path, capsys):
+    reports, pixels = [], []
+    for index, detail in enumerate(("0", "0.5", "1")):
+        target = tmp_path / f"{index}.mkv"
+        options = ("--scale", 2, "--codec", "ffv1", "--json", "--transformer", "off")
+        assert run("upscale", clip, target, *options, "--detail", detail) == 0
+        reports.append(json.loads(capsys.readouterr().out))
+        pixels.append(np.stack(decode(target)).astype(int))
+    hashes = [report["model_hash"].removesuffix("-no-transformer") for report in reports]
+    assert hashes == [hashes[0] + end for end in ("", "-detail0.5", "-detail1")]
+    faithful, between, vivid = (np.abs(picture - pixels[0]).mean() for picture in pixels)
+    assert 0 == faithful < between < vivid < 16
+    assert run("upscale", clip, tmp_path / "no.mkv", "--detail", "1.2") == 1
+    assert "detail must be between 0 (faithful) and 1 (vivid), got 1.2" in capsys.readouterr().err
+    assert run("info", "oasis-tiny") == 0
+    assert f"detail: 0 to 1, {checkpoint.DEFAULT_DETAIL:g} unless told" in capsys.readouterr().out
+
+
 def test_the_transformer_can_be_left_out(clip, tmp_path, capsys):
     reports, pixels = [], []
     for index, choice in enumerate(("on", "off")):

@@ -104,6 +104,10 @@ def constants(module) -> dict:
             list(schemas.LAYOUTS),
             list(import_module(f"{name}.oasis_core.evaluation.clip_scores").LAYOUTS),
         ],
+        "detail": [
+            [schemas.DEFAULT_DETAIL],
+            [import_module(f"{name}.oasis_core.checkpoint").DEFAULT_DETAIL],
+        ],
         "models": [
             list(adapters.BUNDLED_MODELS),
             list(import_module(f"{name}.oasis_core.checkpoint").BUNDLED),
@@ -142,7 +146,11 @@ def poisoned_run(module) -> dict:
         return getattr(import_module(f"{module.__name__}.nodes.{file}"), name)
 
     with torch.inference_mode():
-        model = node("load_model", "OASISLoadModel").execute("oasis-tiny", "float32", "own").args[0]
+        model = (
+            node("load_model", "OASISLoadModel")
+            .execute("oasis-tiny", "float32", "own", 0.75)
+            .args[0]
+        )
         images = torch.rand(2, 16, 16, 3)
         values = (images, "one clip", "by scale", 2.0, 1.0, 0, 0, True, 0, 0, True)
         upscale = node("upscale_images", "OASISUpscaleImages").execute

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 API = ROOT / "workflows" / "api"
-MODEL = {"model_name": "oasis-tiny", "routing": "own"}
+MODEL = {"model_name": "oasis-tiny", "routing": "own", "detail": 0.75}
 LOAD = {"class_type": "OASISLoadModel", "inputs": {**MODEL, "dtype": "float32"}}
 LOOK = {
     "target": "by scale",

@@ -162,6 +162,17 @@ def test_workers_leave_the_transformer_out_too(address, model_file, make_film, t
     assert target.read_bytes() == (tmp_path / "plain.mp4").read_bytes()
 
 
+def test_workers_take_the_detail_too(address, make_film, tmp_path):
+    source, target = make_film(tmp_path / "in.mp4", lengths=(8,)), tmp_path / "out.mp4"
+    with Cluster("oasis-tiny", "cpu", "float32", detail=0.25, num_workers=1) as cluster:
+        report = cluster.upscale_file(source, target, **OPTIONS)
+    upscaler = oasis_core.load("oasis-tiny", device="cpu", dtype="float32", detail=0.25)
+    oasis_core.upscale_file(source, tmp_path / "plain.mp4", model=upscaler, **OPTIONS)
+    assert report.model_hash == upscaler.model_hash
+    assert report.model_hash.endswith("-detail0.25")
+    assert target.read_bytes() == (tmp_path / "plain.mp4").read_bytes()
+
+
 def test_a_worker_without_the_model_file_is_named(address, tmp_path):
     with pytest.raises(ValueError, match=r"worker on \S+: .*nowhere\.safetensors"):
         Cluster(str(tmp_path / "nowhere.safetensors"), "cpu", "float32", num_workers=1)

@@ -20,9 +20,10 @@ def colors():
     return torch.tensor(found, dtype=torch.float32).view(-1, 3, 1, 1, 1) / 255
 
 
-@pytest.fixture(scope="module")
-def upscaler():
-    return oasis_core.load(device="cpu", dtype="float32", transformer=False)
+@pytest.fixture(scope="module", params=[0, 1])
+def upscaler(request):
+    options = {"transformer": False, "detail": request.param}
+    return oasis_core.load(device="cpu", dtype="float32", **options)
 
 
 def test_every_level_of_every_channel_stays_within_one(upscaler):
