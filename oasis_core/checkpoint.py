@@ -166,11 +166,15 @@ def write_safetensors(
 ) -> None:
     """Write a safetensors file that appears complete or not at all, replacing an older one."""
     temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, metadata=metadata)
-    # Open for writing: Windows flushes no file that is open for reading.
-    with temporary.open("r+b") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        # Open for writing: Windows flushes no file that is open for reading.
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _parse(metadata: dict[str, str], key: str, path: Path) -> dict[str, Any]:

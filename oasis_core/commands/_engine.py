@@ -20,6 +20,8 @@ class Engine(Protocol):
 
     num_at_once: int
     """Films that may be in work at the same time."""
+    traits: Any
+    """What its model is like, a `Traits`."""
 
     def upscale_file(self, source: Any, destination: Any, **options: Any) -> Any:
         """As `oasis_core.upscale_file`."""
@@ -82,6 +84,7 @@ class _Local:
 
     def __init__(self, upscaler: Any) -> None:
         self._upscaler = upscaler
+        self.traits = upscaler.traits
 
     def upscale_file(self, source: Any, destination: Any, **options: Any) -> Any:
         from .. import upscale_file
@@ -100,6 +103,7 @@ class _Local:
 class _Ray:
     def __init__(self, cluster: Any) -> None:
         self.num_at_once = max(2, min(MOST_FILMS, FILMS_PER_WORKER * cluster.share.num_workers))
+        self.traits = cluster.pool.facts.traits
         self.upscale_file = cluster.upscale_file
         self.forecast_file = cluster.forecast_file
         self.close = cluster.pool.close

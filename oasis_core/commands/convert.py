@@ -1,4 +1,4 @@
-"""`oasis convert`: public weights to an oasis checkpoint."""
+"""`oasis convert`: public weights to a file that models are loaded from."""
 
 from __future__ import annotations
 
@@ -6,29 +6,38 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-SOURCES = ("wan2.1", "infvsr")
+SOURCES = ("image", "wan2.1", "infvsr")
 DTYPES = ("bfloat16", "float16", "float32")
 ONLY_FOR = {
     "wan2.1": ("context", "stem", "timestep", "keep_timestep"),
     "infvsr": ("visual", "visual_lora"),
+    "image": ("licence", "origin"),
 }
 """Options that one source alone has."""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
-    parser = commands.add_parser("convert", help="make an oasis checkpoint of public weights")
-    parser.add_argument("--source", choices=SOURCES, required=True, help="what FILE is")
+    parser = commands.add_parser("convert", help="make a model file of public weights")
+    parser.add_argument(
+        "--source",
+        choices=SOURCES,
+        default="image",
+        help="what FILE is; image (default): any single-image upscaler that spandrel knows",
+    )
     parser.add_argument(
         "file",
         metavar="FILE",
         type=Path,
-        help="transformer: a file, an index or a folder of shards",
+        help="the model; a transformer may be an index or a folder of shards, too",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="checkpoint to write (.safetensors)")
     parser.add_argument("--vae", type=Path, metavar="FILE", help="Wan2.1 VAE, to decode with")
     parser.add_argument("--tiny", type=Path, metavar="FILE", help="TAEHV taew2_1, a fast VAE")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    image = parser.add_argument_group("an image model", "noted in OUT, where FILE does not say it")
+    image.add_argument("--licence", metavar="NAME", help="such as CC-BY-4.0")
+    image.add_argument("--origin", metavar="URL", help="where it is from")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     infvsr = parser.add_argument_group("InfVSR (--source infvsr), restores in one step")
     infvsr.add_argument("--visual", type=Path, metavar="FILE", help="RAM, ram_swin_large_14m.pth")
@@ -53,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     _check_destination(arguments)
     _check_options(arguments)
+    if arguments.source == "image":
+        return _convert_image(arguments)
     info = _convert_infvsr(arguments) if arguments.source == "infvsr" else _convert_wan(arguments)
     for part, files in info["files"].items():
         for line in files:
@@ -62,6 +73,17 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{info['untrained']} is random: train it before upscaling, or use --stem latent")
     if not (arguments.vae or arguments.tiny):
         print("no decoder: give --vae or --tiny to be able to upscale")
+    return 0
+
+
+def _convert_image(arguments: argparse.Namespace) -> int:
+    from ..convert.image import convert_image
+
+    facts = convert_image(
+        arguments.file, arguments.out, licence=arguments.licence, origin=arguments.origin
+    )
+    licence = facts.get("licence", "not stated")
+    print(f"{arguments.out}: {facts['architecture']}, {facts['scale']}x; licence {licence}")
     return 0
 
 
@@ -109,6 +131,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{given[0].replace('_', '-')} is for --source {source}; leave it out"
             )
+    if arguments.source == "image" and (arguments.vae or arguments.tiny):
+        raise ValueError("--vae and --tiny are for --source wan2.1 and infvsr; leave them out")
     if arguments.source == "infvsr" and None in (arguments.visual, arguments.visual_lora):
         raise ValueError(
             "--source infvsr needs --visual ram_swin_large_14m.pth and --visual-lora DAPE.pth: the "

@@ -49,9 +49,10 @@ def describe(subject: str) -> dict[str, Any]:
 
     if subject in PRESETS and subject not in BUNDLED:
         return _describe_preset(subject)
-    if subject in BUNDLED or subject.endswith(".safetensors"):
-        from ..families.catalog import describe_file
+    from ..families.catalog import describe_file
+    from ..families.files import PICKLES
 
+    if subject in BUNDLED or subject.endswith((".safetensors", *PICKLES)):
         return describe_file(resolve_model(subject))
     from ..video.names import folder_contents
 

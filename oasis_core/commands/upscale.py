@@ -70,7 +70,11 @@ def _add_usual(parser: argparse.ArgumentParser) -> None:
     """What most people look for; it stands first in the help."""
     usual = parser.add_argument_group("most used")
     size = usual.add_mutually_exclusive_group()
-    size.add_argument("--scale", type=float, help="factor for both sides (default 4; 1 restores)")
+    size.add_argument(
+        "--scale",
+        type=float,
+        help="factor for both sides (default 4, or an image model's own; 1 restores)",
+    )
     size.add_argument("--size", type=parse_size, metavar="WxH", help="exact size of the result")
     usual.add_argument(
         "--preview",
@@ -155,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _stopped_like_ctrl_c(), open_engine(arguments) as engine:
 
         def do(source: Path, destination: Path, on_progress: OnProgress | None = None) -> Any:
-            options = _options(arguments, source)
+            options = _options(arguments, source, engine)
             if arguments.dry_run:
                 return engine.forecast_file(
                     source, destination, makes_folder=tasks.is_batch, **options
@@ -218,11 +222,14 @@ def _upscale(
         progress.close()
 
 
-def _options(arguments: argparse.Namespace, source: Path | RemoteFile) -> dict[str, Any]:
+def _options(
+    arguments: argparse.Namespace, source: Path | RemoteFile, engine: Engine
+) -> dict[str, Any]:
     """The fields of `UpscaleOptions` that the user's words mean for one file."""
     scale = arguments.scale
     if scale is None and arguments.size is None:
-        scale = DEFAULT_SCALE
+        has_own = engine.traits.reads == "source"
+        scale = engine.traits.native_scale if has_own else DEFAULT_SCALE
     start_s, duration_s = _piece(arguments, source)
     same = ("size", "strength", "codec", "crf", "preset", "pix_fmt", "quality", "fps")
     same += ("deinterlace", "overwrite", "fresh")

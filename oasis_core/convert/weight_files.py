@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 
 from ..checkpoint import CheckpointError
 from ..digests import file_sha256
+from ..families.files import PICKLES
 from .keys import without_prefix
 
-PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 NUMERIC = (torch.float32, torch.float16, torch.bfloat16)
 WRAPPERS = ("state_dict", "model", "module")
 
@@ -134,12 +135,7 @@ def _check_index(path: Path, files: list[Path], holders: dict[str, Path]) -> Non
 
 
 def _open_pickle(path: Path) -> TensorSource:
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # written before torch 1.6, which cannot be mapped
-        content = _load_old_pickle(path)
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    content = read_pickle(path)
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -152,9 +148,22 @@ def _open_pickle(path: Path) -> TensorSource:
     return TensorSource(path=path, files=(path,), shapes=shapes, read=tensors.__getitem__)
 
 
-def _load_old_pickle(path: Path) -> Any:
+def read_pickle(path: Path) -> Any:
+    """What a pickle holds: plain values and tensors, by torch's restricted loader.
+
+    Raises:
+        CheckpointError: It is damaged, or holds anything else, such as code.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # written before torch 1.6, which cannot be mapped
+        pass
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a protocol that it then refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise _unreadable(path, error) from error
 

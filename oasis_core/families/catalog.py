@@ -10,12 +10,12 @@ from torch import nn
 
 from ..checkpoint import load_checkpoint, read_header
 from ..config import ModelConfig
-from . import tiny, wan
+from . import image, tiny, wan
 from .files import LoadOptions, read_file_header
 from .module import ModuleRestorer
 from .restorer import Restorer
 
-FAMILIES: tuple[ModuleType, ...] = (tiny, wan)
+FAMILIES: tuple[ModuleType, ...] = (tiny, wan, image)
 """Asked in this order. Each has `recognises(header)`, `load(path, header, options)`,
 `describe(path, header)`, `wraps(network)` and `wrap(network)`."""
 

@@ -12,6 +12,9 @@ from ..checkpoint import FORMAT, MAX_METADATA_CHARS, CheckpointError
 from ..config import ModelConfig
 from ..ends import check_detail
 
+PICKLES = (".pth", ".pt", ".ckpt", ".bin")
+"""Endings of files that may hold code; `oasis convert` alone reads them, and runs none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
@@ -72,6 +75,11 @@ def read_file_header(path: Path) -> Header:
     Raises:
         CheckpointError: It is none, or damaged.
     """
+    if path.suffix.lower() in PICKLES:
+        raise CheckpointError(
+            f"{path} is a pickle, which could run code; make a safetensors file of it once: "
+            f"oasis convert {path.name} {path.stem}.safetensors"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()

@@ -42,7 +42,7 @@ class ModuleRestorer:
     def identity(self) -> str:
         """As given, or SHA-256 of configuration, weights and buffers."""
         if self._identity is None:
-            self._identity = weights_sha256(self.network)
+            self._identity = weights_sha256(self.network, repr(self.network.config))
         return self._identity
 
     def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -62,9 +62,14 @@ class ModuleRestorer:
         del num_frames, height, width, sample_bytes
 
 
-def weights_sha256(network: nn.Module) -> str:
-    """Hexadecimal SHA-256 over a module's configuration, weights and buffers."""
-    digest = hashlib.sha256(repr(network.config).encode())
+def weights_sha256(network: nn.Module, facts: str) -> str:
+    """Hexadecimal SHA-256 over a module's weights and buffers.
+
+    Args:
+        network: The module.
+        facts: What else its results depend on, such as its configuration; hashed before them.
+    """
+    digest = hashlib.sha256(facts.encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().flatten()

@@ -233,7 +233,9 @@ def without_transformer(restorer: Restorer) -> Restorer:
 def probe_clip(traits: Traits, device: torch.device) -> Tensor:
     """A small textured clip of a size that a restorer takes: `1 3 t h w`, the same every time."""
     sides: Sequence[int] = traits.stride[1:]
-    height, width = (round_up(max(PROBE_SIDE_PX, traits.least_side), side) for side in sides)
+    # What reads the source writes more pixels than it reads, and is as deep as it likes.
+    probe_px = PROBE_SIDE_PX if traits.reads == "resized" else PROBE_SIDE_PX // 2
+    height, width = (round_up(max(probe_px, traits.least_side), side) for side in sides)
     num_frames = 1 if traits.is_per_frame else PROBE_FRAMES
     num_frames = next_valid_num_frames(num_frames, traits.stride[0])
     generator = torch.Generator().manual_seed(0)

@@ -117,6 +117,7 @@ class VideoUpscaler:
         Raises:
             ValueError: A fixed value is out of range, or the result does not fit into memory.
         """
+        _check_enlarges(self.traits, source_size, size)
         wanted = workload(
             self.restorer,
             source_size,
@@ -372,6 +373,15 @@ def _check_video(video: Tensor) -> None:
         )
     if not torch.isfinite(video).all():
         raise ValueError("video must be finite, got NaN or infinity; clean the frames first")
+
+
+def _check_enlarges(traits: Traits, source_size: tuple[int, int], size: tuple[int, int]) -> None:
+    restores_only = traits.reads == "source" and traits.native_scale == 1
+    if restores_only and (size[0] > source_size[0] or size[1] > source_size[1]):
+        raise ValueError(
+            f"{traits.name} restores at 1x and enlarges nothing, got {size[0]}x{size[1]} from "
+            f"{source_size[0]}x{source_size[1]}; ask for scale 1, and enlarge by another model"
+        )
 
 
 def _check_host_memory(num_frames: int, look: Look) -> None:

@@ -1,8 +1,11 @@
-"""Small real restorers: one that reads the source, one that builds a state over frames."""
+"""Small real restorers, and image models with random weights as their authors save theirs."""
+
+import importlib.util
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 
 from oasis_core.families.module import ModuleRestorer
@@ -66,3 +69,79 @@ def clip():
         return (video + 0.1 * (torch.rand(video.shape, generator=generator) - 0.5)).clamp(0, 1)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def spandrel():
+    """The library, or a skip that says why."""
+    if importlib.util.find_spec("spandrel") is None:
+        pytest.skip("needs the extra `image-models` (spandrel)")
+    import spandrel
+
+    return spandrel
+
+
+def with_contrast(network):
+    """Weights at which the result is far from flat, and inside of [0, 1] for the most part."""
+    state = network.state_dict()
+    last = max((name for name in state if name.endswith(".bias")), key=list(state).index)
+    with torch.no_grad():
+        for name, weight in state.items():
+            if weight.dim() == 4:
+                weight.mul_(1.5)
+            elif name == last and "body" not in name:  # Compact adds its input by itself
+                weight.fill_(0.5)
+    return state
+
+
+@pytest.fixture(scope="session")
+def make_compact(spandrel):
+    """State of a "RealESRGAN Compact" (SRVGG) of some scale and channels."""
+    from spandrel.architectures.Compact import Compact
+
+    def make(scale=4, channels=3, num_conv=3, seed=0):
+        torch.manual_seed(seed)
+        sides = {"num_in_ch": channels, "num_out_ch": channels, "num_feat": 8}
+        return with_contrast(Compact(**sides, num_conv=num_conv, upscale=scale))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_rrdb(spandrel):
+    """State of an ESRGAN (RRDB) of scale 2."""
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    def make():
+        torch.manual_seed(1)
+        return with_contrast(ESRGAN(num_filters=8, num_blocks=2, scale=2))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def models(make_compact, make_rrdb, tmp_path_factory):
+    """Files by name: compact 4x and 3x, rrdb 2x, and a compact 1x that restores only."""
+    folder = tmp_path_factory.mktemp("models")
+    states = {
+        "4x-compact": make_compact(4),
+        "3x-compact": make_compact(3),
+        "1x-compact": make_compact(1),
+        "2x-rrdb": make_rrdb(),
+    }
+    paths = {name: folder / f"{name}.safetensors" for name in states}
+    for name, state in states.items():
+        save_file({key: value.contiguous() for key, value in state.items()}, paths[name])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def alone(spandrel):
+    """A model called by spandrel on one frame `h w 3` uint8 after the other: `t 3 h w` float."""
+
+    def run(path, frames):
+        descriptor = spandrel.ModelLoader().load_from_file(path).eval()
+        clip = [torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255 for frame in frames]
+        return torch.cat([descriptor(frame) for frame in clip])
+
+    return run
