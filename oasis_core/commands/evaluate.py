@@ -118,7 +118,7 @@ def add_parser(commands: Any) -> None:
         "--out",
         type=parse_output,
         metavar="FOLDER",
-        help="write results.json, results.csv, report.html",
+        help="write report.html, results.json, results.csv, results.md",
     )
     evaluate.add_argument(
         "--record", action="store_true", help="store the means in the model file's metadata"
@@ -255,6 +255,7 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     from .. import load
     from ..evaluation.benchmark import DEFAULT_DEGRADATIONS, evaluate
     from ..evaluation.html_report import PictureBook, results_json, write_report
+    from ..evaluation.markdown_report import write_markdown
     from ..evaluation.peers import ResultCache, find_peers
     from ..evaluation.sheets import write_sheet
     from ..evaluation.suite import MetricSuite, read_scores
@@ -305,6 +306,7 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     settings = _settings(arguments, upscaler)
     if arguments.out:
         page = write_report(arguments.out, results, suite, settings, book, skipped)
+        write_markdown(arguments.out, results)
         say(f"report: {page}")
     report_means(results, suite, say)
     if skipped:

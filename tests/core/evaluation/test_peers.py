@@ -225,6 +225,10 @@ def test_the_command_takes_peers_and_writes_sheets(tmp_path):
     values = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(values["means"]) == ["light", "web", "consistent"]
     assert set(values["means"]["web"]) == {"bicubic", "model", "lanczos"}
+    table = (tmp_path / "out" / "results.md").read_text().splitlines()
+    assert table[0] == "| `light`, 1 clip | PSNR |"
+    lanczos = values["means"]["light"]["lanczos"]["psnr_db"]
+    assert f"| lanczos | {lanczos:.2f} |" in table
     assert sorted(p.name for p in (tmp_path / "sheets").iterdir()) == [
         "consistent-a.png",
         "light-a.png",
