@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,8 @@ def register_model_folder() -> None:
     """Make `models/oasis` known to ComfyUI, beside what extra_model_paths.yaml may name."""
     default = str(Path(folder_paths.models_dir) / MODEL_FOLDER)
     folder_paths.add_model_folder_path(MODEL_FOLDER, default)
+    with suppress(OSError):  # a disk that cannot be written to has its models elsewhere
+        Path(default).mkdir(parents=True, exist_ok=True)
     # Without a suffix ComfyUI would list every file of the folder.
     folders, suffixes = folder_paths.folder_names_and_paths[MODEL_FOLDER]
     known = (folders, set(suffixes) | {MODEL_SUFFIX})

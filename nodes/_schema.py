@@ -195,7 +195,8 @@ def tile_inputs() -> list[io.Input]:
             "images",
             optional=True,
             tooltip="The tile images after other nodes worked on them; replace those in tiles. "
-            "All must come back in order, with their frames, scaled alike if at all.",
+            "All must come back in order, with their frames. They may be resized alike, but not "
+            "cropped, shifted or flipped: what is missing cannot be seen from their size.",
         ),
     ]
 

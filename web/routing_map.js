@@ -46,13 +46,13 @@ export class RoutingMap {
       const count = patterns.flat().filter((name) => name === pattern).length;
       create("span", `oasis-key oasis-${pattern}`, this.legend, `${text(pattern)}: ${count}`);
     }
-    this.details.textContent = text("routingHint");
+    this.details.textContent = distances ? text("routingScale") : text("routingHint");
   }
 
   cell(line, layer, head, pattern, distance) {
     const cell = create("div", `oasis-cell oasis-${pattern}`, line);
     const [intra, window] = distance ?? [];
-    if (distance) cell.textContent = (pattern === "intra" ? intra : window).toFixed(2);
+    if (distance) cell.textContent = `${intra.toFixed(2)} / ${window.toFixed(2)}`;
     let words = `${text("layer")} ${layer}, ${text("head")} ${head}: ${text(pattern)}`;
     if (distance) {
       words += ` (${text("loses")} ${text("intra")} ${intra.toFixed(3)}, `;

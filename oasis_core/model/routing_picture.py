@@ -18,10 +18,15 @@ COLORS = {
     HeadPattern.INTRA: "#7CC4EC",
     HeadPattern.WINDOW: "#C9C9C9",
 }
-CELL_W_PX, CELL_H_PX = 96, 60
-LEFT_PX, TOP_PX, BOTTOM_PX = 96, 64, 56
-MIN_WIDTH_PX = 640
+CELL_W_PX, CELL_H_PX = 156, 84
+LEFT_PX, TOP_PX, BOTTOM_PX = 116, 118, 72
+MIN_WIDTH_PX = 760
 INK = "#202020"
+SCALE = (
+    "intra / window: how much of what a head looks at lies outside the pattern.",
+    "0 nothing; 1 as much as of attention spread evenly; above 1 even more.",
+)
+"""What a normalised distance says: the mean of -ln of the share inside, over that of even attention."""
 
 
 def draw_routing(routing: HeadRouting) -> Image:
@@ -42,13 +47,13 @@ def draw_routing(routing: HeadRouting) -> Image:
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
     window = "x".join(map(str, routing.window))
-    draw.text((16, 10), f"Attention routing, window {window} tokens", INK, _font(18))
+    draw.text((16, 10), f"Attention routing, window {window} tokens", INK, _font(26))
     if routing.distances is not None:
-        text = "intra / window distance: 0 loses nothing, 1 what uniform attention would lose"
-        draw.text((16, 36), text, INK, _font(13))
+        for line, text in enumerate(SCALE):
+            draw.text((16, 46 + 28 * line), text, INK, _font(20))
     for layer in range(routing.num_layers):
         top = TOP_PX + CELL_H_PX * layer
-        draw.text((16, top + CELL_H_PX // 2), f"layer {layer}", INK, _font(14), anchor="lm")
+        draw.text((16, top + CELL_H_PX // 2), f"layer {layer}", INK, _font(22), anchor="lm")
         for head in range(routing.num_heads):
             _draw_head(draw, routing, layer, head)
     _draw_legend(draw, routing, height - BOTTOM_PX + 16)
@@ -69,19 +74,19 @@ def _draw_head(draw: ImageDraw, routing: HeadRouting, layer: int, head: int) -> 
     draw.rectangle(box, fill=COLORS[pattern])
     middle = (left + CELL_W_PX // 2 - 2, top + CELL_H_PX // 2 - 2)
     if routing.distances is None:
-        draw.text(middle, name, INK, _font(15), anchor="mm")
+        draw.text(middle, name, INK, _font(24), anchor="mm")
         return
     intra, window = routing.distances.normalized[layer][head]
-    draw.text((middle[0], middle[1] - 10), name, INK, _font(15), anchor="mm")
+    draw.text((middle[0], middle[1] - 16), name, INK, _font(24), anchor="mm")
     draw.text(
-        (middle[0], middle[1] + 11), f"{intra:.2f} / {window:.2f}", INK, _font(13), anchor="mm"
+        (middle[0], middle[1] + 16), f"{intra:.2f} / {window:.2f}", INK, _font(24), anchor="mm"
     )
 
 
 def _draw_legend(draw: ImageDraw, routing: HeadRouting, top: int) -> None:
     patterns = [pattern for row in routing.patterns for pattern in row]
     for index, (pattern, color) in enumerate(COLORS.items()):
-        left = 16 + 200 * index
-        draw.rectangle((left, top, left + 20, top + 20), fill=color)
+        left = 16 + 240 * index
+        draw.rectangle((left, top, left + 28, top + 28), fill=color)
         text = f"{pattern.name.lower()}: {patterns.count(pattern)}"
-        draw.text((left + 28, top + 10), text, INK, _font(15), anchor="lm")
+        draw.text((left + 38, top + 14), text, INK, _font(22), anchor="lm")

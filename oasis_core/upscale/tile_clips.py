@@ -184,7 +184,8 @@ def stitch_tiles(tiles: TiledClip, on_stage: OnStage = tell_nobody) -> Tensor:
     Neighbours fade into each other by a raised cosine over the middle half of their overlap.
     Where both agree the result is exactly theirs, so untouched tiles give back the very input, and
     any processing that sees no further than a quarter of the overlap gives what it would have
-    given on the whole picture.
+    given on the whole picture; but for what it sees beyond the last row and column, where a side is
+    no multiple of 16: there the picture goes on mirrored, and not as that processing would have it.
 
     Args:
         tiles: As they came back.
