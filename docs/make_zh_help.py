@@ -21,7 +21,7 @@ def page(name: str, node: dict) -> str:
         lines.append("")
     lines += ["| 输出 | 说明 |", "| --- | --- |"]
     lines += [f"| {port['name']} | {port['tooltip']} |" for port in node["outputs"].values()]
-    lines += ["", f"更完整的说明（英文）：`web/docs/{name}.md`。下拉选项的值为英文。"]
+    lines += ["", f"英文说明更完整, 见 `web/docs/{name}.md`。下拉选项的值为英文。"]
     return "\n".join(lines) + "\n"
 
 

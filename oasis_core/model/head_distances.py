@@ -44,7 +44,7 @@ class HeadDistances:
     raw: Pairs
     """Layers x heads x (intra, window): mean of KL(local || global) in nats."""
     normalized: Pairs
-    """The same over ln(N / |M|): 0 loses nothing, 1 is what uniform attention loses, and there is no
+    """The same over ln(N / |M|): 0 loses nothing, 1 is what uniform attention loses. There is no
     upper bound: a head that looks mostly outside of the pattern is above 1."""
     grid: Grid
     """Tokens (t, h, w) at which they were measured; the raw values grow with it."""

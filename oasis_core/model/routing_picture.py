@@ -26,7 +26,7 @@ SCALE = (
     "intra / window: how much of what a head looks at lies outside the pattern.",
     "0 nothing; 1 as much as of attention spread evenly; above 1 even more.",
 )
-"""What a normalised distance says: the mean of -ln of the share inside, over that of even attention."""
+"""What a normalised distance says: mean -ln of the share inside, over that of even attention."""
 
 
 def draw_routing(routing: HeadRouting) -> Image:

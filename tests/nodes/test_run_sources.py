@@ -80,12 +80,11 @@ def test_compare_takes_any_rate(server, clip, rate):
 def test_created_video_is_not_cut_to_eight_bits(server, clip):
     if "bit_depth" not in json.dumps(server.get("/object_info/CreateVideo")):
         pytest.skip("this ComfyUI has no depth of a video")
-    for depth, expected in (("8-bit", 8), ("10-bit", 10)):
+    for depth in (8, 10):
         run = server.run(created(24.0, depth=depth))
-        if not run.is_success:
-            pytest.skip("another name of the depth")
+        assert run.is_success, run.history
         with av.open(str(run.files("4")[0])) as video:
-            assert video.streams.video[0].format.components[0].bits == expected
+            assert video.streams.video[0].format.components[0].bits == depth
 
 
 def test_cancelled_run_on_created_video_goes_on_later(server):
@@ -125,7 +124,9 @@ def test_lossless_file_survives_under_its_name(server, clip):
 
 @pytest.mark.parametrize(("codec", "suffix"), [("prores", ".mov"), ("av1", ".mp4")])
 def test_further_codecs_have_a_file(server, clip, codec, suffix):
-    run = server.run(video_prompt(codec=codec, crf=-1.0, quality="good", file_name="further/c"))
+    prompt = video_prompt(codec=codec, crf=-1.0, quality="good", file_name="further/c")
+    del prompt["4"]  # Save Video cannot put ProRes into its MP4
+    run = server.run(prompt)
     assert run.is_success, run.history
     path = json.loads(run.text("5"))["destination"]
     assert path.endswith(suffix)

@@ -1,6 +1,7 @@
 """The workflows and help pages as files: complete, consistent and in both forms."""
 
 import ast
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -118,6 +119,17 @@ def test_every_node_has_a_help_page_of_its_inputs_and_outputs(node_id):
     rows = re.findall(r"^\| ([a-z_, ]+?)(?: \(.+?\))? \|", page, re.MULTILINE)
     said = {name for row in rows for name in row.split(", ")}
     assert said == set(node.get("inputs", {})) | {port["name"] for port in node["outputs"].values()}
+
+
+@pytest.mark.parametrize("node_id", sorted(NODE_IDS))
+def test_every_node_has_a_help_page_in_chinese_of_what_its_locale_says(node_id):
+    path = ROOT / "docs" / "make_zh_help.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    node = json.loads(maker.LOCALE.read_text(encoding="utf-8"))[node_id]
+    page = (ROOT / "web" / "docs" / node_id / "zh.md").read_text(encoding="utf-8")
+    assert page == maker.page(node_id, node), "run python docs/make_zh_help.py"
 
 
 @pytest.mark.parametrize("node_id", sorted(NODE_IDS))
