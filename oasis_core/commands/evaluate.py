@@ -22,6 +22,7 @@ from ._shared import (
 if TYPE_CHECKING:
     from ..evaluation.benchmark import ClipResult, Shown
     from ..evaluation.clips import ClipSource
+    from ..evaluation.peers import Peer
     from ..upscale import VideoUpscaler
 
 # Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
@@ -92,6 +93,11 @@ def add_parser(commands: Any) -> None:
         default=[],
         metavar="A,B",
         help="lanczos, or [NAME=]FILE: a model file, or ncnn's .param; repeatable",
+    )
+    peers.add_argument(
+        "--details",
+        metavar="A,B",
+        help="the model itself at these points of --detail, such as 0,0.5,1",
     )
     peers.add_argument(
         "--cache", type=parse_output, metavar="FOLDER", help="keep what peers made for the next run"
@@ -273,6 +279,7 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     peers = find_peers(
         _listed(arguments.peers), lambda path: load(path, arguments.device, arguments.dtype)
     )
+    peers = _details(arguments) + peers
     needs_model = any(source.low or not source.restored for source in sources)
     upscaler = _load(arguments) if needs_model else None
     book, say, skipped = PictureBook(), report or _say_nothing, {}
@@ -315,6 +322,26 @@ def evaluate_model(arguments: argparse.Namespace, report: Report | None) -> dict
     if arguments.record:
         values["recorded"] = _record(arguments, results, skipped, say)
     return values
+
+
+def _details(arguments: argparse.Namespace) -> list[Peer]:
+    """The model under test at other points of its slider.
+
+    Raises:
+        EvaluationError: One is no number; the model refuses what is out of its range.
+    """
+    from ..evaluation.clips import EvaluationError
+    from ..evaluation.peers import EngineModel
+
+    found: list[Peer] = []
+    for text in _listed([arguments.details or ""]):
+        try:
+            detail = float(text)
+        except ValueError as error:
+            raise EvaluationError(f"--details must be numbers in [0, 1], got {text!r}") from error
+        chosen = argparse.Namespace(**{**vars(arguments), "detail": detail})
+        found.append(EngineModel(f"detail {detail:g}", load_model(chosen)))
+    return found
 
 
 def _listed(texts: list[str]) -> list[str]:

@@ -260,3 +260,18 @@ def test_the_last_lines_are_sentences(tmp_path, capsys):
         last,
     ), last
     assert "_db" not in last
+
+
+def test_the_model_is_measured_at_points_of_its_slider(tmp_path):
+    from oasis_core.cli import main
+
+    folder = tmp_path / "clips" / "a"
+    folder.mkdir(parents=True)
+    (folder / "0.png").write_bytes(encode_picture(smooth(1, 64, 64)[0]))
+    call = ["evaluate", str(folder), "--degradation", "web", "--metrics", "psnr_db"]
+    call += ["--dtype", "float32", "--detail", "0", "--out", str(tmp_path / "out")]
+    assert main([*call, "--details", "0,1"]) == 0
+    means = json.loads((tmp_path / "out" / "results.json").read_text())["means"]["web"]
+    assert set(means) == {"bicubic", "model", "detail 0", "detail 1"}
+    assert means["detail 0"] == means["model"] != means["detail 1"]
+    assert main([*call, "--details", "half"]) != 0
