@@ -22,7 +22,7 @@ from ._shared import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 COST_SIZES = ((1280, 720), (1920, 1080), (3840, 2160))
 COST_FRAMES = 33
 LEAST_CROP_PX = 32
+USUAL_FRAMES = 5
 
 
 def add_parser(commands: Any) -> None:
@@ -60,7 +61,18 @@ def add_parser(commands: Any) -> None:
         "--max-window", type=float, metavar="D", help="threshold instead: 0 local to 1 uniform"
     )
     parser.add_argument("--max-intra", type=float, metavar="D", help="the same for intra-frame")
-    parser.add_argument("--frames", type=int, default=5, help="frames taken from each clip")
+    parser.add_argument(
+        "--keep-db",
+        type=float,
+        metavar="DB",
+        help="instead: as many local heads as keep the pixels of every clip this near (PSNR) to "
+        "those of all heads global; measured on the clips",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        help="frames taken from each clip (default 5; of a model that works in chunks, two chunks)",
+    )
     parser.add_argument("--crop", type=int, default=256, metavar="PX", help="side of the crop")
     parser.add_argument("--queries", type=int, default=256, help="sampled queries per clip")
     parser.add_argument("--seed", type=int, default=0)
@@ -115,6 +127,7 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
     from ..families.catalog import open_restorer
     from ..families.files import LoadOptions
     from ..families.restorer import routing_of
+    from ..model.routing_bound import route_within
     from ..model.routing_picture import draw_routing
     from ..model.routing_stability import mean_distances, measure_stability
 
@@ -122,12 +135,27 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
     path = resolve_model(arguments.model)
     restorer = open_restorer(path, LoadOptions(detail=arguments.detail))
     own, config = routing_of(restorer).rerouter.own, restorer.network.config
-    parts = _measure(restorer, config, arguments)
+    if arguments.frames is None:
+        traits = restorer.traits
+        several = traits.lead_frames + traits.segment_multiple
+        arguments.frames = several if traits.lead_frames else USUAL_FRAMES
+    parts, clips = _measure(restorer, config, arguments)
+    mean, bound = mean_distances(parts), None
+    if arguments.keep_db is not None:
+        bound = route_within(
+            restorer.network,
+            clips,
+            mean,
+            arguments.keep_db,
+            on_tried=None if report is None else _say_tried(report),
+        )
+        limit = bound.routing.rule.get("max_window", 0.0)
+        arguments.max_intra = arguments.max_window = limit
 
     def route(distances: HeadDistances) -> HeadRouting:
         return _route(distances, own, arguments)
 
-    routing = route(mean_distances(parts))
+    routing = route(mean) if bound is None else bound.routing
     stability = measure_stability(parts, route, seed=arguments.seed) if len(parts) > 1 else None
     costs = _costs(config, routing)
     if arguments.out:
@@ -142,6 +170,8 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
         "stability": None if stability is None else stability.to_json(),
         "costs": costs,
     }
+    if bound is not None:
+        results["kept_db"], results["tried"] = bound.kept_db, bound.num_tried
     if report:
         for line in _lines(routing, results):
             report(line)
@@ -150,9 +180,9 @@ def calibrate_model(arguments: argparse.Namespace, report: Report | None) -> dic
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what can be refused before the clips are read."""
-    for name, least in (("frames", 1), ("crop", LEAST_CROP_PX), ("queries", 1)):
-        value = getattr(arguments, name)
-        if value < least:
+    for name, least in (("frames", 1), ("crop", LEAST_CROP_PX), ("queries", 1), ("keep_db", 1)):
+        value, name = getattr(arguments, name), name.replace("_", "-")
+        if value is not None and not least <= value < math.inf:
             raise ValueError(f"--{name} must be at least {least}, got {value}")
     for name in ("out", "plot", "write"):
         path = getattr(arguments, name)
@@ -160,16 +190,29 @@ def _check(arguments: argparse.Namespace) -> None:
             raise ValueError(f"the folder of --{name} must exist, got {path.parent}")
         if path and path.is_dir():
             raise ValueError(f"--{name} must be a file to write, got the folder {path}")
+    others = ("window_heads", "intra_heads", "max_window", "max_intra")
+    if arguments.keep_db is not None and any(getattr(arguments, x) is not None for x in others):
+        raise ValueError("--keep-db chooses the heads itself; leave numbers and thresholds out")
     if arguments.write and arguments.write.suffix != ".safetensors":
         raise ValueError(f"--write must end in .safetensors, got {arguments.write}")
     if arguments.write and arguments.write.exists():
         raise ValueError(f"{arguments.write} exists; choose another name for --write")
 
 
+def _say_tried(report: Report) -> Callable[[float, float], None]:
+    def say(limit: float, kept_db: float) -> None:
+        report(f"heads below {limit:.3f} local: {kept_db:.1f} dB to all heads global")
+
+    return say
+
+
 def _measure(
     restorer: Restorer, config: ModelConfig, arguments: argparse.Namespace
-) -> list[HeadDistances]:
-    """Distances of every clip on its own, on unrestricted heads, in the file's head order."""
+) -> tuple[list[HeadDistances], list[Tensor]]:
+    """Distances of every clip on its own, on unrestricted heads, in the file's head order.
+
+    With them the clips, in the precision of the arithmetic.
+    """
     from ..families.restorer import routing_of
     from ..model.head_distances import measure_distances
     from ..model.routing import HeadRouting
@@ -184,7 +227,7 @@ def _measure(
     clips = _center_crops(find_clips(arguments.clips), arguments.frames, arguments.crop, stride)
     if restorer.traits.arithmetic == "own":
         clips = [clip.to(dtype) for clip in clips]
-    return [
+    distances = [
         measure_distances(
             model,
             [clip],
@@ -194,6 +237,7 @@ def _measure(
         )
         for index, clip in enumerate(clips)
     ]
+    return distances, clips
 
 
 def _route(
@@ -241,6 +285,12 @@ def _lines(routing: HeadRouting, results: dict[str, Any]) -> list[str]:
     for layer, row in enumerate(routing.patterns):
         lines.append(f"layer {layer}: {' '.join(pattern.name.lower() for pattern in row)}")
     lines.append(f"agreement with the model's own routing: {results['agreement_with_own']:.0%}")
+    if "kept_db" in results:
+        totals = [sum(routing.counts(i)[k] for i in range(routing.num_layers)) for k in range(3)]
+        lines.append(
+            f"{totals[0]} global, {totals[1]} intra-frame and {totals[2]} window heads keep "
+            f"{results['kept_db']:.1f} dB to all heads global in the worst clip"
+        )
     stability = results["stability"]
     if stability is None:
         lines.append("stability: not known from one clip; give several")

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from ..model.cross_attention import TextEmbedding
 from ..model.layers import FullWidthRMSNorm, TimestepEmbedding
-from ..model.transformer import TextEmbedding
 
 NUM_TEXT_ROWS = 512
 """Rows to which Wan pads a prompt."""

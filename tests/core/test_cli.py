@@ -192,6 +192,21 @@ def test_calibrate_says_how_stable_it_is_and_writes_the_model(tmp_path, capsys):
     assert "exclude each other" in capsys.readouterr().err
 
 
+def test_calibrate_keeps_the_pixels_as_near_as_asked(tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mkv", width=64, height=64)
+    arguments = ("calibrate", clip, "--crop", 64, "--queries", 8, "--keep-db")
+    assert run(*arguments, 60, "--json") == 0
+    near = json.loads(capsys.readouterr().out)
+    assert near["kept_db"] >= 60
+    assert near["routing"]["rule"]["least_db"] == 60
+    assert run(*arguments, 40) == 0
+    text = capsys.readouterr().out
+    assert "dB to all heads global in the worst clip" in text
+    assert "local: " in text
+    assert run(*arguments, 40, "--max-window", 0.5) == 1
+    assert "leave numbers and thresholds out" in capsys.readouterr().err
+
+
 def test_evaluate_and_bench_print_json(tmp_path, capsys):
     clip = write_clip(tmp_path / "clip.mkv", num_frames=2, width=64, height=64)
     assert run("evaluate", clip, "--no-motion", "--degradation", "light", "--json") == 0
@@ -230,6 +245,7 @@ def test_bench_refuses_in_one_sentence_what_cannot_be_timed(arguments, message, 
         (("--frames", "0"), "--frames must be at least 1"),
         (("--crop", "0"), "--crop must be at least 32"),
         (("--queries", "0"), "--queries must be at least 1"),
+        (("--keep-db", "nan"), "--keep-db must be at least 1"),
         (("--write", "routed.bin"), "--write must end in .safetensors"),
         (("--out", "no/such/folder.json"), "the folder of --out must exist"),
         (("--out", "."), "--out must be a file to write, got the folder"),
