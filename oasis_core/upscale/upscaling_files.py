@@ -120,6 +120,9 @@ def _prepare(
     check_paths(source, destination, target.outputs(), makes_folder=makes_folder)
     _check_absent(target, destination, wanted)
     window, frame_rate = wanted.window, wanted.frame_rate(source)
+    if window is not None:  # a model that builds up a state must see what it is built from
+        lead = max(window.context_frames, upscaler.traits.lead_frames)
+        window = replace(window, context_frames=lead)
     info = source.probe(frame_rate=frame_rate)
     width, height = target_size(info.width, info.height, scale=wanted.scale, size=wanted.size)
     if wanted.compare is not None:
