@@ -9,6 +9,7 @@ Source: OASIS, arXiv 2509.23980.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
@@ -79,10 +80,10 @@ def upscale_file(
     **options: Any,
 ) -> UpscaleReport:
     """Upscale a video file; see `oasis_core.upscale.upscale_file` for the options."""
-    from .upscale import VideoUpscaler
     from .upscale import upscale_file as run
 
-    upscaler = model if isinstance(model, VideoUpscaler) else load(model)
+    # A name is loaded once the files and options have been checked.
+    upscaler = partial(load, model) if isinstance(model, (str, os.PathLike)) else model
     return run(source, destination, upscaler=upscaler, **options)
 
 

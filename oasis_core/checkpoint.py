@@ -21,6 +21,7 @@ from .ends import VIVID_PREFIX, check_detail, mix, vivid_names
 from .model.denoiser import OasisModel
 from .model.held import held_names
 from .model.routing import HeadRouting
+from .words import meant
 
 FORMAT = "oasis-1"
 BUNDLED = {"oasis-tiny": Path(__file__).parent / "weights" / "oasis-tiny.safetensors"}
@@ -75,6 +76,7 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     raise CheckpointError(
         f"model {str(name_or_path)!r} is neither a bundled model ({', '.join(BUNDLED)}) nor a "
         "file; give one of these names or the path of an oasis .safetensors file"
+        f"{meant(str(name_or_path), BUNDLED)}"
     )
 
 

@@ -31,6 +31,7 @@ from .commands import (
     upscale,
 )
 from .commands._parser import Parser
+from .malloc import keep_freed_memory
 from .remote import RemoteFile, is_url
 from .version import __version__
 
@@ -101,8 +102,6 @@ def _run(words: Sequence[str]) -> int:
         format="%(levelname)s: %(message)s",
     )
     logging.raiseExceptions = False  # of logging itself, where stderr is closed
-    from .upscale.memory import keep_freed_memory
-
     keep_freed_memory()
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:

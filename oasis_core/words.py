@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
+
+LEAST_LIKENESS = 0.65
+"""Share of letters in common from which a name may have been meant: "--foo" is not "--fps"."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -20,3 +24,9 @@ def one_of(names: Sequence[str]) -> str:
     """Names to choose from: "a", "a or b", "a, b or c"."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def meant(word: str, names: Iterable[str]) -> str:
+    """ "; did you mean 'NAME'?" for the name nearest to a mistyped word, "" if none is near."""
+    likely = difflib.get_close_matches(word, list(names), n=1, cutoff=LEAST_LIKENESS)
+    return f"; did you mean {likely[0]!r}?" if likely else ""

@@ -21,11 +21,12 @@ import torch
 from .. import load
 from ..digests import file_sha256
 from ..families.restorer import Traits
+from ..malloc import keep_freed_memory
 from ..upscale.job import Job
 from ..upscale.journal import MANIFEST, SegmentRecord, segment_name
-from ..upscale.memory import keep_freed_memory
+from ..upscale.look import STAGES
 from ..upscale.plan import Plan
-from ..upscale.run import STAGES, Run
+from ..upscale.run import Run
 from ..upscale.segment import StageClock
 from ..version import __version__
 from ..video import VideoError

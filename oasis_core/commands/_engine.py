@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from ._shared import Options, load_model
+from ._shared import DEFAULT_MODEL, Options, load_model
 
 ENGINES = ("local", "ray")
 FILMS_PER_WORKER = 2
 """In work at once: one is planned, read or joined while another is upscaled."""
 MOST_FILMS = 256
+DEFAULT_SCALE = 4.0
+"""Of models that work at any scale."""
 
 
 class Engine(Protocol):
@@ -20,8 +22,8 @@ class Engine(Protocol):
 
     num_at_once: int
     """Films that may be in work at the same time."""
-    traits: Any
-    """What its model is like, a `Traits`."""
+    default_scale: float
+    """Factor where the user named none: the model's own, if it has one."""
 
     def upscale_file(self, source: Any, destination: Any, **options: Any) -> Any:
         """As `oasis_core.upscale_file`."""
@@ -57,7 +59,7 @@ def open_engine(arguments: argparse.Namespace) -> Iterator[Engine]:
         given = [name for name in names if getattr(arguments, name) is not None]
         if given:
             raise ValueError(f"--{given[0].replace('_', '-')} is for --engine ray; add that")
-        yield _Local(load_model(arguments))
+        yield _Local(arguments)
         return
     from ..cluster import Cluster
 
@@ -82,19 +84,31 @@ def open_engine(arguments: argparse.Namespace) -> Iterator[Engine]:
 class _Local:
     num_at_once = 1
 
-    def __init__(self, upscaler: Any) -> None:
-        self._upscaler = upscaler
-        self.traits = upscaler.traits
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._upscaler: Any = None
+
+    def _load(self) -> Any:
+        """The model, loaded when the first file has been checked and kept for those that follow."""
+        if self._upscaler is None:
+            self._upscaler = load_model(self._arguments)
+        return self._upscaler
+
+    @property
+    def default_scale(self) -> float:
+        # Known of the bundled model, so that its files are checked before it is loaded.
+        is_bundled = self._arguments.model == DEFAULT_MODEL
+        return DEFAULT_SCALE if is_bundled else _scale_of(self._load().traits)
 
     def upscale_file(self, source: Any, destination: Any, **options: Any) -> Any:
-        from .. import upscale_file
+        from ..upscale import upscale_file
 
-        return upscale_file(source, destination, model=self._upscaler, **options)
+        return upscale_file(source, destination, upscaler=self._load, **options)
 
     def forecast_file(self, source: Any, destination: Any, **options: Any) -> Any:
         from ..upscale import forecast_file
 
-        return forecast_file(source, destination, upscaler=self._upscaler, **options)
+        return forecast_file(source, destination, upscaler=self._load, **options)
 
     def close(self) -> None:
         pass
@@ -103,7 +117,11 @@ class _Local:
 class _Ray:
     def __init__(self, cluster: Any) -> None:
         self.num_at_once = max(2, min(MOST_FILMS, FILMS_PER_WORKER * cluster.share.num_workers))
-        self.traits = cluster.pool.facts.traits
+        self.default_scale = _scale_of(cluster.pool.facts.traits)
         self.upscale_file = cluster.upscale_file
         self.forecast_file = cluster.forecast_file
         self.close = cluster.pool.close
+
+
+def _scale_of(traits: Any) -> float:
+    return traits.native_scale if traits.reads == "source" else DEFAULT_SCALE

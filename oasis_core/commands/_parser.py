@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from typing import Any, NoReturn
 
-from ..words import one_of
+from ..words import meant, one_of
 
 _CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)'")
 _UNKNOWN = "unrecognized arguments: "
 _MISSING = "the following arguments are required: "
-LEAST_LIKENESS = 0.65
-"""Share of letters in common from which a name may have been meant: "--foo" is not "--fps"."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,7 +39,7 @@ class Parser(argparse.ArgumentParser):
             word = message.removeprefix(_UNKNOWN).split()[0]
             names = [name for action in self._actions for name in action.option_strings]
             kind = "option" if word.startswith("-") else "argument"
-            return f"{kind} {word!r} is not known{_meant(word.partition('=')[0], names)}"
+            return f"{kind} {word!r} is not known{meant(word.partition('=')[0], names)}"
         if message.startswith(_MISSING):
             missing = message.removeprefix(_MISSING).split(", ")
             return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
@@ -57,12 +54,6 @@ class Parser(argparse.ArgumentParser):
             name = "/".join(action.option_strings) or str(action.metavar or action.dest)
             if message.startswith(f"argument {name}:"):
                 choices = [str(choice) for choice in action.choices]
-                meant = _meant(word, choices)
                 label = "command" if name == "COMMAND" else name
-                return f"{label} must be {one_of(choices)}, got {word!r}{meant}"
+                return f"{label} must be {one_of(choices)}, got {word!r}{meant(word, choices)}"
         return message
-
-
-def _meant(word: str, names: list[str]) -> str:
-    likely = difflib.get_close_matches(word, names, n=1, cutoff=LEAST_LIKENESS)
-    return f"; did you mean {likely[0]!r}?" if likely else ""

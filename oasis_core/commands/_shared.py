@@ -141,6 +141,9 @@ def add_detail(parser: Options) -> None:
 
 def load_model(arguments: argparse.Namespace) -> Any:
     """Load the model that `add_model_options` describes."""
+    if not getattr(arguments, "json", False):
+        # Loading torch alone is seconds of silence.
+        print(f"loading {arguments.model} ...", file=sys.stderr, flush=True)
     from .. import load
 
     return load(

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..remote import as_source
-from ._info_words import info_lines
 from ._shared import print_json
+
+MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+"""Files that hold a model; of the last four `families.files` says that they must be converted."""
 
 
 def add_parser(commands: Any) -> None:
@@ -30,12 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
         for name, text in facts["files"].items():
             print(f"{name}: {text}")
         print(f"{facts['folder']}: {facts['videos']} videos, {facts['pictures']} pictures")
-    elif arguments.subject == "codecs":
-        for name, text in facts.items():
-            print(f"{name}: {text}")
     else:
-        for line in info_lines(facts):
-            print(line)
+        for key, value in facts.items():
+            label = key if arguments.subject == "codecs" else key.replace("_", " ")
+            print(f"{label}: {value}")
     return 0
 
 
@@ -47,16 +47,8 @@ def describe(subject: str) -> dict[str, Any]:
     """
     if subject == "codecs":
         return _describe_codecs()
-    from ..checkpoint import BUNDLED, resolve_model
-    from ..config import PRESETS
-
-    if subject in PRESETS and subject not in BUNDLED:
-        return _describe_preset(subject)
-    from ..families.catalog import describe_file
-    from ..families.files import PICKLES
-
-    if subject in BUNDLED or subject.endswith((".safetensors", *PICKLES)):
-        return describe_file(resolve_model(subject))
+    if subject in _presets() or subject.endswith(MODEL_SUFFIXES):
+        return _describe_named_model(subject)
     from ..video.names import folder_contents
 
     folder = Path(subject)
@@ -84,6 +76,21 @@ def describe(subject: str) -> dict[str, Any]:
         **facts,
         "color": {tag: getattr(info.color, tag) for tag in tags},
     }
+
+
+def _presets() -> set[str]:
+    from ..config import PRESETS
+
+    return set(PRESETS)
+
+
+def _describe_named_model(name: str) -> dict[str, Any]:
+    from ..checkpoint import BUNDLED, resolve_model
+    from ..families.catalog import describe_file
+
+    if name in _presets() and name not in BUNDLED:
+        return _describe_preset(name)
+    return describe_file(resolve_model(name))
 
 
 def _describe_folder(folder: Path, videos: list[Path], images: list[Path]) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from ._shared import (
     print_json,
 )
 
-DEFAULT_SCALE = 4.0
 PREVIEW_S = 3.0
 COMPARE = ("side", "split")
 
@@ -228,8 +227,7 @@ def _options(
     """The fields of `UpscaleOptions` that the user's words mean for one file."""
     scale = arguments.scale
     if scale is None and arguments.size is None:
-        has_own = engine.traits.reads == "source"
-        scale = engine.traits.native_scale if has_own else DEFAULT_SCALE
+        scale = engine.default_scale
     start_s, duration_s = _piece(arguments, source)
     same = ("size", "strength", "codec", "crf", "preset", "pix_fmt", "quality", "fps")
     same += ("deinterlace", "overwrite", "fresh")

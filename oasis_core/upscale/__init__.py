@@ -1,15 +1,43 @@
-"""The engine: clips in memory, files, shots, tiles, memory plans and resuming."""
+"""The engine: clips in memory, files, shots, tiles, memory plans and resuming.
 
-from .forecast import Forecast
-from .journal import JournalError, journal_path
-from .options import UpscaleOptions
-from .partial import PartialReport, export_partial
-from .plan import Plan
-from .report import UpscaleReport
-from .segment import Look
-from .side_by_side import compare_files, comparison_path
-from .upscaler import VideoUpscaler
-from .upscaling_files import forecast_file, upscale_file
+Names are imported when they are first asked for: what names, files and arguments alone decide is
+answered without loading torch, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .forecast import Forecast
+    from .journal import JournalError, journal_path
+    from .options import UpscaleOptions
+    from .partial import PartialReport, export_partial
+    from .plan import Plan
+    from .report import UpscaleReport
+    from .segment import Look
+    from .side_by_side import compare_files, comparison_path
+    from .upscaler import VideoUpscaler
+    from .upscaling_files import forecast_file, upscale_file
+
+_HOMES = {
+    "Forecast": "forecast",
+    "JournalError": "journal",
+    "Look": "segment",
+    "PartialReport": "partial",
+    "Plan": "plan",
+    "UpscaleOptions": "options",
+    "UpscaleReport": "report",
+    "VideoUpscaler": "upscaler",
+    "compare_files": "side_by_side",
+    "comparison_path": "side_by_side",
+    "export_partial": "partial",
+    "forecast_file": "upscaling_files",
+    "journal_path": "journal",
+    "upscale_file": "upscaling_files",
+}
+"""The module that each public name lives in."""
 
 __all__ = [
     "Forecast",
@@ -27,3 +55,9 @@ __all__ = [
     "journal_path",
     "upscale_file",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

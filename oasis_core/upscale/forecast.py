@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from .job import Job
 from .journal import Journal, journal_path, unfinished_plan
-from .plan import Plan
 
 if TYPE_CHECKING:
+    from .plan import Plan
     from .targets import Target
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
-import torch
 
 from ..remote import is_url, no_result
 from ..version import __version__
@@ -24,9 +23,11 @@ from ..video import (
     VideoReader,
 )
 from ..video.animated import AnimationReader
-from .plan import Plan
-from .segment import Look, StageClock
-from .upscaler import VideoUpscaler
+from .look import Look, StageClock
+
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .upscaler import VideoUpscaler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class Job:
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """Everything that the bytes of a segment depend on, as JSON values."""
+        import torch
+
         settings = {
             **asdict(self.look),
             "shots": self.shots,

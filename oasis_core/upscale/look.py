@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
+"""What a job spends its time on."""
+
 
 @dataclass(slots=True)
 class StageClock:

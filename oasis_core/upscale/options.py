@@ -8,7 +8,9 @@ from typing import Any
 
 from ..geometry import plain_number
 from ..video import Source, TimeWindow, VideoError, nearest_rate
-from .plan import HALO_FRAMES
+
+HALO_FRAMES = 2
+"""Frames read on both sides of a segment, unless the user or the model asks for others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,10 @@ from ..families.restorer import Traits
 from ..geometry import balanced_tile, next_valid_num_frames, round_down, round_up
 from ..model.live_bytes import DEVICE_SHARE
 from .memory import free_bytes, free_host_bytes
+from .options import HALO_FRAMES
 from .tiles import TileGrid, plan_tiles
 from .workload import Workload, least_tile_px
 
-HALO_FRAMES = 2
 SEGMENT_CHOICES = (48, 40, 32, 24, 20, 16, 12, 8, 4, 1)
 LONG_SEGMENTS = (192, 144, 96, 72)
 """Tried too where a segment begins with frames that are computed and thrown away."""

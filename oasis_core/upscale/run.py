@@ -22,14 +22,13 @@ from .assemble import SegmentAssembler, SegmentFrames
 from .background import Background
 from .job import Job
 from .journal import Journal, SegmentRecord
+from .look import StageClock
 from .memory import peak_cuda_bytes, peak_rss_bytes
 from .plan import Plan
 from .progress import BlockCounter, OnStage, stage_of
 from .report import UpscaleReport
-from .segment import StageClock
 from .upscaler import FrameProgress, OnProgress
 
-STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
 ENCODES_BESIDE = ("cuda", "mps")
 """Devices that leave the CPU to the encoder."""
 MOST_WAITING_BYTES = 512 << 20
@@ -140,7 +139,9 @@ class Run(Counts):
 
     def upscale(self) -> None:
         """Do every segment that is not done yet."""
-        assembler = SegmentAssembler.of(self.plan, has_shots=self.job.shots)
+        assembler = SegmentAssembler(
+            self.plan.segment_frames, self.plan.halo_frames, has_shots=self.job.shots
+        )
         with self.job.open() as reader, self.blocks.watching(), self._encoding():
             decoded = told(timed(reader, self.job.clock, "decode"), self._on_stage, self.job)
             frames = (visible(frame) for frame in decoded)

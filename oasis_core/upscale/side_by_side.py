@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..remote import RemoteFile
 from ..video import (
@@ -27,7 +26,6 @@ from ..video import (
 )
 from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec
 from ..video.names import distinct, find_numbered, is_pattern, numbered
-from ..video.pixels import frame_to_tensor, resize, tensor_to_frame
 from ..video.writer import write_atomically
 from .job import exists_error, refuse_own_input
 
@@ -175,6 +173,10 @@ def check_comparison(
 def _pairs(
     before: Iterator[VideoFrame], after: Iterator[VideoFrame], info: VideoInfo, mode: str
 ) -> Iterator[VideoFrame]:
+    import torch
+
+    from ..video.pixels import frame_to_tensor, resize, tensor_to_frame
+
     index = -1
     for index, frame in enumerate(after):
         partner = next(before, None)

@@ -18,7 +18,8 @@ from ..video.pixels import tensor_to_frame
 from .assemble import SegmentAssembler
 from .memory import free_host_bytes
 from .model_bytes import measure_model_bytes
-from .plan import HALO_FRAMES, Plan, make_plan
+from .options import HALO_FRAMES
+from .plan import Plan, make_plan
 from .precision import DTYPES, choose_device, choose_dtype, dtype_name
 from .progress import BlockCounter, OnStage, stage_of
 from .segment import Look, SegmentUpscaler, StageClock
@@ -264,7 +265,7 @@ class VideoUpscaler:
             halo_frames=halo_frames,
         )
         upscaler = self.segment_upscaler(look, plan, clock)
-        assembler = SegmentAssembler.of(plan, has_shots=shots)
+        assembler = SegmentAssembler(plan.segment_frames, plan.halo_frames, has_shots=shots)
         numbered = enumerate(itertools.chain([first], iterator))
         stream = (VideoFrame(pixels=pixels, pts=index, duration=1) for index, pixels in numbered)
         for segment in assembler.segments(stream):
@@ -355,13 +356,7 @@ def _segments(
             read_stop=first + segment.read_stop,
         )
         for first, last in shots_from_cuts(len(frames), list(cuts))
-        for segment in plan_segments(
-            last - first,
-            plan.segment_frames,
-            plan.halo_frames,
-            lead_frames=plan.lead_frames,
-            multiple=plan.segment_multiple,
-        )
+        for segment in plan_segments(last - first, plan.segment_frames, plan.halo_frames)
     ]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..geometry import target_size
 from ..remote import RemoteFile
@@ -14,15 +15,17 @@ from ..video import ClipSource, MuxReport, Source
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
 from .journal import Journal, journal_path
+from .look import STAGES, Look, StageClock
 from .options import UpscaleOptions
 from .picture_target import PictureTarget
-from .plan import Plan
 from .report import UpscaleReport
-from .run import STAGES, Counts, Run
-from .segment import Look, StageClock
 from .side_by_side import check_comparison, compare_files, comparison_path, is_there
 from .targets import Target, make_target
-from .upscaler import OnProgress, VideoUpscaler
+
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .run import Counts
+    from .upscaler import OnProgress, VideoUpscaler
 
 OnSegment = Callable[[int, int], None]
 
@@ -31,11 +34,11 @@ def upscale_file(
     source: str | Path | RemoteFile | ClipSource | Source,
     destination: str | Path,
     *,
-    upscaler: VideoUpscaler,
+    upscaler: VideoUpscaler | Callable[[], VideoUpscaler],
     on_plan: Callable[[Plan], None] | None = None,
     on_segment: OnSegment | None = None,
     on_progress: OnProgress | None = None,
-    engine: Callable[..., Counts] = Run,
+    engine: Callable[..., Counts] | None = None,
     **options: Any,
 ) -> UpscaleReport:
     """Upscale a video file, with its sound and all else that the new file can hold; or pictures.
@@ -50,13 +53,15 @@ def upscale_file(
             of pictures; or a clip in memory.
         destination: File to write, its ending chooses the format; `out_%05d.png` for a sequence,
             or a folder for pictures from pictures.
-        upscaler: Model, device and arithmetic.
+        upscaler: Model, device and arithmetic; or what loads it, called once everything that names,
+            files and options decide has been checked.
         on_plan: Called with the plan before the first frame is upscaled.
         on_segment: Called with (shot, segment), both from 0, when one is begun in this process.
         on_progress: Called with (frames done, frames in all) after each block of the model and each
             encoded frame, never going back; may raise to stop, which leaves a run that can be
             continued.
-        engine: What does the segments; the journal and the result are the same with any.
+        engine: What does the segments, None: this process; the journal and the result are the same
+            with any.
         **options: Fields of `UpscaleOptions`, `scale` or `size` among them.
 
     Returns:
@@ -70,8 +75,8 @@ def upscale_file(
     """
     begun = time.perf_counter()
     wanted = UpscaleOptions(**options)
-    job, target = _prepare(source, output_path(destination), wanted, upscaler)
-    job = replace(job, on_segment=on_segment)
+    make_job, target = _prepare(source, output_path(destination), wanted)
+    job = make_job(upscaler=_loaded(upscaler), on_segment=on_segment)
     run, muxed = _carry_out(job, target, wanted, engine, on_plan, on_progress)
     return run.report(muxed, time.perf_counter() - begun)
 
@@ -80,7 +85,7 @@ def forecast_file(
     source: str | Path | RemoteFile | ClipSource | Source,
     destination: str | Path,
     *,
-    upscaler: VideoUpscaler,
+    upscaler: VideoUpscaler | Callable[[], VideoUpscaler],
     makes_folder: bool = False,
     **options: Any,
 ) -> Forecast:
@@ -100,9 +105,8 @@ def forecast_file(
         ValueError: Likewise.
     """
     wanted = UpscaleOptions(**options)
-    job, target = _prepare(
-        source, output_path(destination), wanted, upscaler, makes_folder=makes_folder
-    )
+    make_job, target = _prepare(source, output_path(destination), wanted, makes_folder=makes_folder)
+    job = make_job(upscaler=_loaded(upscaler))
     beside = None if wanted.compare is None else comparison_path(job.destination)
     return make_forecast(job, target, _plan(job), comparison=beside, is_fresh=wanted.fresh)
 
@@ -111,18 +115,14 @@ def _prepare(
     name: str | Path | RemoteFile | ClipSource | Source,
     destination: Path,
     wanted: UpscaleOptions,
-    upscaler: VideoUpscaler,
     *,
     makes_folder: bool = False,
-) -> tuple[Job, Target]:
-    """Check everything that can be checked before the first frame, and describe the job."""
+) -> tuple[Callable[..., Job], Target]:
+    """Check everything that can be checked without a model, and describe the job but for it."""
     source, target = make_target(name, destination, wanted.encoding, makes_folder=makes_folder)
     check_paths(source, destination, target.outputs(), makes_folder=makes_folder)
     _check_absent(target, destination, wanted)
     window, frame_rate = wanted.window, wanted.frame_rate(source)
-    if window is not None:  # a model that builds up a state must see what it is built from
-        lead = max(window.context_frames, upscaler.traits.lead_frames)
-        window = replace(window, context_frames=lead)
     info = source.probe(frame_rate=frame_rate)
     width, height = target_size(info.width, info.height, scale=wanted.scale, size=wanted.size)
     if wanted.compare is not None:
@@ -140,13 +140,13 @@ def _prepare(
         strength=wanted.strength,
         color_anchor=wanted.color_anchor,
     )
-    job = Job(
+    make_job = partial(
+        Job,
         source=source,
         destination=destination,
         info=info,
         look=look,
         spec=target.segment_spec(info, width, height),
-        upscaler=upscaler,
         shots=wanted.shots,
         requested=wanted.fixed_plan,
         overwrite=wanted.overwrite,
@@ -158,7 +158,11 @@ def _prepare(
         num_frames=source.count(info, window),
         stores_light=target.stores_light,
     )
-    return job, target
+    return make_job, target
+
+
+def _loaded(upscaler: VideoUpscaler | Callable[[], VideoUpscaler]) -> VideoUpscaler:
+    return upscaler() if callable(upscaler) else upscaler
 
 
 def _check_absent(target: Target, destination: Path, wanted: UpscaleOptions) -> None:
@@ -188,11 +192,13 @@ def _carry_out(
     job: Job,
     target: Target,
     wanted: UpscaleOptions,
-    engine: Callable[..., Counts],
+    engine: Callable[..., Counts] | None,
     on_plan: Callable[[Plan], None] | None,
     on_progress: OnProgress | None,
 ) -> tuple[Counts, MuxReport]:
     """Plan, do, finish and compare, with the journal held."""
+    if engine is None:
+        from .run import Run as engine  # noqa: N813 (a class that serves as the function)
     plan = _plan(job)
     about = {"source": str(job.source.absolute()), "num_frames": job.num_frames}
     folder, watch = journal_path(job.destination), job.source.watch()

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .color import RGB_MATRIX
 from .containers import check_size
@@ -21,6 +19,9 @@ from .info import ColorTags, VideoInfo
 from .piece import TimeWindow
 from .rates import nearest_rate
 from .reader import VideoFrame
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FULL_SCALE = 65535
 
@@ -79,6 +80,8 @@ class ClipSource:
             check: called before each frame when it is computed; may raise to stop.
         """
         if not self._digests:
+            import torch
+
             digest = hashlib.sha256(f"{self.frames.dtype}".encode())
             for index in range(len(self)):
                 if check is not None:

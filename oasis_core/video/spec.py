@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -17,6 +20,8 @@ from .info import UNSPECIFIED, ColorTags, VideoInfo, bit_depth_of
 
 MOST_TICKS = (1 << 31) - 1
 """FFmpeg's fractions are of 32-bit whole numbers."""
+X264_AVX512_FLAGS = {f"avx512{part}" for part in ("f", "cd", "bw", "dq", "vl")}
+"""What a processor must have for x264 to use its AVX-512 code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +262,10 @@ def is_x264_unrepeatable() -> bool:
     Measured (x264 of PyAV 14.2 and 18.1, 30 frames of 320x176, 40 runs): 10 and 19 different files;
     none with AVX2, nor without macroblock-tree. Remove this when the bundled x264 repeats itself.
     """
+    with contextlib.suppress(OSError):  # quicker than loading torch, which refusals need not do
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if flags:
+            return set(flags[1].split()) >= X264_AVX512_FLAGS
     import torch
 
     return torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -338,9 +339,10 @@ def test_unusable_sources_are_one_sentence(tmp_path, capsys, command, name):
 def test_impossible_requests_are_one_sentence(clip, tmp_path, capsys, arguments, word):
     assert run("upscale", clip, tmp_path / "out.mp4", *arguments) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith("oasis: ")
-    assert captured.err.count("\n") == 1
-    assert word in captured.err
+    said = re.sub(r"^loading .* \.\.\.\n", "", captured.err)
+    assert said.startswith("oasis: ")
+    assert said.count("\n") == 1
+    assert word in said
     assert not list(tmp_path.glob("out*"))
 
 
@@ -424,6 +426,65 @@ def test_progress_shows_on_a_terminal_of_any_size(rows, columns):
     os.close(parent)
     assert "10/10" in shown
     assert ("frames/s" in shown) == (rows * columns == 0)
+
+
+def test_a_mistyped_model_is_told_the_nearest_name(clip, tmp_path, capsys):
+    assert run("upscale", clip, tmp_path / "out.mp4", "--model", "oasis-tny") == 1
+    assert "did you mean 'oasis-tiny'?" in capsys.readouterr().err
+
+
+def test_loading_is_said_before_it_begins(clip, tmp_path, capsys):
+    assert run("upscale", clip, tmp_path / "out.mkv", "--scale", 1) == 0
+    assert capsys.readouterr().err.startswith("loading oasis-tiny ...\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1, "upscale in.mkv there.mkv"),
+        (1, "upscale missing.mkv out.mkv"),
+        (1, "upscale in.mkv in.mkv --overwrite"),
+        (1, "upscale in.mkv out.mkv --strength 1.7"),
+        (1, "upscale in.mkv out.mkv --scale 0"),
+        (1, "upscale in.mkv out.mkv --size 99999x99999"),
+        (1, "upscale in.mkv out.xyz"),
+        (1, "upscale in.mkv out.mkv --start 99"),
+        (1, "upscale in.mkv out.mkv --crf 999"),
+        (1, "upscale text.mkv out.mkv --dry-run"),
+        (0, "upscale films done"),
+        (0, "info in.mkv"),
+        (0, "info films"),
+        (0, "status there.mkv"),
+        (0, "compare --help"),
+    ],
+)
+def test_what_needs_no_model_is_answered_without_torch(clip, tmp_path, code, words):
+    """Torch alone takes seconds to load; nothing that names and arguments decide waits for it."""
+    (tmp_path / "there.mkv").touch()
+    (tmp_path / "text.mkv").write_text("no film")
+    for folder in ("films", "done"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.mkv").write_bytes(clip.read_bytes())
+    program = (
+        "import sys\n"
+        "from oasis_core.cli import main\n"
+        "try:\n    code = main(sys.argv[1:])\n"
+        "except SystemExit as stop:\n    code = stop.code\n"
+        "assert 'torch' not in sys.modules\n"
+        "sys.exit(code)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(
+        [sys.executable, "-c", program, *words.split()],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == code, finished.stderr
+    assert "Traceback" not in finished.stderr, finished.stderr
+    assert not (tmp_path / "out.mkv").exists()
 
 
 def test_ctrl_c_that_meets_a_destructor_is_no_traceback(clip, monkeypatch, capsys):

@@ -10,7 +10,8 @@ from oasis_core.lab.golden import golden_model, golden_video
 from oasis_core.lab.gpu_plan import counted_workload, plan_for_gpu
 from oasis_core.model.live_bytes import DEVICE_SHARE, SAFETY
 from oasis_core.upscale.memory import free_bytes
-from oasis_core.upscale.plan import HALO_FRAMES, make_plan
+from oasis_core.upscale.options import HALO_FRAMES
+from oasis_core.upscale.plan import make_plan
 from oasis_core.upscale.segment import Look, SegmentUpscaler
 
 GIB = 1 << 30
