@@ -12,6 +12,7 @@ from .compare import OASISCompare
 from .degrade import OASISDegrade
 from .denoise_to_latent import OASISDenoiseToLatent
 from .example_clip import OASISExampleClip
+from .from_upscale_model import OASISFromUpscaleModel
 from .load_model import OASISLoadModel
 from .split_tiles import OASISSplitTiles
 from .stitch_tiles import OASISStitchTiles
@@ -21,6 +22,7 @@ from .upscale_video import OASISUpscaleVideo
 
 NODES: list[type[io.ComfyNode]] = [
     OASISLoadModel,
+    OASISFromUpscaleModel,
     OASISUpscaleVideo,
     OASISUpscaleImages,
     OASISCompare,

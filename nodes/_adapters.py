@@ -161,10 +161,8 @@ def load_model(
     """
     from ..oasis_core.families.catalog import open_restorer
     from ..oasis_core.families.files import LoadOptions
-    from ..oasis_core.upscale.precision import DTYPES
 
-    if dtype not in ("auto", *DTYPES):
-        raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
+    _check_dtype(dtype)
     # ComfyUI runs nodes in inference mode and moves models outside of it; tensors of inference
     # mode could not be moved there.
     with torch.inference_mode(False):
@@ -179,6 +177,41 @@ def load_model(
         "source": restorer.facts.get("source", "not stated"),
     }
     return managed(restorer, dtype), facts
+
+
+def from_upscale_model(upscale_model: Any, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:
+    """A copy of an image model that ComfyUI loaded.
+
+    Args:
+        upscale_model: What an UPSCALE_MODEL socket carries.
+        dtype: "auto" or one of the engine's.
+
+    Returns:
+        The model and facts about it.
+
+    Raises:
+        ValueError: The model or the dtype cannot be used.
+    """
+    from ..oasis_core.families.image import from_descriptor
+
+    _check_dtype(dtype)
+    restorer = from_descriptor(upscale_model)
+    facts = {
+        "model": restorer.traits.name,
+        "scale": restorer.traits.native_scale,
+        "sha256": restorer.identity,
+        "parameters": sum(weight.numel() for weight in restorer.network.parameters()),
+        "licence": "that of the model file",
+        "source": restorer.facts["architecture"],
+    }
+    return managed(restorer, dtype), facts
+
+
+def _check_dtype(dtype: str) -> None:
+    from ..oasis_core.upscale.precision import DTYPES
+
+    if dtype not in ("auto", *DTYPES):
+        raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
 
 
 def managed(restorer: Restorer, dtype: str) -> LoadedModel:

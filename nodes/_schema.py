@@ -48,7 +48,9 @@ def widget(kind: type[io.Input], name: str, **values: Any) -> io.Input:
 
 def model_input() -> io.Input:
     """The socket for a loaded model."""
-    return OasisModel.Input("model", tooltip="The model, from OASIS Load Model.")
+    return OasisModel.Input(
+        "model", tooltip="The model, from OASIS Load Model or From Upscale Model."
+    )
 
 
 def scale_input(tooltip: str) -> io.Input:

@@ -134,6 +134,13 @@ def from_descriptor(descriptor: ImageModelDescriptor) -> ImageRestorer:
     Raises:
         CheckpointError: It is of no use here, or holds NaN or infinity.
     """
+    import spandrel
+
+    if not isinstance(descriptor, spandrel.ModelBase):
+        raise CheckpointError(
+            f"an upscale model must be one that spandrel loaded, as Load Upscale Model does, got "
+            f"{type(descriptor).__name__}"
+        )
     name = f"{descriptor.architecture.name} {descriptor.scale}x"
     check_useful(descriptor, name)
     _check_finite(descriptor.model.state_dict().items(), name)
@@ -141,7 +148,7 @@ def from_descriptor(descriptor: ImageModelDescriptor) -> ImageRestorer:
     # tensors could not be moved outside of it.
     with torch.inference_mode(False):
         own = copy.deepcopy(descriptor)
-    return ImageRestorer(own, traits_of(own, name))
+    return ImageRestorer(own, traits_of(own, name), facts={"architecture": own.architecture.name})
 
 
 def read_descriptor(path: Path) -> ImageModelDescriptor:
@@ -268,6 +275,7 @@ def _refuse_options(name: str, options: LoadOptions) -> None:
         "decoder_tile": options.decoder_tile is not None,
         "int8": options.int8,
     }
+    options.refuse_detail(name)
     if wrong := [option for option, is_chosen in chosen.items() if is_chosen]:
         raise ValueError(f"{wrong[0]} is for large models, got {name}; leave it out")
     if not options.transformer:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.nodes.comfy_server import PYTHON, START_S, Server, start
+from tests.nodes.image_model import write_upscale_model
 from tests.nodes.media import write_clip
 from tests.nodes.packed import ROOT, copy_packed
 
@@ -53,8 +54,17 @@ def pack(comfyui, packed_copy, tmp_path_factory) -> dict:
 def server(comfyui, packed_copy, tmp_path_factory) -> Server:
     """ComfyUI on the CPU with this pack, and one that makes odd values."""
     base = tmp_path_factory.mktemp("comfyui")
-    for name in ("custom_nodes", "models/oasis", "input", "output", "temp", "user"):
+    for name in (
+        "custom_nodes",
+        "models/oasis",
+        "models/upscale_models",
+        "input",
+        "output",
+        "temp",
+        "user",
+    ):
         (base / name).mkdir(parents=True)
+    write_upscale_model(base / "models" / "upscale_models")
     packs = {"oasis": packed_copy, "odd_values": Path(__file__).with_name("odd_values")}
     for name, path in packs.items():
         (base / "custom_nodes" / name).symlink_to(path, target_is_directory=True)

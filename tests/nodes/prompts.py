@@ -4,6 +4,8 @@ import itertools
 import json
 from pathlib import Path
 
+from tests.nodes.image_model import NAME as IMAGE_MODEL
+
 ROOT = Path(__file__).resolve().parents[2]
 API = ROOT / "workflows" / "api"
 MODEL = {"model_name": "oasis-tiny", "routing": "own", "detail": 0.75}
@@ -132,6 +134,9 @@ def node_prompt(node, source=None, **changes):
     if "routing" in inputs and node != "OASISLoadModel":
         values = SETTINGS["OASISCalibrateRouting"]
         prompt["7"] = {"class_type": "OASISCalibrateRouting", "inputs": values}
+    if "upscale_model" in inputs:
+        loader = {"class_type": "UpscaleModelLoader", "inputs": {"model_name": IMAGE_MODEL}}
+        prompt["8"] = loader
     prompt["3"] = {"class_type": node, "inputs": {**inputs, **changes}}
     prompt["4"] = {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}}
     return prompt
@@ -148,6 +153,7 @@ _SAMPLING = {"window_heads": -1, "intra_heads": -1, "frames": 2, "crop_px": 64, 
 _TILE_LOOK = {name: LOOK[name] for name in ("scale", "strength", "shots", "color_anchor")}
 SETTINGS = {
     "OASISLoadModel": LOAD["inputs"],
+    "OASISFromUpscaleModel": {"upscale_model": ["8", 0], "dtype": "float32"},
     "OASISUpscaleVideo": _linked("model", "video", **LOOK, **ENCODING),
     "OASISUpscaleImages": _linked("model", "images", frames_are="one clip", **LOOK),
     "OASISCompare": {

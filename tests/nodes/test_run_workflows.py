@@ -62,10 +62,12 @@ def test_video_workflow_runs_as_it_is(server):
     assert "3" in again.cached
 
 
-@pytest.mark.parametrize("name", ["8_after_text_to_video", "9_denoise_to_latent"])
+@pytest.mark.parametrize(
+    "name", ["8_after_text_to_video", "9_denoise_to_latent", "10_any_image_model"]
+)
 def test_workflow_lacks_nothing_but_files_of_models(server, name):
     answer = server.post("/prompt", {"prompt": workflow(name)})
-    loaders = {"UNETLoader", "CLIPLoader", "VAELoader", "OASISLoadModel"}
+    loaders = {"UpscaleModelLoader", "UNETLoader", "CLIPLoader", "VAELoader", "OASISLoadModel"}
     wrong = answer["node_errors"].values()
     assert wrong
     assert {node["class_type"] for node in wrong} <= loaders

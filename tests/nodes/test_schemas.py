@@ -11,6 +11,7 @@ pytestmark = pytest.mark.comfy
 
 NODES = (
     "OASISLoadModel",
+    "OASISFromUpscaleModel",
     "OASISUpscaleVideo",
     "OASISUpscaleImages",
     "OASISCompare",

@@ -26,6 +26,7 @@ CORE_NODES = {
     "SaveImage",
     "SaveVideo",
     "UNETLoader",
+    "UpscaleModelLoader",
     "VAEDecode",
     "VAELoader",
 }
