@@ -27,6 +27,6 @@ def one_of(names: Sequence[str]) -> str:
 
 
 def meant(word: str, names: Iterable[str]) -> str:
-    """ "; did you mean 'NAME'?" for the name nearest to a mistyped word, "" if none is near."""
+    """The words "; did you mean 'NAME'?" for the name nearest to a mistyped one, "" without one."""
     likely = difflib.get_close_matches(word, list(names), n=1, cutoff=LEAST_LIKENESS)
     return f"; did you mean {likely[0]!r}?" if likely else ""
