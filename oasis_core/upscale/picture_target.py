@@ -18,7 +18,8 @@ from ..video import (
     VideoReader,
     check_encoder,
 )
-from ..video.image_tags import ImageTags, fitting_tags, read_image_tags
+from ..video.image_notes import note_lines
+from ..video.image_tags import ImageTags, fitting_tags, is_rgb_profile, read_image_tags
 from ..video.image_writer import (
     DEFAULT_QUALITY,
     IMAGE_FORMATS,
@@ -65,6 +66,7 @@ class PictureTarget:
     ) -> None:
         self.destination = destination
         self._source = source
+        self._lost_of_others: dict[str, None] = {}
         self._quality = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
         self._is_folder = destination.suffix.lower() not in IMAGE_FORMATS
         self.suffix = destination.suffix.lower()
@@ -193,7 +195,9 @@ class PictureTarget:
         pictures = self._source.pictures
         tags = read_image_tags(pictures[0]) if pictures else ImageTags()
         report = picture_report(job, spec, tags)
-        return MuxReport(kept=report.kept, dropped=(*report.dropped, *self._other_endings()))
+        others = [line for line in self._lost_of_others if line not in report.dropped]
+        dropped = (*report.dropped, *others, *self._other_endings())
+        return MuxReport(kept=report.kept, dropped=dropped)
 
     def _other_endings(self) -> list[str]:
         """What becomes of the endings of a folder's pictures, one line for each that changes."""
@@ -219,6 +223,7 @@ class PictureTarget:
             if frame is None:
                 break
             tags = ImageTags() if source is None else read_image_tags(source)
+            self._lost_of_others |= dict.fromkeys(tag_lines(tags, spec)[1])
             light = from_half_bits(frame.pixels) if self.stores_light else None
             data = encoder.encode(frame.pixels, frame.alpha, tags, light)
             write_atomically(folder / self._name(place), data)
@@ -265,10 +270,31 @@ def picture_report(job: Job, spec: ImageSpec, tags: ImageTags) -> MuxReport:
         spec: How the pictures are written.
         tags: Profile and camera data of the first picture of the source.
     """
-    kept, dropped = [], list(spec.losses)
+    kept, dropped = tag_lines(tags, spec)
+    dropped = [*spec.losses, *dropped, *job.info.not_kept]
+    if job.info.is_linear:
+        dropped += _light_losses(job)
+    if job.info.audio_streams:
+        dropped.append(f"{len(job.info.audio_streams)} sound track(s): pictures have none")
+    for stream in (*job.info.subtitle_streams, *job.info.other_streams):
+        dropped.append(f"{stream}: pictures have none")
+    return MuxReport(kept=tuple(kept), dropped=tuple(dropped))
+
+
+def tag_lines(tags: ImageTags, spec: ImageSpec) -> tuple[list[str], list[str]]:
+    """Return a line for each thing beside the pixels that is kept, and for each that is not.
+
+    Args:
+        tags: Of a picture of the source.
+        spec: How the pictures are written.
+    """
+    kept, dropped = [], []
     fitting = fitting_tags(tags, spec.suffix)
     if tags.icc is not fitting.icc:
         dropped.append("colour profile (ICC): too large for JPEG")
+    elif tags.icc is not None and not is_rgb_profile(tags.icc):
+        model = tags.icc[16:20].decode("latin-1").strip()
+        dropped.append(f"colour profile (ICC): it is for {model}, and the result is RGB")
     elif tags.icc is not None:
         has_place = spec.suffix != LIGHT_SUFFIX
         (kept if has_place else dropped).append(
@@ -282,12 +308,8 @@ def picture_report(job: Job, spec: ImageSpec, tags: ImageTags) -> MuxReport:
         dropped.append(f"camera data (EXIF): not written into {spec.suffix}")
     elif tags.has_loose_exif:
         dropped.append("camera data (EXIF): not taken out of a TIFF")
-    dropped += job.info.not_kept
-    if job.info.is_linear:
-        dropped += _light_losses(job)
-    if job.info.audio_streams:
-        dropped.append(f"{len(job.info.audio_streams)} sound track(s): pictures have none")
-    return MuxReport(kept=tuple(kept), dropped=tuple(dropped))
+    more_kept, more_dropped = note_lines(tags.notes, spec.suffix)
+    return kept + more_kept, dropped + more_dropped
 
 
 def _light_losses(job: Job) -> list[str]:

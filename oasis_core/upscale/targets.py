@@ -23,8 +23,10 @@ from ..video import (
     trial_mux,
 )
 from ..video.color import FULL
+from ..video.image_notes import note_lines
 from ..video.image_tags import read_image_tags
 from ..video.image_writer import IMAGE_FORMATS
+from ..video.info import UNSPECIFIED
 from ..video.writer import give_name
 from .job import Job, exists_error
 from .journal import Journal, sync_folder
@@ -182,8 +184,15 @@ def _losses(job: Job) -> tuple[str, ...]:
         )
     lines += job.info.not_kept
     tags_file = job.source.tags_file
-    if tags_file is not None and read_image_tags(tags_file).icc is not None:
-        lines.append("colour profile (ICC): a video has no place for it")
+    if tags_file is not None:
+        tags = read_image_tags(tags_file)
+        if tags.icc is not None:
+            lines.append("colour profile (ICC): a video has no place for it")
+        if tags.exif is not None or tags.has_loose_exif:
+            lines.append("camera data (EXIF): not written into a video")
+        _, lost = note_lines(tags.notes, job.destination.suffix.lower())
+        is_tagged = tags.notes.cicp is not None and job.info.color.transfer != UNSPECIFIED
+        lines += [line for line in lost if not (is_tagged and line.startswith("colour tags"))]
     return tuple(lines)
 
 

@@ -186,6 +186,13 @@ def _decode(path: Path) -> tuple[av.VideoFrame, str, ImageTags]:
     return frame, codec, read_image_tags(path)
 
 
+def _tagged(cicp: bytes | None) -> ColorTags:
+    """Return what a PNG says of its colours, in H.273's code points as films have them."""
+    if cicp is None or len(cicp) != 4:
+        return ColorTags(matrix=RGB_MATRIX)
+    return ColorTags(primaries=cicp[0], transfer=cicp[1], matrix=RGB_MATRIX)
+
+
 def _describe(
     paths: list[Path],
     frame: av.VideoFrame,
@@ -216,7 +223,7 @@ def _describe(
         has_alpha=has_alpha(frame),
         is_linear=is_float(frame.format),
         # What was YUV in the file is RGB from here on, and a film made of it is tagged anew.
-        color=ColorTags(matrix=RGB_MATRIX),
+        color=_tagged(tags.notes.cicp),
         is_interlaced=False,
         not_kept=() if tiff is None else tiff.losses,
     )
