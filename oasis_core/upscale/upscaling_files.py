@@ -123,7 +123,7 @@ def _prepare(
     check_paths(source, destination, target.outputs(), makes_folder=makes_folder)
     _check_absent(target, destination, wanted)
     window, frame_rate = wanted.window, wanted.frame_rate(source)
-    info = source.probe(frame_rate=frame_rate)
+    info = source.probe(frame_rate=frame_rate, deinterlace=wanted.deinterlace)
     width, height = target_size(info.width, info.height, scale=wanted.scale, size=wanted.size)
     if wanted.compare is not None:
         larger = replace(info, width=width, height=height)

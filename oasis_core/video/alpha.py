@@ -18,6 +18,8 @@ from .errors import AV_ERRORS
 from .info import bit_depth_of
 from .linear_light import is_float, is_wide, samples_of
 
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
 
 def alpha_of(frame: av.VideoFrame) -> np.ndarray:
     """Return the transparency of a decoded frame.
@@ -40,6 +42,30 @@ def alpha_of(frame: av.VideoFrame) -> np.ndarray:
         return np.rint(cover * 65535).astype(np.uint16)
     packed = convert(frame, "rgba64le" if bits > 8 else "rgba")
     return np.ascontiguousarray(packed.to_ndarray()[..., 3])
+
+
+def decoder_with_alpha(
+    stream: av.VideoStream,
+) -> tuple[av.VideoCodecContext, tuple[str, ...]]:
+    """Return what decodes a film, with its transparency; and a line if that is lost.
+
+    WebM keeps the transparency of VP8 and VP9 beside each packet, where FFmpeg's own decoders do
+    not look; libvpx does.
+
+    Args:
+        stream: of an opened file.
+    """
+    context = stream.codec_context
+    mode = next((v for k, v in stream.metadata.items() if k.lower() == "alpha_mode"), "0")
+    if mode != "1" or context.name not in _WITH_ALPHA:
+        return context, ()
+    try:
+        decoder = av.CodecContext.create(_WITH_ALPHA[context.name], "r")
+        decoder.thread_count = 1
+        decoder.open()
+    except (*AV_ERRORS, ValueError):
+        return context, ("transparency: this FFmpeg build has no libvpx, which alone reads it",)
+    return decoder, ()
 
 
 def has_clear_pixels(path: Path | RemoteFile) -> bool:

@@ -112,14 +112,14 @@ class OneClock:
         witnesses = self._container.streams.audio if self._may_jump else ()
         streams = {s.index: s for s in (self._film_stream, *witnesses, *others)}
         for packet in self._moved(self._container.demux(list(streams.values()))):
-            if packet.stream_index in wanted:
+            if packet.stream.index in wanted:
                 yield packet
 
     def _moved(self, packets: Iterator[av.packet.Packet]) -> Iterator[av.packet.Packet]:
         suspect: av.packet.Packet | None = None
         waiting: list[av.packet.Packet] = []
         for packet in packets:
-            is_film = packet.stream_index == self._index
+            is_film = packet.stream.index == self._index  # empty packets say 0 themselves
             if suspect is None and is_film:
                 if packet.size and self._is_odd(packet):
                     suspect = packet

@@ -11,6 +11,7 @@ import av
 
 from ..remote import RemoteError, RemoteFile, RemoteReader
 from .errors import AV_ERRORS, VideoError, reason
+from .heif import read_photo
 from .info import is_picture
 
 MAX_SIDE_PX = 16_384
@@ -154,6 +155,9 @@ def _film(path: Path | RemoteFile, container: av.container.InputContainer) -> av
             f"{str(path)!r} has no video stream (found: {', '.join(sorted(kinds)) or 'nothing'}); "
             "give a file with a moving picture"
         )
+    photo = read_photo(path) if "mov" in container.format.name else None
+    if photo is not None:  # its streams are tiles, thumbnails and so on
+        films = [s for s in films if s.id == photo.tiles[0]] or films
     stream = films[0]
     context = stream.codec_context
     if context is None:

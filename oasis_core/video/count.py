@@ -12,6 +12,7 @@ from ..remote import RemoteFile
 from .clock import OneClock
 from .containers import is_seekable, open_video
 from .errors import AV_ERRORS, VideoError
+from .fields import FieldPairs
 from .info import VideoInfo
 from .piece import TimeWindow, empty_piece
 
@@ -74,6 +75,8 @@ def _indexed_frames(path: Path | RemoteFile) -> int | None:
     with container:
         if "mov" not in container.format.name or not hasattr(stream, "index_entries"):
             return None
+        if FieldPairs(stream).may_be:
+            return None  # two entries may be one picture
         entries = stream.index_entries
         if not stream.frames or len(entries) != stream.frames:  # in fragments
             return None
@@ -91,9 +94,9 @@ def _count_packets(
             _seek(container, stream, start, info)
         # AVI stores no times but the order of its packets, see `CodedTimes`.
         is_avi = container.format.name == "avi"
-        count, last = 0, None
+        count, last, fields = 0, None, FieldPairs(stream)
         for packet in OneClock(container, stream).packets():
-            if not packet.size or packet.is_discard:
+            if not packet.size or packet.is_discard or fields.is_second(packet):
                 continue
             time = packet.dts if is_avi or packet.pts is None else packet.pts
             if time is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -186,6 +186,19 @@ def describe(
             describe_stream(s) for s in others if s.type not in ("audio", "subtitle")
         ),
     )
+
+
+def in_frames(info: VideoInfo, step_s: Fraction | None) -> VideoInfo:
+    """Return the facts of a film whose index counts fields, with its frames instead.
+
+    Args:
+        info: as the container has it.
+        step_s: seconds from one picture to the next; None where that is not known.
+    """
+    rate = info.frame_rate
+    if step_s is not None and step_s > 0 and rate * step_s > Fraction(3, 2):
+        rate /= 2
+    return replace(info, frame_rate=rate, num_frames=None)
 
 
 def _limits(frame: av.VideoFrame) -> tuple[str, ...]:

@@ -84,3 +84,15 @@ def from_display_matrix(matrix: bytes) -> Orientation:
     if any((a, b, c, d)):
         log.warning("the file asks to be shown at an angle that is no quarter turn; it is ignored")
     return UPRIGHT
+
+
+def orientation_of(side_data: dict[str, bytes], rotation_deg: int) -> Orientation:
+    """Return the orientation of a decoded frame.
+
+    Args:
+        side_data: of the frame.
+        rotation_deg: PyAV's angle of it, for where its matrix is not shown.
+    """
+    if "DISPLAYMATRIX" not in side_data:
+        return from_rotation(rotation_deg)
+    return from_display_matrix(side_data["DISPLAYMATRIX"])

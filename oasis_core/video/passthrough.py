@@ -17,6 +17,7 @@ from .clock import OneClock
 from .container_trial import refusal_of
 from .containers import open_video
 from .errors import AV_ERRORS, VideoError, reason
+from .heif import read_photo
 from .info import describe_stream, is_picture
 from .metadata import is_timecode
 from .span import Span
@@ -195,12 +196,15 @@ def add_streams(
         left_out: indices of streams not to add, and why.
     """
     result = Passthrough(film_index=film_index, is_strict="matroska" not in output.format.name)
+    is_photo = read_photo(path) is not None  # of a HEIF file: its streams are parts of a picture
     # Attachments are written by Matroska in any order; sound first is what players expect.
     order = {"audio": 0, "subtitle": 1, "video": 2}
     for stream in sorted(source.streams, key=lambda s: (order.get(s.type, 3), s.index)):
         # An MP4's chapter titles are a data track too; they are written anew with the chapters.
         handler = stream.metadata.get("handler_name", "")
         if stream.index == film_index or (stream.type == "data" and handler == "SubtitleHandler"):
+            continue
+        if is_photo and stream.type == "video":
             continue
         name = describe_stream(stream)
         if stream.index in left_out:

@@ -15,17 +15,19 @@ import av
 import numpy as np
 
 from ..remote import RemoteError, RemoteFile, as_source
-from .alpha import alpha_of, has_clear_pixels
+from .alpha import alpha_of, decoder_with_alpha, has_clear_pixels
 from .clock import OneClock
 from .coded_times import CodedTimes
 from .color import ToRgb
 from .containers import MAX_PIXELS, is_seekable, open_video
 from .deinterlace import deinterlaced
 from .errors import AV_ERRORS, VideoError, reason
-from .info import VideoInfo, describe, frame_rate_of
-from .orientation import Orientation, from_display_matrix, from_rotation
+from .fields import FieldPairs, step_of
+from .heif import decode_photo, read_photo
+from .info import VideoInfo, describe, frame_rate_of, in_frames
+from .orientation import orientation_of
 from .piece import TimeWindow, empty_piece, frames_in
-from .side_data import NAMING_CODECS, lines_about, shown_side_data, side_data_of
+from .side_data import Carried, side_data_of
 
 log = logging.getLogger(__name__)
 
@@ -93,32 +95,42 @@ class VideoReader:
         self._last_pts: int | None = None
         self._num_moved = 0
         self._last_duration = 0
-        self._told: set[str] = set()
         self._container, self._stream = open_video(self.path, allow_truncated=allow_truncated)
         self._is_mov = "mov" in self._container.format.name
         try:
             rate = frame_rate_of(self._stream) * Fraction(self._stream.time_base)
             self._ticks_per_frame = max(1, round(1 / rate))
+            self._photo = read_photo(self.path) if self._is_mov else None
+            is_made = self._photo is not None and self._photo.is_made_of_parts
+            self._whole_photo = self._photo if is_made else None
+            self._fields = FieldPairs(self._stream)
+            self._decoder, lost_alpha = decoder_with_alpha(self._stream)
             self._decoded = self._decode()
             self._first = self._first_frame()
             carried = side_data_of(self._first, self._stream.codec_context.name)
-            self._told = {*lines_about(carried)}
-            self._orientation = _orientation_of(self._first, carried)
+            self._carried = Carried(carried, self._stream.codec_context.name)
+            whole = self._whole_photo
+            turned = orientation_of(carried, self._first.rotation)
+            self._orientation = turned if whole is None else whole.orientation
             self.info: VideoInfo = describe(
                 self.path, self._container, self._stream, self._first, self._orientation, carried
             )
+            self.info = replace(self.info, not_kept=(*lost_alpha, *self.info.not_kept))
+            if self._photo is not None:
+                lost = dict.fromkeys((*self.info.not_kept, *self._photo.losses))
+                self.info = replace(self.info, other_streams=(), not_kept=tuple(lost))
+            if self._fields.num_second:
+                again, film = open_video(self.path, allow_truncated=True)
+                with again:
+                    self.info = in_frames(self.info, step_of(again, film))
             if self.info.codec == "gif":  # decoded with transparency, whether it has any or not
                 self.info = replace(self.info, has_alpha=has_clear_pixels(self.path))
+            self._to_rgb = ToRgb(self.info.color, self.info.codec)
+            if not self.info.pixel_format.startswith("yuv"):
+                self._to_rgb(self._first)  # what cannot be converted is refused now
         except BaseException:
             self.close()
             raise
-        self._to_rgb = ToRgb(self.info.color, self.info.codec)
-        if not self.info.pixel_format.startswith("yuv"):
-            try:
-                self._to_rgb(self._first)  # what cannot be converted is refused now
-            except BaseException:
-                self.close()
-                raise
         self._say_what_is_lost()
 
     def __enter__(self) -> VideoReader:
@@ -159,6 +171,14 @@ class VideoReader:
                 "copy or download it again"
             )
         return frame
+
+    def _say_what_is_new(self, frame: av.VideoFrame) -> None:
+        """Say what begins to lie beside the pixels later than in the first picture."""
+        for line in self._carried.new_in(frame):
+            at = self._time(frame.pts)
+            log.warning(
+                "%s: from frame %d (%s) on: %s", self.path.name, self._num_decoded, at, line
+            )
 
     def _say_what_is_lost(self) -> None:
         if self.info.is_interlaced and not self._deinterlace:
@@ -232,6 +252,8 @@ class VideoReader:
     def _restart(self) -> None:
         self._num_packets = self._num_shown_packets = self._num_decoded = 0
         self._last_pts = None
+        self._fields = FieldPairs(self._stream)
+        self._decoder, _ = decoder_with_alpha(self._stream)
         self._decoded = self._decode()
 
     def _converted(self, frame: av.VideoFrame, *, is_context: bool) -> VideoFrame:
@@ -252,6 +274,12 @@ class VideoReader:
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield decoded frames, each with a PTS, strictly increasing."""
+        if self._whole_photo is not None:
+            frame = decode_photo(self.path, self._container, self._whole_photo)
+            frame.pts, frame.time_base = 0, self._stream.time_base
+            self._last_pts, self._last_duration, self._num_decoded = 0, self._ticks_per_frame, 1
+            yield frame
+            return
         end_pts = self._claimed_end()
         times = CodedTimes(is_needed=self._container.format.name == "avi")
         packets = OneClock(self._container, self._stream).packets()
@@ -262,11 +290,13 @@ class VideoReader:
                 if packet is None:
                     break
                 self._num_packets += packet.size > 0
+                is_second = self._fields.is_second(packet)
                 # What an edit list hides is decoded for reference only; players skip it too.
-                self._num_shown_packets += packet.size > 0 and not packet.is_discard
+                is_shown = packet.size > 0 and not packet.is_discard and not is_second
+                self._num_shown_packets += is_shown
                 if not self._is_mov and packet.pts is not None and packet.duration:
                     end_pts = max(end_pts, packet.pts + packet.duration)
-                frames = packet.decode()
+                frames = self._decoder.decode(packet)
             except AV_ERRORS as error:
                 frames, is_last = self._give_up(error), True
             times.note(packet if not is_last else None)
@@ -274,7 +304,8 @@ class VideoReader:
                 frame.pts = times.of(frame)
                 self._stamp(frame)
                 self._note_damage(frame)
-                self._note_side_data(frame)
+                if self._num_decoded:
+                    self._say_what_is_new(frame)
                 self._num_decoded += 1
                 yield frame
             if is_last:
@@ -296,7 +327,7 @@ class VideoReader:
             raise VideoError(f"{text}; repair the file or cut it there") from error
         log.warning("%s; the rest is left out", text)
         try:
-            return self._stream.decode(None)
+            return self._decoder.decode(None)
         except AV_ERRORS:
             return []
 
@@ -337,18 +368,6 @@ class VideoReader:
                 "; more are only counted" if self.num_corrupt_frames == _MAX_WARNINGS else "",
             )  # fmt: skip
 
-    def _note_side_data(self, frame: av.VideoFrame) -> None:
-        """Say what begins to lie beside the pixels later than in the first picture."""
-        if self._num_decoded == 0 or self._stream.codec_context.name in NAMING_CODECS:
-            return
-        for kind, line in lines_about(shown_side_data(frame) or {}).items():
-            if kind not in self._told:
-                self._told.add(kind)
-                log.warning(
-                    "%s: from frame %d on (%s): %s",
-                    self.path.name, self._num_decoded, self._time(frame.pts), line,
-                )  # fmt: skip
-
     def _check_count(self) -> None:
         """Say when fewer packets or pictures came than the file promised."""
         if self._window is not None:
@@ -375,9 +394,3 @@ class VideoReader:
     def _time(self, pts: int | None) -> str:
         seconds = 0.0 if pts is None else float(pts * self._stream.time_base)
         return f"{seconds:.3f} s"
-
-
-def _orientation_of(frame: av.VideoFrame, side_data: dict[str, bytes]) -> Orientation:
-    if "DISPLAYMATRIX" not in side_data:  # or PyAV cannot show it
-        return from_rotation(frame.rotation)
-    return from_display_matrix(side_data["DISPLAYMATRIX"])

@@ -131,3 +131,25 @@ def lines_about(kinds: dict[str, bytes]) -> dict[str, str]:
             continue
         lines[kind] = _LINES.get(kind, f"side data {kind.lower()}: not written")
     return lines
+
+
+class Carried:
+    """Finds kinds of side data that a film's first frame did not have.
+
+    Args:
+        first: side data of the first frame.
+        codec: FFmpeg's name of the film's codec.
+    """
+
+    def __init__(self, first: dict[str, bytes], codec: str) -> None:
+        self._known = {*lines_about(first)}
+        self._is_shown = codec not in NAMING_CODECS
+
+    def new_in(self, frame: av.VideoFrame) -> list[str]:
+        """Return a line for each kind that is new and not kept, once."""
+        shown = shown_side_data(frame) if self._is_shown else None
+        self._is_shown = shown is not None
+        lines = lines_about(shown or {})
+        new = [line for kind, line in lines.items() if kind not in self._known]
+        self._known |= lines.keys()
+        return new

@@ -184,14 +184,25 @@ class Source:
         )
 
     def probe(
-        self, *, frame_rate: Fraction | None = None, allow_truncated: bool = False
+        self,
+        *,
+        frame_rate: Fraction | None = None,
+        allow_truncated: bool = False,
+        deinterlace: bool = False,
     ) -> VideoInfo:
         """Facts that hold before frames are read; the first frame is decoded for them.
+
+        Args:
+            frame_rate: See `open`.
+            allow_truncated: See `open`.
+            deinterlace: Whether it will be, so that nobody is advised to.
 
         Raises:
             VideoError: It cannot be used.
         """
-        with self.open(frame_rate=frame_rate, allow_truncated=allow_truncated) as reader:
+        with self.open(
+            frame_rate=frame_rate, allow_truncated=allow_truncated, deinterlace=deinterlace
+        ) as reader:
             return reader.info
 
     def count(self, info: VideoInfo, window: TimeWindow | None = None) -> int | None:
