@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from oasis_core.evaluation.pictures import encode_picture
+from oasis_core.extras import MissingExtraError
 from oasis_core.training.archives import find_archives
 from oasis_core.training.config import StageConfig, TrainingConfig, TrainingError
 from oasis_core.training.data import load_footage, make_shard
@@ -133,7 +134,7 @@ def test_archives_that_cannot_be_used_are_named(archives, monkeypatch):
         with pytest.raises(TrainingError, match=message):
             make_shard(config, 0, 0, load_footage(config, STAGE))
     monkeypatch.setitem(sys.modules, "webdataset", None)
-    with pytest.raises(TrainingError, match=r"pip install 'oasis-video-upscaler\[train\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'oasis-video-upscaler\[train\]'"):
         find_archives(("a.tar",))
 
 
