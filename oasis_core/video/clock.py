@@ -92,6 +92,7 @@ class OneClock:
         self._container = container
         self._is_told = is_told
         self._may_jump = may_jump(container)
+        self._is_program = container.format.name == "mpeg"
         self._index = film.index
         self._film = _Track()
         self._film_stream = film
@@ -154,7 +155,7 @@ class OneClock:
             return
         _move(packet, offset_s)
         self._film.epoch = len(self.jumps)
-        if packet.dts is not None and packet.pts is not None:
+        if self._is_program and packet.dts is not None and packet.pts is not None:
             # FFmpeg shows the last picture of a program stream when the next one is decoded, which
             # may be by another clock.
             late_s = (packet.pts - packet.dts) * packet.time_base

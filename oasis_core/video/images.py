@@ -22,6 +22,7 @@ from .names import is_animated
 from .piece import TimeWindow
 from .reader import VideoFrame
 from .tiff import decode_tiff, read_tiff
+from .whole import check_whole
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +184,13 @@ def _decode(path: Path) -> tuple[av.VideoFrame, str, ImageTags]:
         ) from error
     if frame is None:
         raise VideoError(f"{str(path)!r} holds no picture; copy or download it again")
+    check_whole(path)
+    declared = None if tiff is None else tiff.size
+    if declared not in (None, (frame.width, frame.height)):
+        raise VideoError(
+            f"{str(path)!r} declares {declared[0]}x{declared[1]} pixels and FFmpeg reads "
+            f"{frame.width}x{frame.height}; save it as PNG"
+        )
     return frame, codec, read_image_tags(path)
 
 

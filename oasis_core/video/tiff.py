@@ -61,6 +61,11 @@ class Tiff:
         return self.tags.get(tag, (default,))[0]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.number(_WIDTH), self.number(_HEIGHT)
+
+    @property
     def num_color(self) -> int:
         """Channels that are colour."""
         return 3 if self.number(_PHOTOMETRIC, 1) == _RGB else 1

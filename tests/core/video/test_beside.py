@@ -13,10 +13,11 @@ import av
 import numpy as np
 import pytest
 
-from oasis_core.video import VideoReader
+from oasis_core.video import VideoError, VideoReader, open_source
 from oasis_core.video.fields import FieldPairs
 from oasis_core.video.image_notes import note_lines
 from oasis_core.video.image_tags import ImageTags, read_image_tags, with_tags
+from oasis_core.video.image_writer import ImageEncoder, ImageSpec
 from oasis_core.video.side_data import lines_about
 
 
@@ -101,8 +102,6 @@ CICP = chunk(b"cICP", bytes((9, 16, 0, 1)))
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 def test_notes_are_kept_or_named(clips, tmp_path, suffix):
-    from oasis_core.video.image_writer import ImageEncoder, ImageSpec
-
     xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
     source = tmp_path / "in.png"
     dots = struct.pack(">IIB", 11811, 11811, 1)
@@ -168,6 +167,20 @@ def test_webm_keeps_its_transparency(clips, tmp_path, codec):
     for frame in frames:
         assert abs(int(frame.alpha[24, 32]) - 255) <= 2
         assert frame.alpha[2, 2] <= 2
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".exr", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("part", [0.97, 0.6])
+def test_a_picture_that_is_cut_off_is_refused(clips, tmp_path, suffix, part):
+    path = tmp_path / ("a" + suffix)
+    spec = ImageSpec(suffix=suffix, width=128, height=96)
+    data = ImageEncoder(spec).encode(clips.picture(0, 128, 96))
+    path.write_bytes(data)
+    with open_source(path) as reader:
+        assert len(list(reader)) == 1
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(VideoError, match=r"cut off|damaged"):
+        open_source(path)
 
 
 class Bits:
