@@ -172,8 +172,8 @@ class UnshuffleStem(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         t, h, w = self.stride = config.stem_stride
-        self.is_latent = config.stem == "latent"
-        unshuffled = config.out_channels if self.is_latent else 3 * t * h * w
+        self.reads_latent = config.stem == "latent"
+        unshuffled = config.out_channels if self.reads_latent else 3 * t * h * w
         self.out_channels = config.stem_channels or unshuffled
         self.reach = config.stem_reach
         self.conv = self.conv_neighbors = self.changes = None
@@ -193,7 +193,7 @@ class UnshuffleStem(nn.Module):
 
         Of t frames become t' = ceil(t / stride) rows of cells, of which those asked for are made.
         """
-        if self.is_latent:
+        if self.reads_latent:
             return rearrange(video, "b c t h w -> (b t) c h w")
         st, sh, sw = self.stride
         if lead := -video.shape[2] % st:
