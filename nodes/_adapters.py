@@ -19,6 +19,7 @@ import folder_paths
 import torch
 from torch import Tensor, nn
 
+from ..oasis_core.choices import BUNDLED
 from ._results import DEFAULT_KEPT, SHELF
 from ._status import Status
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from ..oasis_core.model.routing import HeadRouting
     from ..oasis_core.upscale import VideoUpscaler
 
-BUNDLED_MODELS = ("oasis-tiny",)
-"""Names of `oasis_core.checkpoint.BUNDLED`, which is not imported for a list of choices."""
 MODEL_FOLDER = "oasis"
 MODEL_SUFFIX = ".safetensors"
 PROGRESS_STEPS = 1000
@@ -60,7 +59,7 @@ def register_model_folder() -> None:
 def model_names() -> list[str]:
     """Bundled models, then the files of the model folder."""
     files = folder_paths.get_filename_list(MODEL_FOLDER)
-    return [*BUNDLED_MODELS, *(name for name in files if name.endswith(MODEL_SUFFIX))]
+    return [*BUNDLED, *(name for name in files if name.endswith(MODEL_SUFFIX))]
 
 
 def model_path(name: str) -> Path:
@@ -71,7 +70,7 @@ def model_path(name: str) -> Path:
     """
     from ..oasis_core.checkpoint import resolve_model
 
-    if name in BUNDLED_MODELS:
+    if name in BUNDLED:
         return resolve_model(name)
     if name not in model_names():  # ComfyUI before 0.8 lets any text through
         raise ValueError(

@@ -13,6 +13,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..oasis_core import choices
+
 CATEGORY = "OASIS"
 OasisModel = io.Custom("OASIS_MODEL")
 OasisTiles = io.Custom("OASIS_TILES")
@@ -20,12 +22,10 @@ OasisRouting = io.Custom("OASIS_ROUTING")
 
 DEFAULT_SCALE = 4.0
 MAX_SCALE = 8.0
-DEFAULT_DETAIL = 0.75
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-CODECS = ("h264", "h265", "av1", "prores", "ffv1")
+DTYPES = ("auto", *choices.DTYPES)
+CODECS = choices.SOFTWARE_CODECS
 LAYOUTS = ("side by side", "split")
-PRESETS = ("light", "consistent", "inconsistent", "clean", "web")
-"""Choices repeat constants of `oasis_core`, whose modules take time to import; tests compare."""
+PRESETS = choices.DEGRADATIONS
 SCALE = "by scale"
 SHORT_SIDES_PX = {"720p": 720, "1080p": 1080, "1440p": 1440, "4K (2160p)": 2160}
 TARGETS = (SCALE, *SHORT_SIDES_PX)

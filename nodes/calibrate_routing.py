@@ -174,13 +174,14 @@ def _clips(
     on_stage: Callable[[str, int, int], None],
 ) -> list[Tensor]:
     """The middle of the frames as the model would see it, in runs of `frames`."""
+    from ..oasis_core.geometry import middle
     from ..oasis_core.model.rerouting import calibration_clips
     from ..oasis_core.video.pixels import resize
 
     video = _adapters.to_video(images)[0]
     sides = [min(n, math.ceil(crop_px / scale)) for n in video.shape[2:]]
-    top, left = ((n - side) // 2 for n, side in zip(video.shape[2:], sides, strict=True))
-    crop = video[..., top : top + sides[0], left : left + sides[1]]
+    rows, columns = map(middle, video.shape[2:], sides)
+    crop = video[..., rows, columns]
     size = [round(side * scale) for side in sides]
     resized = []
     for index, frame in enumerate(crop.unbind(1)):

@@ -6,9 +6,10 @@ import json
 
 from comfy_api.latest import io
 
+from ..oasis_core.choices import DEFAULT_DETAIL
 from . import _adapters
 from ._errors import plain_errors
-from ._schema import DEFAULT_DETAIL, DTYPES, OasisModel, check_choice, schema, widget
+from ._schema import DTYPES, OasisModel, check_choice, schema, widget
 
 OWN, ALL_GLOBAL, NO_TRANSFORMER = ROUTINGS = ("own", "all global", "no transformer")
 

@@ -15,6 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from . import choices
+from .choices import DEFAULT_DETAIL
 from .config import ModelConfig
 from .digests import file_sha256
 from .ends import VIVID_PREFIX, check_detail, mix, vivid_names
@@ -24,11 +26,12 @@ from .model.routing import HeadRouting
 from .words import meant
 
 FORMAT = "oasis-1"
-BUNDLED = {"oasis-tiny": Path(__file__).parent / "weights" / "oasis-tiny.safetensors"}
-DEFAULT_MODEL = "oasis-tiny"
+BUNDLED = {
+    name: Path(__file__).parent / "weights" / f"{name}.safetensors" for name in choices.BUNDLED
+}
+"""Files of the models that come with the package, by name."""
+DEFAULT_MODEL = choices.BUNDLED[0]
 MAX_METADATA_CHARS = 1_000_000
-DEFAULT_DETAIL = 0.75
-"""Share of the vivid end where a file has one and nobody said; docs/results.md says why."""
 HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 

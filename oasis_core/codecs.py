@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
@@ -17,7 +22,30 @@ X265_LEAST_CUTREE_WIDTH = 50
 are narrower (measured with glibc's MALLOC_CHECK_ at every even width from 16 to 298: free() finds
 the damage up to 48 and never above; without cutree never)."""
 
+X264_AVX512_FLAGS = {f"avx512{part}" for part in ("f", "cd", "bw", "dq", "vl")}
+"""What a processor must have for x264 to use its AVX-512 code."""
+
+APPLE_H265 = "hvc1"
+"""Tag of H.265 in MP4 and MOV; Apple's players refuse FFmpeg's default, hev1."""
+
 _PRORES_PROFILES = ("proxy", "lt", "standard", "hq", "4444", "4444xq")
+
+
+class Wanted(Protocol):
+    """What a codec's own options may depend on; an `EncodeSpec` is one."""
+
+    width: int
+    """Pixels of a row."""
+    preset: str | None
+    """Speed or profile that was asked for; None: the codec's own."""
+    hdr: Any
+    """Static HDR metadata."""
+    pixel_format: str
+    """FFmpeg's name of the format the encoder is fed."""
+
+
+def _no_options(_: Wanted) -> dict[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +78,80 @@ class Codec:
     """Whether its own bits say what shape a pixel has, so that any container will do."""
     reorders: bool = True
     """Whether pictures may be coded in another order than they are shown."""
+    full_chroma_formats: dict[int, str] = field(default_factory=dict)
+    """Pixel format by bits with colours at full size, where it has one of its own: for odd sizes,
+    and for `full_chroma_presets`."""
+    full_chroma_presets: tuple[str, ...] = ()
+    """Presets that mean full colours."""
+    is_rgb: bool = False
+    """Whether it stores RGB and no YUV, if no pixel format is asked for."""
+    full_range: bool = True
+    """Whether it can say that values go from 0 to their maximum; else they are limited."""
+    mp4_tag: str | None = None
+    """Its tag in MP4 and MOV, where FFmpeg's own is refused by players; None: FFmpeg's."""
+    keeps_hdr: bool = False
+    """Whether HDR10's static metadata is written with it here."""
+    is_lossless: bool = False
+    """Whether what is read is what was written."""
     options: dict[str, str] = field(default_factory=dict)
-    """Further options."""
+    """Further options, always the same."""
+    options_of: Callable[[Wanted], dict[str, str]] = _no_options
+    """Further options that depend on what is wanted; they replace those of `options`."""
     needs: str = ""
     """What a hardware encoder needs besides the FFmpeg build."""
     takes_surfaces: bool = False
     """Whether it takes pictures that lie on the GPU only, which PyAV cannot put there."""
 
 
+def is_x264_unrepeatable() -> bool:
+    """Whether x264 would use AVX-512, with which its output differs from run to run.
+
+    Measured (x264 of PyAV 14.2 and 18.1, 30 frames of 320x176, 40 runs): 10 and 19 different files;
+    none with AVX2, nor without macroblock-tree. Remove this when the bundled x264 repeats itself.
+    """
+    with contextlib.suppress(OSError):  # quicker than loading torch, which refusals need not do
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if flags:
+            return set(flags[1].split()) >= X264_AVX512_FLAGS
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def _x264_options(wanted: Wanted) -> dict[str, str]:
+    from .video.hdr import x264_params
+
+    params = "asm=AVX2" if is_x264_unrepeatable() else ""
+    params = (params + x264_params(wanted.hdr)).removeprefix(":")
+    return {"x264-params": params} if params else {}
+
+
+# Closed groups: a segment must not refer to the one before it.
+_X265_PARAMS = f"log-level=none:pools={NUM_THREADS}:frame-threads=2:open-gop=0"
+
+
+def _x265_options(wanted: Wanted) -> dict[str, str]:
+    from .video.hdr import x265_params
+
+    params = _X265_PARAMS + x265_params(wanted.hdr)
+    return {"x265-params": params + ":cutree=0" * (wanted.width < X265_LEAST_CUTREE_WIDTH)}
+
+
+def _svtav1_options(wanted: Wanted) -> dict[str, str]:
+    from .video.hdr import svtav1_params
+
+    return {"svtav1-params": f"lp={NUM_THREADS}" + svtav1_params(wanted.hdr)}
+
+
+def _prores_options(wanted: Wanted) -> dict[str, str]:
+    name = wanted.preset or ("hq" if wanted.pixel_format == "yuv422p10le" else "4444")
+    # By number: not every FFmpeg knows the names.
+    return {"profile": str(_PRORES_PROFILES.index(name))}
+
+
 def _nvenc(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
     return Codec(
+        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
         containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
@@ -76,6 +168,7 @@ def _nvenc(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
 
 def _qsv(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
     return Codec(
+        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
         containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
@@ -92,6 +185,7 @@ def _qsv(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
 
 def _amf(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
     return Codec(
+        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
         containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
@@ -109,6 +203,7 @@ def _amf(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
 
 def _videotoolbox(encoder: str, depths: tuple[int, ...]) -> Codec:
     return Codec(
+        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
         formats={8: "nv12", 10: "p010le"},
@@ -119,6 +214,7 @@ def _videotoolbox(encoder: str, depths: tuple[int, ...]) -> Codec:
 
 def _vaapi(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
     return Codec(
+        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
         containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
@@ -130,15 +226,24 @@ def _vaapi(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
 
 
 CODECS: dict[str, Codec] = {
-    "h264": Codec(encoder="libx264", crf=16, preset="medium", presets=PRESETS, depths=(8, 10)),
+    "h264": Codec(
+        encoder="libx264",
+        crf=16,
+        preset="medium",
+        presets=PRESETS,
+        depths=(8, 10),
+        keeps_hdr=True,
+        options_of=_x264_options,
+    ),
     "h265": Codec(
         encoder="libx265",
         crf=18,
         preset="medium",
         presets=PRESETS,
         depths=(8, 10, 12),
-        # Closed groups: a segment must not refer to the one before it.
-        options={"x265-params": f"log-level=none:pools={NUM_THREADS}:frame-threads=2:open-gop=0"},
+        mp4_tag=APPLE_H265,
+        keeps_hdr=True,
+        options_of=_x265_options,
     ),
     "av1": Codec(
         encoder="libsvtav1",
@@ -150,7 +255,8 @@ CODECS: dict[str, Codec] = {
         depths=(8, 10),
         says_aspect=False,
         reorders=False,  # what is not shown travels inside the next shown picture's packet
-        options={"svtav1-params": f"lp={NUM_THREADS}"},
+        keeps_hdr=True,
+        options_of=_svtav1_options,
     ),
     "prores": Codec(
         encoder="prores_ks",
@@ -160,9 +266,13 @@ CODECS: dict[str, Codec] = {
         preset_option="profile",
         formats={10: "yuv422p10le"},
         alpha_formats={10: "yuva444p10le"},
+        full_chroma_formats={10: "yuv444p10le"},
+        full_chroma_presets=("4444", "4444xq"),
+        full_range=False,
         says_aspect=False,
         reorders=False,
         options={"vendor": "apl0"},
+        options_of=_prores_options,
     ),
     "ffv1": Codec(
         encoder="ffv1",
@@ -172,6 +282,8 @@ CODECS: dict[str, Codec] = {
         alpha_formats={8: "bgra", 10: "gbrap10le", 12: "gbrap12le", 16: "gbrap16le"},
         says_aspect=False,
         reorders=False,
+        is_rgb=True,
+        is_lossless=True,
         options={"level": "3", "slices": "4", "slicecrc": "1", "g": "1"},
     ),
     "h264_nvenc": _nvenc("h264_nvenc", (8,)),
@@ -193,5 +305,5 @@ CODECS: dict[str, Codec] = {
 
 ALPHA_CODECS = tuple(name for name, codec in CODECS.items() if codec.alpha_formats)
 """Codecs that keep transparency."""
-HDR_CODECS = ("h264", "h265", "av1")
+HDR_CODECS = tuple(name for name, codec in CODECS.items() if codec.keeps_hdr)
 """Codecs that keep HDR10's static metadata here."""

@@ -174,8 +174,3 @@ def test_no_arrow_points_up():
 
 def test_no_modules_import_each_other_in_a_circle():
     assert not circles()
-
-
-@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_stay_readable(path):
-    assert len(path.read_text().splitlines()) <= 400

@@ -17,7 +17,7 @@ from ..upscale import UpscaleReport, forecast_file, upscale_file
 from ..upscale.job import Job
 from ..upscale.journal import Journal
 from ..upscale.plan import Plan
-from ..upscale.run import Counts
+from ..upscale.run import JobRun
 from ..upscale.segment import StageClock
 from ..upscale.upscaler import OnProgress
 from .connect import connect, import_ray, share_out
@@ -145,7 +145,7 @@ class RemoteUpscaler:
         return self._pool.plan((source_size, size), options)
 
 
-class ClusterRun(Counts):
+class ClusterRun(JobRun):
     """Has the segments of a job done by the workers of a pool.
 
     Args:

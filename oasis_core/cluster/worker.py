@@ -26,7 +26,7 @@ from ..upscale.job import Job
 from ..upscale.journal import MANIFEST, SegmentRecord, segment_name
 from ..upscale.look import STAGES
 from ..upscale.plan import Plan
-from ..upscale.run import Run
+from ..upscale.run import LocalRun
 from ..upscale.segment import StageClock
 from ..version import __version__
 from ..video import VideoError
@@ -118,7 +118,7 @@ class SegmentWorker:
 
     def __init__(self) -> None:
         self._upscaler = None
-        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._runs: OrderedDict[str, LocalRun] = OrderedDict()
 
     def prepare(self, versions: dict[str, str], settings: dict[str, Any]) -> WorkerFacts:
         """Load the model, unless it is there.
@@ -191,12 +191,12 @@ class SegmentWorker:
             host=socket.gethostname(),
         )
 
-    def _run_of(self, ticket: Ticket) -> Run:
+    def _run_of(self, ticket: Ticket) -> LocalRun:
         if ticket.film not in self._runs:
             check_source(ticket)
             job = replace(ticket.job, upscaler=self._upscaler, clock=StageClock())
             folder = ticket.folder if sees_folder(ticket) else Path(tempfile.gettempdir())
-            self._runs[ticket.film] = Run(job, ticket.plan, _LooseSegments(folder), None)
+            self._runs[ticket.film] = LocalRun(job, ticket.plan, _LooseSegments(folder), None)
             if len(self._runs) > FILMS_KEPT:
                 self._runs.popitem(last=False)
         run = self._runs[ticket.film]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from ._shared import DEFAULT_MODEL, Options, load_model
+from ..choices import BUNDLED, ENGINES
+from ._shared import Options, load_model
 
-ENGINES = ("local", "ray")
 FILMS_PER_WORKER = 2
 """In work at once: one is planned, read or joined while another is upscaled."""
 MOST_FILMS = 256
@@ -97,7 +97,7 @@ class _Local:
     @property
     def default_scale(self) -> float:
         # Known of the bundled model, so that its files are checked before it is loaded.
-        is_bundled = self._arguments.model == DEFAULT_MODEL
+        is_bundled = self._arguments.model == BUNDLED[0]
         return DEFAULT_SCALE if is_bundled else _scale_of(self._load().traits)
 
     def upscale_file(self, source: Any, destination: Any, **options: Any) -> Any:

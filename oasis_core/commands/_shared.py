@@ -12,20 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..choices import BUNDLED, DTYPES, LATENT_DECODERS
 from ..remote import RemoteFile, as_source, is_url, no_result
-
-# Spelled out here and not imported: `oasis --help` must answer without loading torch.
-# tests/core/test_cli.py holds them against the definitions.
-DEGRADATIONS = ("light", "consistent", "inconsistent", "clean", "web")
-CODECS = (
-    "h264", "h265", "av1", "prores", "ffv1",
-    "h264_nvenc", "h265_nvenc", "av1_nvenc", "h264_qsv", "h265_qsv", "av1_qsv",
-    "h264_amf", "h265_amf", "av1_amf", "h264_videotoolbox", "h265_videotoolbox",
-    "h264_vaapi", "h265_vaapi", "av1_vaapi",
-)  # fmt: skip
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-DECODERS = ("wan", "tiny", "tiny-both")
-DEFAULT_MODEL = "oasis-tiny"
 
 Report = Callable[[str], None]
 Options = argparse._ActionsContainer
@@ -92,18 +80,18 @@ def parse_time(text: str) -> float:
 def add_model_options(parser: Options) -> None:
     """Add --model, --device and --dtype."""
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME|PATH", help="bundled model or checkpoint"
+        "--model", default=BUNDLED[0], metavar="NAME|PATH", help="bundled model or checkpoint"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(
         "--dtype",
         default="auto",
-        choices=DTYPES,
+        choices=("auto", *DTYPES),
         help="auto: what the device has, if close",
     )
     parser.add_argument(
         "--decoder",
-        choices=DECODERS,
+        choices=LATENT_DECODERS,
         help="of a model with both: wan is exact, tiny is fast; tiny-both: to encode with, too",
     )
     parser.add_argument(

@@ -278,17 +278,13 @@ def _attention(upscaler: Any, arguments: argparse.Namespace, report: Report) -> 
     return results
 
 
-def _middle(length: int, part: int) -> slice:
-    start = max(0, length - part) // 2
-    return slice(start, start + part)
-
-
 def _boundaries(upscaler: Any, arguments: argparse.Namespace, report: Report) -> list[Any]:
     from ..bench.boundaries import measure_boundaries
     from ..evaluation.benchmark import read_clip
+    from ..geometry import middle
 
     clip = read_clip(arguments.clip, num_frames=BOUNDARY_FRAMES, multiple=1)
-    rows, columns = (_middle(side, BOUNDARY_CROP_PX) for side in clip.shape[2:])
+    rows, columns = (middle(side, min(side, BOUNDARY_CROP_PX)) for side in clip.shape[2:])
     clip = clip[..., rows, columns]
     report(f"boundaries, the middle {clip.shape[3]}x{clip.shape[2]} px of {len(clip)} frames:")
     results = measure_boundaries(upscaler, clip.transpose(0, 1)[None].contiguous())

@@ -8,12 +8,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..choices import BUNDLED, DTYPES
 from ..extras import need
 from ..remote import as_source
 from ..words import counted
 from ._shared import (
-    DEFAULT_MODEL,
-    DTYPES,
     Report,
     add_detail,
     find_clips,
@@ -42,11 +41,11 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers `commands`."""
     parser = commands.add_parser("calibrate", help="measure attention heads and route them")
     parser.add_argument("clips", nargs="+", metavar="CLIP", type=as_source)
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|PATH")
+    parser.add_argument("--model", default=BUNDLED[0], metavar="NAME|PATH")
     add_detail(parser)
     parser.add_argument("--device", default="cpu", help="where to measure (default cpu)")
     parser.add_argument(
-        "--dtype", choices=DTYPES[1:], default="float32", help="arithmetic of a large model"
+        "--dtype", choices=DTYPES, default="float32", help="arithmetic of a large model"
     )
     parser.add_argument("--out", type=parse_output, metavar="JSON", help="write the routing here")
     parser.add_argument(
@@ -98,6 +97,7 @@ def _center_crops(
     A crop or number of frames that a model does not take is rounded down to the next that it does.
     """
     from ..evaluation.benchmark import read_clip
+    from ..geometry import middle
 
     token = math.lcm(*stride[1:])
     if crop_px < token:
@@ -111,8 +111,8 @@ def _center_crops(
                 f"{path} must have {num_frames} frames of {crop_px}x{crop_px} px or more, got "
                 f"{len(clip)} of {clip.shape[3]}x{clip.shape[2]}; lower --frames or --crop"
             )
-        top, left = ((n - crop_px) // 2 for n in clip.shape[-2:])
-        crop = clip[:, :, top : top + crop_px, left : left + crop_px]
+        rows, columns = (middle(length, crop_px) for length in clip.shape[-2:])
+        crop = clip[:, :, rows, columns]
         clips.append(crop.transpose(0, 1)[None].contiguous())
     return clips
 

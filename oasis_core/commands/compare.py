@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..choices import COMPARISONS
+from ..codecs import CODECS
 from ..remote import as_source
-from ._shared import CODECS, parse_on_disk, parse_output, parse_time
+from ._shared import parse_on_disk, parse_output, parse_time
 
 
 def add_parser(commands: Any) -> None:
@@ -17,11 +19,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("source", metavar="SRC", type=as_source)
     parser.add_argument("result", metavar="RESULT", type=parse_on_disk)
     parser.add_argument("destination", metavar="DST", type=parse_output)
-    parser.add_argument("--mode", choices=("side", "split"), default="side")
+    parser.add_argument("--mode", choices=COMPARISONS, default="side")
     parser.add_argument(
         "--start", type=parse_time, metavar="TIME", help="where the result begins in the source"
     )
-    parser.add_argument("--codec", choices=CODECS, default="h264", metavar="CODEC")
+    parser.add_argument("--codec", choices=tuple(CODECS), default="h264", metavar="CODEC")
     parser.add_argument("--crf", type=float, help="quality of the encoder; lower is better")
     parser.add_argument("--deinterlace", action="store_true", help="as it was for the result")
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..choices import DTYPES
+
 SOURCES = ("image", "wan2.1", "infvsr")
-DTYPES = ("bfloat16", "float16", "float32")
 ONLY_FOR = {
     "wan2.1": ("context", "stem", "timestep", "keep_timestep"),
     "infvsr": ("visual", "visual_lora"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..choices import DEGRADATIONS
 from ..remote import as_source
-from ._shared import DEGRADATIONS, Progress, parse_output, print_json
+from ._shared import Progress, parse_output, print_json
 
 # Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
 CODECS = ("libx264", "libx264", "mpeg4")

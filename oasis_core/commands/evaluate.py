@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..choices import DEGRADATIONS, STANDARD_SETS
 from ..remote import as_source
 from ._evaluation_words import clip_line, report_means
 from ._shared import (
-    DEGRADATIONS,
     Report,
     add_model_options,
     load_model,
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..evaluation.peers import Peer
     from ..upscale import VideoUpscaler
 
-# Spelled out for `--help`, which must not load torch; the tests hold it against the definition.
-SETS = ("udm10", "spmcs", "youhq40", "realvsr", "mvsr4x", "videolq", "reds4", "vid4")
 _EPILOG = """ways to use it:
   oasis evaluate CLIPS --out REPORT            degrade sharp clips, restore, compare
   oasis evaluate --low LQ --truth GT           restore low-quality clips, compare
@@ -65,7 +63,7 @@ def add_parser(commands: Any) -> None:
         metavar="[NAME=]FOLDER",
         help="results to measure; repeatable",
     )
-    pairs.add_argument("--set", choices=SETS, help="layout of the one folder given")
+    pairs.add_argument("--set", choices=STANDARD_SETS, help="layout of the one folder given")
     evaluate.add_argument("--scale", type=float, default=4, help="where no original tells it")
     evaluate.add_argument("--frames", type=int, default=10, help="of each clip; 0: all")
     evaluate.add_argument(

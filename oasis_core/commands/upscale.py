@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..choices import COMPARISONS
+from ..codecs import CODECS
 from ..remote import RemoteFile, as_source
 from ..words import counted
 from ._batch import find_tasks
 from ._engine import Engine, add_engine_options, open_engine
 from ._many import run_many
 from ._shared import (
-    CODECS,
     Options,
     Progress,
     add_model_options,
@@ -26,7 +27,6 @@ from ._shared import (
 )
 
 PREVIEW_S = 3.0
-COMPARE = ("side", "split")
 
 OnProgress = Callable[[float, float], None]
 
@@ -90,7 +90,10 @@ def _add_usual(parser: argparse.ArgumentParser) -> None:
         "--strength", type=float, default=1.0, help="0: plain resize ... 1: the model in full"
     )
     usual.add_argument(
-        "--codec", choices=CODECS, metavar="CODEC", help=f"h264 (default), {', '.join(CODECS[1:])}"
+        "--codec",
+        choices=tuple(CODECS),
+        metavar="CODEC",
+        help=f"h264 (default), {', '.join([*CODECS][1:])}",
     )
     usual.add_argument("--crf", type=float, help="quality of the encoder; lower is better")
     usual.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
@@ -115,7 +118,7 @@ def _add_piece(group: Options) -> None:
     group.add_argument(
         "--compare",
         nargs="?",
-        choices=COMPARE,
+        choices=COMPARISONS,
         const="side",
         help="also write NAME.compare.mp4 (or pictures): plain resize and result",
     )

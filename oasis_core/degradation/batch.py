@@ -16,7 +16,7 @@ from .recipe import Step
 
 
 @dataclass(slots=True)
-class Job:
+class ClipInWork:
     """A clip on its way through its recipe; `clip` and `done` change."""
 
     clip: Tensor
@@ -57,7 +57,7 @@ def _per_frame(values: Sequence[object], num_frames: int) -> list[object]:
     return list(values) if len(values) == num_frames else list(values) * num_frames
 
 
-def _run_group(kind: str, jobs: list[Job]) -> None:
+def _run_group(kind: str, jobs: list[ClipInWork]) -> None:
     """Run the next step of clips that form a group, in one call."""
     clips = torch.cat([job.clip for job in jobs])
     if kind == "blur":
@@ -75,7 +75,7 @@ def _run_group(kind: str, jobs: list[Job]) -> None:
         job.clip = piece
 
 
-def _run_codecs(jobs: list[Job], pool: Executor | None) -> None:
+def _run_codecs(jobs: list[ClipInWork], pool: Executor | None) -> None:
     arguments = [
         (to_pixels(job.clip), job.step.params["codec"], job.step.params["quality"]) for job in jobs
     ]
@@ -85,7 +85,7 @@ def _run_codecs(jobs: list[Job], pool: Executor | None) -> None:
         job.clip = from_pixels(pixels, job.clip)
 
 
-def apply_recipes(jobs: Sequence[Job], pool: Executor | None = None) -> list[Tensor]:
+def apply_recipes(jobs: Sequence[ClipInWork], pool: Executor | None = None) -> list[Tensor]:
     """Run drawn recipes on many clips, on whatever device they are.
 
     The result is that of `apply_recipe` on each clip, to rounding.
@@ -98,7 +98,7 @@ def apply_recipes(jobs: Sequence[Job], pool: Executor | None = None) -> list[Ten
         `t 3 height width` each, rounded to 8-bit levels.
     """
     while pending := [job for job in jobs if job.done < len(job.steps)]:
-        groups: dict[tuple[object, ...], list[Job]] = {}
+        groups: dict[tuple[object, ...], list[ClipInWork]] = {}
         for job in pending:
             key = ("codec",) if job.step.operator == "codec" else job.group()
             groups.setdefault(key, []).append(job)

@@ -11,8 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..codecs import X265_LEAST_CUTREE_WIDTH
-from ..video.spec import is_x264_unrepeatable
+from ..codecs import X265_LEAST_CUTREE_WIDTH, is_x264_unrepeatable
 
 DECODERS = {"libx264": "h264", "mpeg4": "mpeg4", "libx265": "hevc", "libvpx-vp9": "vp9"}
 _X265_QUIET = {"x265-params": "log-level=none:pools=1:frame-threads=1"}

@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 
+from ..choices import DEGRADATIONS
 from . import operators
 from .codec import DECODERS, is_available
 
-PRESETS = ("light", "consistent", "inconsistent", "clean", "web")
+PRESETS = DEGRADATIONS
+"""Presets, from little to much."""
 MIN_SIDE_PX = 8
 _KERNEL_FAMILIES = ("gaussian", "gaussian", "generalized", "generalized", "plateau", "plateau")
 _ISOTROPIC = (True, False, True, False, True, False)

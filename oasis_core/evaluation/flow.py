@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.motion import running_sums
+from ..box_sums import running_sums
 from ..model.threads import few_threads
 
 RADIUS_PX = 7

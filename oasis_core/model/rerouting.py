@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..geometry import middle
 from .denoiser import OasisModel
 from .routing import HeadRouting, calibrate
 
@@ -90,7 +91,7 @@ def calibration_clips(
         )
     length = min(num_frames, video.shape[2])
     length -= (length - 1) % stride[0]
-    top, left = ((n - side) // 2 for n, side in zip(video.shape[3:], sides, strict=True))
-    crop = video[..., top : top + sides[0], left : left + sides[1]]
+    rows, columns = map(middle, video.shape[3:], sides)
+    crop = video[..., rows, columns]
     starts = range(0, video.shape[2] - length + 1, length)
     return [crop[:, :, start : start + length].contiguous() for start in starts]

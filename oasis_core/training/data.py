@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..degradation import apply_recipe, draw_recipe
-from ..degradation.batch import Job, apply_recipes
+from ..degradation.batch import ClipInWork, apply_recipes
 from ..extras import need
 from .archives import ArchivedFootage, find_archives
 from .config import StageConfig, TrainingConfig, TrainingError
@@ -117,7 +117,7 @@ def _draw_share(shares: dict[str, float], generator: torch.Generator) -> str:
 
 def _draw_sample(
     config: TrainingConfig, stage: StageConfig, sources: Sources, generator: torch.Generator
-) -> Job:
+) -> ClipInWork:
     """A sharp clip and what is to be done to it."""
     side = stage.crop_px + MARGIN_PX
     is_still = sources.stills and (
@@ -136,7 +136,7 @@ def _draw_sample(
         generator=generator,
         codecs=config.codecs,
     )
-    return Job(clip=truth, steps=steps, size=(round(side / scale),) * 2, generator=generator)
+    return ClipInWork(clip=truth, steps=steps, size=(round(side / scale),) * 2, generator=generator)
 
 
 def _resized_back(degraded: Tensor, side: int) -> Tensor:
@@ -146,12 +146,12 @@ def _resized_back(degraded: Tensor, side: int) -> Tensor:
     return resized.clamp(0, 1).half().cpu()
 
 
-def _degrade_here(job: Job) -> Tensor:
+def _degrade_here(job: ClipInWork) -> Tensor:
     degraded = apply_recipe(job.clip, job.steps, size=job.size, generator=job.generator)
     return _resized_back(degraded, job.clip.shape[-1])
 
 
-def _degrade_on(device: torch.device, jobs: list[Job], pool: Executor) -> list[Tensor]:
+def _degrade_on(device: torch.device, jobs: list[ClipInWork], pool: Executor) -> list[Tensor]:
     """The same for many clips on an accelerator, some at a time."""
     results = []
     for start in range(0, len(jobs), CLIPS_AT_ONCE):

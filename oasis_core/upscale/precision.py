@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from .. import choices
 from ..families.restorer import Place, Restorer, Traits, probe_clip
 from ..model.agreement import psnr_db
 
@@ -21,11 +22,8 @@ PROCESSOR_FLAGS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 FLAG_QUESTIONS = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
 """What `torch.cpu` is asked where the system lists no flags."""
 
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+DTYPES = {name: getattr(torch, name) for name in choices.DTYPES}
+"""Arithmetic by the name that users give."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ MOST_WAITING_BYTES = 512 << 20
 MODEL_SHARE = 0.8
 
 
-class Counts:
+class JobRun:
     """What is known of a job while its segments are done, wherever that is.
 
     Args:
@@ -110,7 +110,7 @@ class Counts:
         )
 
 
-class Run(Counts):
+class LocalRun(JobRun):
     """Does the segments of a job that are not done yet, in this process.
 
     Args:

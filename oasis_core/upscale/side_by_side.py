@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..choices import COMPARISONS
 from ..remote import RemoteFile
 from ..video import (
     CONTAINERS,
@@ -29,7 +30,8 @@ from ..video.names import distinct, find_numbered, is_pattern, numbered
 from ..video.writer import write_atomically
 from .job import exists_error, refuse_own_input
 
-MODES = ("side", "split")
+MODES = COMPARISONS
+"""Ways to show both."""
 LINE_PX = 2
 """Width of the line between the halves of a split picture."""
 SEGMENT_FRAMES = 500

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..codecs import HDR_CODECS
+from ..codecs import CODECS, HDR_CODECS
 from ..digests import file_fingerprint
 from ..remote import RemoteFile
 from ..video import (
@@ -173,8 +173,10 @@ def _losses(job: Job) -> tuple[str, ...]:
         lines.append(
             f"transparency: {job.spec.codec} has none; use --codec prores (.mov) or ffv1 (.mkv)"
         )
-    if job.spec.codec == "prores" and job.spec.color.range == FULL:
-        lines.append("full range: converted to limited, prores has no other; colours are the same")
+    if not CODECS[job.spec.codec].full_range and job.spec.color.range == FULL:
+        lines.append(
+            f"full range: converted to limited, {job.spec.codec} has no other; colours are the same"
+        )
     if job.info.is_linear:
         lines.append("light below 0 and above 1: limited, a video holds coded values from 0 to 1")
     if job.info.hdr and job.spec.codec not in HDR_CODECS:

@@ -24,7 +24,7 @@ from .targets import Target, make_target
 
 if TYPE_CHECKING:
     from .plan import Plan
-    from .run import Counts
+    from .run import JobRun
     from .upscaler import OnProgress, VideoUpscaler
 
 OnSegment = Callable[[int, int], None]
@@ -38,7 +38,7 @@ def upscale_file(
     on_plan: Callable[[Plan], None] | None = None,
     on_segment: OnSegment | None = None,
     on_progress: OnProgress | None = None,
-    engine: Callable[..., Counts] | None = None,
+    engine: Callable[..., JobRun] | None = None,
     **options: Any,
 ) -> UpscaleReport:
     """Upscale a video file, with its sound and all else that the new file can hold; or pictures.
@@ -192,13 +192,13 @@ def _carry_out(
     job: Job,
     target: Target,
     wanted: UpscaleOptions,
-    engine: Callable[..., Counts] | None,
+    engine: Callable[..., JobRun] | None,
     on_plan: Callable[[Plan], None] | None,
     on_progress: OnProgress | None,
-) -> tuple[Counts, MuxReport]:
+) -> tuple[JobRun, MuxReport]:
     """Plan, do, finish and compare, with the journal held."""
     if engine is None:
-        from .run import Run as engine  # noqa: N813 (a class that serves as the function)
+        from .run import LocalRun as engine  # noqa: N813 (a class that serves as the function)
     plan = _plan(job)
     about = {"source": str(job.source.absolute()), "num_frames": job.num_frames}
     folder, watch = journal_path(job.destination), job.source.watch()

@@ -94,7 +94,7 @@ def mux(
     timeline = read_timeline(paths)
     part = target.with_name(target.name + ".part")
     try:
-        job = _Job(paths, timeline, spec, part, muxer, dict(metadata or {}), comment, cut)
+        job = _Muxing(paths, timeline, spec, part, muxer, dict(metadata or {}), comment, cut)
         job.most_packets = most_packets
         report = job.run(None if source is None else as_source(source))
         sync(part)
@@ -107,7 +107,7 @@ def mux(
     return report
 
 
-class _Job:
+class _Muxing:
     """One run of `mux`, once everything is checked."""
 
     def __init__(
@@ -364,8 +364,9 @@ class _Job:
         context.color_trc = tags.transfer
         context.colorspace = tags.matrix
         context.color_range = tags.range
-        if spec.codec.startswith("h265") and self._muxer != "matroska":
-            context.codec_tag = "hvc1"  # Apple's players refuse the default, hev1
+        tag = CODECS[spec.codec].mp4_tag
+        if tag is not None and self._muxer != "matroska":
+            context.codec_tag = tag
         return picture
 
     def _span(self) -> Span | None:

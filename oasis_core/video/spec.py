@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 
-from ..codecs import ALPHA_CODECS, CODECS, NUM_THREADS, X265_LEAST_CUTREE_WIDTH
+from ..codecs import ALPHA_CODECS, CODECS, NUM_THREADS
 from .color import BT709, FULL, LIMITED, RGB_MATRIX, guess_matrix
 from .errors import AV_ERRORS, VideoError, reason
-from .hdr import HdrMetadata, svtav1_params, x264_params, x265_params
+from .hdr import HdrMetadata
 from .info import UNSPECIFIED, ColorTags, VideoInfo, bit_depth_of
 
 MOST_TICKS = (1 << 31) - 1
 """FFmpeg's fractions are of 32-bit whole numbers."""
-X264_AVX512_FLAGS = {f"avx512{part}" for part in ("f", "cd", "bw", "dq", "vl")}
-"""What a processor must have for x264 to use its AVX-512 code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +129,7 @@ class EncodeSpec:
         elif bit_depth is None:
             depths = CODECS[codec].depths
             bit_depth = min((d for d in depths if d >= info.bit_depth), default=max(depths))
-        is_rgb = _is_rgb(pix_fmt) if pix_fmt else codec == "ffv1"
+        is_rgb = _is_rgb(pix_fmt) if pix_fmt else CODECS[codec].is_rgb
         return cls(
             codec=codec,
             width=width,
@@ -175,8 +170,10 @@ class EncodeSpec:
         if self.has_alpha:
             return codec.alpha_formats[self.bit_depth]
         is_even = self.width % 2 == 0 and self.height % 2 == 0
-        if self.codec == "prores" and (not is_even or (self.preset or "").startswith("4444")):
-            return "yuv444p10le"
+        if self.bit_depth in codec.full_chroma_formats and (
+            not is_even or self.preset in codec.full_chroma_presets
+        ):
+            return codec.full_chroma_formats[self.bit_depth]
         if self.bit_depth in codec.formats:
             return codec.formats[self.bit_depth]
         deep = "" if self.bit_depth == 8 else f"{self.bit_depth}le"
@@ -192,8 +189,8 @@ class EncodeSpec:
             matrix, color_range = BT709, LIMITED
         else:
             matrix, color_range = tags.matrix, tags.range
-        if self.codec == "prores":
-            color_range = LIMITED  # it cannot say otherwise, and is read as limited
+        if not CODECS[self.codec].full_range:
+            color_range = LIMITED  # it is read as limited
         return replace(tags, matrix=matrix, range=color_range)
 
 
@@ -234,41 +231,13 @@ def _encoder_options(spec: EncodeSpec) -> dict[str, str]:
     if codec.crf is not None:
         quality = f"{codec.crf if spec.crf is None else spec.crf:g}"
         options |= dict.fromkeys(codec.crf_options, quality)
-    if spec.codec == "prores":
-        name = spec.preset or ("hq" if spec.pixel_format == "yuv422p10le" else "4444")
-        # By number: not every FFmpeg knows the names.
-        options[codec.preset_option] = str(codec.presets.index(name))
-    elif codec.presets:
-        options[codec.preset_option] = spec.preset or codec.preset
-    if codec.encoder == "libx264":
-        params = "asm=AVX2" if is_x264_unrepeatable() else ""
-        params = (params + x264_params(spec.hdr)).removeprefix(":")
-        options |= {"x264-params": params} if params else {}
-    elif codec.encoder == "libx265":
-        options["x265-params"] += x265_params(spec.hdr)
-        if spec.width < X265_LEAST_CUTREE_WIDTH:
-            options["x265-params"] += ":cutree=0"
-    elif codec.encoder == "libsvtav1":
-        options["svtav1-params"] += svtav1_params(spec.hdr)
+    if codec.presets:
+        options[codec.preset_option] = spec.preset or codec.preset or ""
+    options |= codec.options_of(spec)
     # Silence puts 4:2:0 chroma to the left; other places are written down.
     if spec.color.chroma_location and codec.crf is not None:
         options["chroma_sample_location"] = str(spec.color.chroma_location)
     return options
-
-
-def is_x264_unrepeatable() -> bool:
-    """Return whether x264 would use AVX-512, with which its output differs from run to run.
-
-    Measured (x264 of PyAV 14.2 and 18.1, 30 frames of 320x176, 40 runs): 10 and 19 different files;
-    none with AVX2, nor without macroblock-tree. Remove this when the bundled x264 repeats itself.
-    """
-    with contextlib.suppress(OSError):  # quicker than loading torch, which refusals need not do
-        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if flags:
-            return set(flags[1].split()) >= X264_AVX512_FLAGS
-    import torch
-
-    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def available_codecs() -> list[str]:

@@ -102,7 +102,7 @@ def die_after(delay_s: float) -> None:
 def install(marks: Marks, trigger: Trigger | None) -> None:
     """Have the engine of this (forked) process leave marks; what it does stays the same."""
     from oasis_core.upscale.journal import Journal
-    from oasis_core.upscale.run import Run
+    from oasis_core.upscale.run import LocalRun
     from oasis_core.upscale.segment import StageClock
     from oasis_core.video import SegmentWriter
 
@@ -121,7 +121,7 @@ def install(marks: Marks, trigger: Trigger | None) -> None:
     marked(Journal, "_write_atomically", "journal write")
     marked(Journal, "remove", "clean up")
     marked(Path, "replace", "rename")
-    clock, do = StageClock.__call__, Run.do
+    clock, do = StageClock.__call__, LocalRun.do
 
     @contextmanager
     def marked_clock(self: StageClock, stage: str) -> Iterator[None]:
@@ -132,9 +132,9 @@ def install(marks: Marks, trigger: Trigger | None) -> None:
         with marks.inside(stage, trigger), clock(self, stage):
             yield
 
-    def counted(self: Run, segment: Any) -> None:
+    def counted(self: LocalRun, segment: Any) -> None:
         marks.begin_segment(segment.index)
         do(self, segment)
 
     StageClock.__call__ = marked_clock
-    Run.do = counted
+    LocalRun.do = counted

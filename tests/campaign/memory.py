@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import oasis_core
-from oasis_core.upscale.run import Run
+from oasis_core.upscale.run import LocalRun
 
 from .child import run_in_child
 from .clips import contents, write_clip
@@ -190,13 +190,13 @@ def _with_hook(
     """Upscale with one part's output changed, once in one segment or (None) always."""
     calls: dict[int, int] = {}
     raised: dict[int, int] = {}
-    do, now = Run.do, [-1]
+    do, now = LocalRun.do, [-1]
 
-    def counted(self: Run, frames: Any) -> None:
+    def counted(self: LocalRun, frames: Any) -> None:
         now[0] = frames.index
         do(self, frames)
 
-    Run.do = counted
+    LocalRun.do = counted
     modules = modules_of(campaign)
 
     def hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor | None:

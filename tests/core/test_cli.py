@@ -10,11 +10,12 @@ import av
 import numpy as np
 import pytest
 
-from oasis_core import checkpoint, cli, digests
-from oasis_core.commands import _shared, info
+from oasis_core import checkpoint, choices, cli, digests
+from oasis_core.commands import info
 from oasis_core.degradation import PRESETS
+from oasis_core.evaluation.datasets import LAYOUTS
 from oasis_core.upscale.precision import DTYPES
-from oasis_core.video import CODECS
+from oasis_core.video import ALPHA_CODECS, CODECS, HDR_CODECS
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,11 +47,22 @@ def decode(path):
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def test_choices_match_the_code_they_were_copied_from():
-    assert _shared.DEGRADATIONS == PRESETS
-    assert set(_shared.CODECS) == set(CODECS)
-    assert set(_shared.DTYPES) == {"auto", *DTYPES}
-    assert _shared.DEFAULT_MODEL == checkpoint.DEFAULT_MODEL
+def test_choices_are_those_of_the_code_that_has_the_things():
+    assert choices.DEGRADATIONS == PRESETS
+    assert tuple(DTYPES) == choices.DTYPES
+    assert tuple(LAYOUTS) == choices.STANDARD_SETS
+    assert tuple(checkpoint.BUNDLED) == choices.BUNDLED
+    assert choices.SOFTWARE_CODECS == ("h264", "h265", "av1", "prores", "ffv1")
+    assert all(path.is_file() for path in checkpoint.BUNDLED.values())
+
+
+def test_a_codec_says_all_that_is_asked_of_it():
+    assert HDR_CODECS == ("h264", "h265", "av1")
+    assert ALPHA_CODECS == ("prores", "ffv1")
+    tags = {name: codec.mp4_tag for name, codec in CODECS.items()}
+    assert {name for name, tag in tags.items() if tag} == {n for n in CODECS if "h265" in n}
+    assert [name for name, codec in CODECS.items() if not codec.full_range] == ["prores"]
+    assert [name for name, codec in CODECS.items() if codec.is_lossless] == ["ffv1"]
 
 
 def test_help_needs_no_torch():

@@ -105,11 +105,11 @@ def constants(module) -> dict:
             list(import_module(f"{name}.oasis_core.evaluation.clip_scores").LAYOUTS),
         ],
         "detail": [
-            [schemas.DEFAULT_DETAIL],
+            [import_module(f"{name}.nodes.load_model").DEFAULT_DETAIL],
             [import_module(f"{name}.oasis_core.checkpoint").DEFAULT_DETAIL],
         ],
         "models": [
-            list(adapters.BUNDLED_MODELS),
+            list(adapters.BUNDLED),
             list(import_module(f"{name}.oasis_core.checkpoint").BUNDLED),
         ],
     }

@@ -6,7 +6,7 @@ import torch
 
 from oasis_core.commands.degrade import CODECS as COMMAND_CODECS
 from oasis_core.degradation import DegradationError, apply_recipe, degrade, draw_recipe
-from oasis_core.degradation.batch import Job, apply_recipes
+from oasis_core.degradation.batch import ClipInWork, apply_recipes
 from oasis_core.degradation.codec import DECODERS, compress, is_available
 from oasis_core.degradation.recipe import CODECS, check_codecs
 
@@ -31,7 +31,7 @@ def test_many_clips_at_once_equal_each_alone(preset):
         steps, generator = recipe(preset, seed)
         alone.append(apply_recipe(clip, steps, size=(8, 12), generator=generator))
         steps, generator = recipe(preset, seed)
-        jobs.append(Job(clip=clip, steps=steps, size=(8, 12), generator=generator))
+        jobs.append(ClipInWork(clip=clip, steps=steps, size=(8, 12), generator=generator))
     together = apply_recipes(jobs)
     for expected, actual in zip(alone, together, strict=True):
         assert actual.shape == expected.shape == (2, 3, 8, 12)
@@ -43,7 +43,7 @@ def test_many_clips_at_once_equal_each_alone(preset):
 def test_codecs_run_in_processes_to_the_same_pixels():
     def jobs():
         return [
-            Job(clip=clip, steps=steps, size=(8, 12), generator=generator)
+            ClipInWork(clip=clip, steps=steps, size=(8, 12), generator=generator)
             for seed, clip in enumerate(clips(2))
             for steps, generator in [recipe("consistent", seed)]
         ]

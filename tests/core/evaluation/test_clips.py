@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from oasis_core.choices import STANDARD_SETS
 from oasis_core.cli import main
-from oasis_core.commands.evaluate import SETS
 from oasis_core.evaluation.clips import (
     ClipSource,
     EvaluationError,
@@ -192,7 +192,7 @@ def test_unknown_layouts_say_what_was_looked_for(tmp_path):
         find_set("udm10", tmp_path)
     with pytest.raises(EvaluationError, match="set must be one of"):
         find_set("kodak", tmp_path)
-    assert tuple(LAYOUTS) == SETS
+    assert tuple(LAYOUTS) == STANDARD_SETS
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,6 @@ def test_unknown_layouts_say_what_was_looked_for(tmp_path):
     ],
 )
 def test_bad_command_lines_are_one_sentence(options, message, capsys):
-    from oasis_core.cli import main
-
     assert main(["evaluate", *options]) == 1
     assert re.search(message, capsys.readouterr().err)
 
