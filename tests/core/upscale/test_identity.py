@@ -81,10 +81,8 @@ def identities(folder):
     upscaler = VideoUpscaler(models.PointModel(), device="cpu", dtype="float32")
     found = {}
     for name, (source, destination, options) in JOBS.items():
-        job, _ = _prepare(
-            folder / source, folder / destination, UpscaleOptions(**options), upscaler
-        )
-        identity = job.identity()
+        make_job, _ = _prepare(folder / source, folder / destination, UpscaleOptions(**options))
+        identity = make_job(upscaler=upscaler).identity()
         assert set(identity.pop("version")) == {"oasis", "torch", "av"}
         found[name] = json.loads(json.dumps(identity))
     return found

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 from oasis_core.upscale import UpscaleOptions
 from oasis_core.upscale.upscaling_files import _prepare
@@ -40,10 +39,9 @@ def sentence(source, destination, options):
     from oasis_core.remote import as_source
     from oasis_core.upscale.job import output_path
 
-    upscaler = SimpleNamespace()  # asked for nothing before everything is checked
     wanted = UpscaleOptions(scale=2, **options)
     try:
-        _prepare(as_source(source), output_path(destination), wanted, upscaler)
+        _prepare(as_source(source), output_path(destination), wanted)
     except ValueError as error:
         return str(error)
     return "fine"
