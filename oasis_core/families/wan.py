@@ -1,4 +1,4 @@
-"""The oasis-1.3b family: a large transformer that predicts Wan2.1 latents, and their decoders."""
+"""oasis-1.3b and InfVSR: a large transformer that predicts Wan2.1 latents, and their decoders."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .files import Header, LoadOptions
 
 FAMILY = "wan"
+LOOK_AHEAD = 3
+"""Frames after its own of which TAEHV makes a latent frame, too."""
 OVERLAP_PX = 128
 """The decoder sees 138 px around a pixel."""
 
@@ -25,15 +27,17 @@ OVERLAP_PX = 128
 def traits_of(config: ModelConfig) -> Traits:
     """The traits of a model that nobody needs to have."""
     stride = config.token_stride
-    # A clip's first latent frame holds one frame, so its first chunk is shorter than the others.
     chunk = config.chunk_latents * config.stem_stride[0]
+    # A clip's first latent frame holds one frame, so its first chunk is shorter than the others.
+    first_chunk = chunk - config.stem_stride[0] + 1 if chunk else 0
     return Traits(
         name=config.name,
         family=FAMILY,
         stride=stride,
         overlap_px=OVERLAP_PX,
-        lead_frames=max(0, chunk - config.stem_stride[0] + 1) if chunk else 0,
+        lead_frames=first_chunk,
         segment_multiple=chunk or 1,
+        halo_frames=LOOK_AHEAD if config.encoder == "tiny" else 0,
         arithmetic="own",
     )
 

@@ -13,6 +13,7 @@ from oasis_core.model.denoiser import build_model
 from oasis_core.model.routing import HeadRouting
 from oasis_core.training.config import StageConfig, TrainingConfig, TrainingError
 from oasis_core.training.loop import STATE_NAME, Trainer, train
+from oasis_core.training.trainee import architecture
 
 SMALL = dataclasses.replace(
     OASIS_1_3B,
@@ -133,3 +134,11 @@ def test_latent_losses_need_a_latent_model_and_an_encoder(files, tmp_path):
 def test_frame_counts_that_a_latent_cannot_have_are_refused(files, tmp_path):
     with pytest.raises(ValueError, match=r"num_frames must be 4k\+1"):
         train(configuration(files, tmp_path, num_frames=4))
+
+
+def test_a_model_that_works_in_chunks_is_not_trained_here(files, tmp_path):
+    with pytest.raises(TrainingError, match="got infvsr, which is converted from public files"):
+        architecture(
+            dataclasses.replace(configuration(files, tmp_path), model="infvsr", initial_model=""),
+            None,
+        )

@@ -101,7 +101,7 @@ def test_memory_is_known_before_it_is_used():
 def test_segments_lie_on_the_grid_of_chunks(upscaler):
     traits = upscaler.traits
     assert traits.stride == (4, 16, 16)
-    assert (traits.lead_frames, traits.segment_multiple) == (9, 12)
+    assert (traits.lead_frames, traits.segment_multiple, traits.halo_frames) == (9, 12, 3)
     plan = upscaler.plan((320, 180), (1280, 720))
     assert plan.segment_frames % 12 == 0
     assert (plan.lead_frames, plan.halo_frames) == (9, 4)
