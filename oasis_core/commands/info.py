@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..remote import as_source
+from ._info_words import info_lines
 from ._shared import print_json
 
 MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -32,10 +33,12 @@ def run(arguments: argparse.Namespace) -> int:
         for name, text in facts["files"].items():
             print(f"{name}: {text}")
         print(f"{facts['folder']}: {facts['videos']} videos, {facts['pictures']} pictures")
+    elif arguments.subject == "codecs":
+        for name, text in facts.items():
+            print(f"{name}: {text}")
     else:
-        for key, value in facts.items():
-            label = key if arguments.subject == "codecs" else key.replace("_", " ")
-            print(f"{label}: {value}")
+        for line in info_lines(facts):
+            print(line)
     return 0
 
 
