@@ -264,7 +264,14 @@ def least_tail(segment_frames: int) -> int:
     return max(1, segment_frames // 2)
 
 
-def next_segment_frames(num_left: int, segment_frames: int, is_shot_over: bool) -> int | None:
+def next_segment_frames(
+    num_left: int,
+    segment_frames: int,
+    is_shot_over: bool,
+    *,
+    lacking_lead: int = 0,
+    multiple: int = 1,
+) -> int | None:
     """Length of the next segment of a shot whose end may not be known yet.
 
     A full segment, unless what would be left after it is too short: then the two last segments
@@ -274,24 +281,42 @@ def next_segment_frames(num_left: int, segment_frames: int, is_shot_over: bool) 
         num_left: Frames of the shot that are known and not yet in a segment.
         segment_frames: Frames of a full segment.
         is_shot_over: No further frame of this shot will come.
+        lacking_lead: Frames of the lead that are not there before this segment, the first of its
+            shot: it produces them too, so that it is as long for the model as those that follow.
+        multiple: Frames of which a segment, but for that, produces a multiple if more follow it.
 
     Returns:
         Frames to take, or None if more frames must be known first.
     """
-    if num_left >= segment_frames + least_tail(segment_frames):
-        return segment_frames
+    full = segment_frames + lacking_lead
+    if num_left >= full + least_tail(segment_frames):
+        return full
     if not is_shot_over:
         return None
-    return num_left if num_left <= segment_frames else -(-num_left // 2)
+    if num_left <= full:
+        return num_left
+    # As even as the multiple allows, and what is left is never more than a full segment.
+    half = max(-(-num_left // 2), num_left - segment_frames) - lacking_lead
+    return lacking_lead + round_up(max(0, half), multiple)
 
 
-def plan_segments(num_frames: int, segment_frames: int, halo_frames: int) -> list[Segment]:
+def plan_segments(
+    num_frames: int,
+    segment_frames: int,
+    halo_frames: int,
+    *,
+    lead_frames: int = 0,
+    multiple: int = 1,
+) -> list[Segment]:
     """Cut one shot into segments with a halo on both sides, clipped at the ends of the shot.
 
     Args:
         num_frames: Frames of the shot.
         segment_frames: Frames a full segment produces.
         halo_frames: Extra frames read on each side.
+        lead_frames: Extra frames read before a segment, if these are more.
+        multiple: Frames of which `segment_frames` is a multiple, and every segment of a shot but
+            the last two, the first after taking its lead off.
 
     Raises:
         ValueError: A count is out of range.
@@ -301,15 +326,21 @@ def plan_segments(num_frames: int, segment_frames: int, halo_frames: int) -> lis
             "num_frames and segment_frames must be at least 1 and halo_frames at least 0, got "
             f"{num_frames}, {segment_frames} and {halo_frames}"
         )
-    segments, start = [], 0
+    segments, start, before = [], 0, max(halo_frames, lead_frames)
     while start < num_frames:
-        length = next_segment_frames(num_frames - start, segment_frames, is_shot_over=True)
+        length = next_segment_frames(
+            num_frames - start,
+            segment_frames,
+            is_shot_over=True,
+            lacking_lead=max(0, lead_frames - start),
+            multiple=multiple,
+        )
         stop = start + length
         segments.append(
             Segment(
                 start=start,
                 stop=stop,
-                read_start=max(0, start - halo_frames),
+                read_start=max(0, start - before),
                 read_stop=min(num_frames, stop + halo_frames),
             )
         )

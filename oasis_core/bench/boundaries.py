@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..geometry import Segment, plan_segments, target_size
+from ..geometry import Segment, plan_segments, round_up, target_size
 from ..model.agreement import agreement_db
 
 if TYPE_CHECKING:
+    from ..families.restorer import Traits
     from ..upscale import VideoUpscaler
 
 VARIANTS = ("discard", "cross_fade")
@@ -73,18 +74,28 @@ def measure_boundaries(
     for halo in halos:
         short, long = (_upscale(upscaler, video, scale, n, halo) for n in segment_frames)
         quiet = _upscale(upscaler, still, scale, segment_frames[0], halo)
-        borders = [s.start for s in plan_segments(video.shape[1], segment_frames[0], halo)][1:]
+        planned = _segments(upscaler.traits, video.shape[1], segment_frames[0], halo)
+        borders = [segment.start for segment in planned][1:]
+        before = max(halo, upscaler.traits.lead_frames)
         scores += [
             BoundaryScore(
                 halo_frames=halo,
                 variant=variant,
                 boundary_ratio=_boundary_ratio(quiet[variant], borders),
                 agreement_db=agreement_db(short[variant], long[variant]),
-                extra_work=2 * halo / segment_frames[0],
+                extra_work=(before + halo) / segment_frames[0],
             )
             for variant in VARIANTS
         ]
     return scores
+
+
+def _segments(traits: Traits, num_frames: int, segment_frames: int, halo: int) -> list[Segment]:
+    """How a clip is cut up for a model, with a halo that it may not have asked for."""
+    multiple = traits.segment_multiple
+    length = round_up(segment_frames, multiple)
+    lead = traits.lead_frames
+    return plan_segments(num_frames, length, halo, lead_frames=lead, multiple=multiple)
 
 
 def _still(video: Tensor) -> Tensor:
@@ -108,8 +119,7 @@ def _upscale(
     segments = upscaler.segment_upscaler(Look(width=size[0], height=size[1]), plan)
     results = {name: torch.zeros(3, num_frames, size[1], size[0]) for name in VARIANTS}
     frames = list(video.unbind(1))
-    planned = plan_segments(num_frames, segment_frames, halo)
-    for segment in planned:
+    for segment in _segments(upscaler.traits, num_frames, segment_frames, halo):
         read = frames[segment.read_start : segment.read_stop]
         fade = _fade_weights(segment, num_frames, halo)
         for index, frame in enumerate(segments.run(read, slice(0, len(read)))):

@@ -136,7 +136,8 @@ class RemoteUpscaler:
     def __init__(self, pool: Pool, requested_dtype: str) -> None:
         facts = pool.facts
         self._pool = pool
-        self.name, self.model_hash = facts.traits.name, facts.model_hash
+        self.traits, self.model_hash = facts.traits, facts.model_hash
+        self.name = facts.traits.name
         self.device = torch.device(facts.device)
         self.requested_dtype = requested_dtype
 

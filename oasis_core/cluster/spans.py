@@ -62,7 +62,7 @@ def scan(job: Job, plan: Plan) -> Iterator[Span | ScanEnd]:
     Raises:
         VideoError: The source cannot be read.
     """
-    assembler = SegmentAssembler(plan.segment_frames, plan.halo_frames, has_shots=job.shots)
+    assembler = SegmentAssembler.of(plan, has_shots=job.shots)
     numbers: dict[int, int] = {}
 
     def numbered(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -140,4 +140,6 @@ def _mark(frame: VideoFrame) -> tuple[int, int, int]:
     checksum = zlib.crc32(np.ascontiguousarray(frame.pixels))
     if frame.alpha is not None:
         checksum = zlib.crc32(np.ascontiguousarray(frame.alpha), checksum)
+    if frame.excess is not None:
+        checksum = zlib.crc32(np.ascontiguousarray(frame.excess), checksum)
     return frame.pts, frame.duration, checksum

@@ -271,8 +271,9 @@ def _real_memory(bench: PartContext, budget: int) -> dict[str, Any]:
         segments = upscaler.segment_upscaler(Look(width=width, height=height), plan)
         shape = (height // 2, width // 2, 3)
         frame = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        frames = [frame] * (plan.segment_frames + 2 * plan.halo_frames)
-        keep = slice(plan.halo_frames, plan.halo_frames + plan.segment_frames)
+        before = max(plan.halo_frames, plan.lead_frames)
+        frames = [frame] * (before + plan.segment_frames + plan.halo_frames)
+        keep = slice(before, before + plan.segment_frames)
         for _ in segments.run(frames, keep):
             pass
         return {

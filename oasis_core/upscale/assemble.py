@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..geometry import next_segment_frames
 from ..video import VideoFrame
 from .shots import ShotDetector
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,12 +45,24 @@ class SegmentAssembler:
     Args:
         segment_frames: Frames of a full segment.
         halo_frames: Further frames on both sides.
+        lead_frames: Further frames before, if these are more.
+        multiple: Frames of which a full segment is a multiple.
         has_shots: Find cuts; otherwise the clip is one shot.
     """
 
-    def __init__(self, segment_frames: int, halo_frames: int, *, has_shots: bool) -> None:
+    def __init__(
+        self,
+        segment_frames: int,
+        halo_frames: int,
+        *,
+        has_shots: bool,
+        lead_frames: int = 0,
+        multiple: int = 1,
+    ) -> None:
         self._segment_frames = segment_frames
         self._halo_frames = halo_frames
+        self._lead_frames, self._multiple = lead_frames, multiple
+        self._before = max(halo_frames, lead_frames)
         self._detector = ShotDetector() if has_shots else None
         self._undecided: deque[VideoFrame] = deque()
         self._held: list[VideoFrame] = []
@@ -55,6 +71,17 @@ class SegmentAssembler:
         self._index = 0
         self._shot = 0
         self._first_frame = 0
+
+    @classmethod
+    def of(cls, plan: Plan, *, has_shots: bool) -> SegmentAssembler:
+        """What cuts a clip up as a plan says."""
+        return cls(
+            plan.segment_frames,
+            plan.halo_frames,
+            has_shots=has_shots,
+            lead_frames=plan.lead_frames,
+            multiple=plan.segment_multiple,
+        )
 
     def segments(self, frames: Iterable[VideoFrame]) -> Iterator[SegmentFrames]:
         """Yield the segments of a clip in order.
@@ -85,11 +112,17 @@ class SegmentAssembler:
 
     def _emit(self, *, is_shot_over: bool) -> Iterator[SegmentFrames]:
         while num_left := self._num_left():
-            length = next_segment_frames(num_left, self._segment_frames, is_shot_over)
+            length = next_segment_frames(
+                num_left,
+                self._segment_frames,
+                is_shot_over,
+                lacking_lead=max(0, self._lead_frames - self._done),
+                multiple=self._multiple,
+            )
             if length is None or (not is_shot_over and num_left < length + self._halo_frames):
                 return
             stop = self._done + length
-            start = max(0, self._done - self._halo_frames)
+            start = max(0, self._done - self._before)
             yield SegmentFrames(
                 index=self._index,
                 shot=self._shot,
@@ -99,7 +132,7 @@ class SegmentAssembler:
             )
             self._index += 1
             self._first_frame += length
-            behind = max(0, stop - self._halo_frames)
+            behind = max(0, stop - self._before)
             del self._held[:behind]
             self._done = stop - behind
 

@@ -265,7 +265,7 @@ class VideoUpscaler:
             halo_frames=halo_frames,
         )
         upscaler = self.segment_upscaler(look, plan, clock)
-        assembler = SegmentAssembler(plan.segment_frames, plan.halo_frames, has_shots=shots)
+        assembler = SegmentAssembler.of(plan, has_shots=shots)
         numbered = enumerate(itertools.chain([first], iterator))
         stream = (VideoFrame(pixels=pixels, pts=index, duration=1) for index, pixels in numbered)
         for segment in assembler.segments(stream):
@@ -356,7 +356,13 @@ def _segments(
             read_stop=first + segment.read_stop,
         )
         for first, last in shots_from_cuts(len(frames), list(cuts))
-        for segment in plan_segments(last - first, plan.segment_frames, plan.halo_frames)
+        for segment in plan_segments(
+            last - first,
+            plan.segment_frames,
+            plan.halo_frames,
+            lead_frames=plan.lead_frames,
+            multiple=plan.segment_multiple,
+        )
     ]
 
 

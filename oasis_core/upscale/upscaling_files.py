@@ -76,7 +76,7 @@ def upscale_file(
     begun = time.perf_counter()
     wanted = UpscaleOptions(**options)
     make_job, target = _prepare(source, output_path(destination), wanted)
-    job = make_job(upscaler=_loaded(upscaler), on_segment=on_segment)
+    job = _with_model(make_job, upscaler, on_segment=on_segment)
     run, muxed = _carry_out(job, target, wanted, engine, on_plan, on_progress)
     return run.report(muxed, time.perf_counter() - begun)
 
@@ -106,7 +106,7 @@ def forecast_file(
     """
     wanted = UpscaleOptions(**options)
     make_job, target = _prepare(source, output_path(destination), wanted, makes_folder=makes_folder)
-    job = make_job(upscaler=_loaded(upscaler))
+    job = _with_model(make_job, upscaler)
     beside = None if wanted.compare is None else comparison_path(job.destination)
     return make_forecast(job, target, _plan(job), comparison=beside, is_fresh=wanted.fresh)
 
@@ -161,8 +161,18 @@ def _prepare(
     return make_job, target
 
 
-def _loaded(upscaler: VideoUpscaler | Callable[[], VideoUpscaler]) -> VideoUpscaler:
-    return upscaler() if callable(upscaler) else upscaler
+def _with_model(
+    make_job: Callable[..., Job],
+    upscaler: VideoUpscaler | Callable[[], VideoUpscaler],
+    **options: Any,
+) -> Job:
+    """The job, once the model is there: one that builds up a state must see what it is built of."""
+    upscaler = upscaler() if callable(upscaler) else upscaler
+    job = make_job(upscaler=upscaler, **options)
+    if job.window is None:
+        return job
+    lead = max(job.window.context_frames, upscaler.traits.lead_frames)
+    return replace(job, window=replace(job.window, context_frames=lead))
 
 
 def _check_absent(target: Target, destination: Path, wanted: UpscaleOptions) -> None:

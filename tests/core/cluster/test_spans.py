@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from oasis_core.cluster import spans
 from oasis_core.cluster.spans import ScanEnd, read_span, scan
 from oasis_core.cluster.worker import (
     ClusterError,
@@ -20,7 +21,7 @@ from oasis_core.upscale.assemble import SegmentAssembler
 from oasis_core.upscale.job import Job
 from oasis_core.upscale.plan import Plan
 from oasis_core.upscale.segment import Look, StageClock
-from oasis_core.video import EncodeSpec, Source, TimeWindow, VideoError, probe
+from oasis_core.video import EncodeSpec, Source, TimeWindow, VideoError, VideoFrame, probe
 
 
 def job_of(source, window=None):
@@ -132,3 +133,13 @@ def test_a_source_that_is_not_the_drivers_is_refused(tmp_path, make_film):
     job.source.path.unlink()
     with pytest.raises(ClusterError, match=r"cannot be read on .* or name their URL"):
         check_source(ticket)
+
+
+def test_what_lies_beyond_the_pixels_is_marked_too():
+    """An OpenEXR picture that differs outside [0, 1] only is another picture."""
+    pixels = np.zeros((4, 6, 3), np.uint16)
+    marks = {
+        spans._mark(VideoFrame(pixels=pixels, pts=0, duration=1, excess=excess))
+        for excess in (None, np.zeros((4, 6, 3), np.float32), np.full((4, 6, 3), 2.5, np.float32))
+    }
+    assert len(marks) == 3
