@@ -18,6 +18,7 @@ from ..remote import as_source, is_url
 
 YARDSTICK = "yardstick"
 FROM_INITIAL = "initial"
+ENDS = FAITHFUL, VIVID = ("faithful", "vivid")
 PIXEL_LOSSES = ("charbonnier", "root_mean_square", "log_mean_square")
 PERCEPTUAL_NETWORKS = ("lpips", "lpips_vgg", "dists")
 _FREE_FIELDS = (
@@ -26,7 +27,7 @@ _FREE_FIELDS = (
 )
 _LATER_FIELDS = (
     *("yardstick_convs", "yardstick_features", "perceptual_network", "latent_encoder"),
-    *("degrade_on_device", "codecs", "drawn_stills", "data_archives"),
+    *("trained_end", "degrade_on_device", "codecs", "drawn_stills", "data_archives"),
 )
 
 
@@ -80,6 +81,19 @@ class StageConfig:
     """Weight of `perceptual_network`'s distance."""
     adversarial_weight: float = 0.0
     """Weight of the adversarial loss of a small discriminator that is trained alongside."""
+    cell_weight: float = 0.0
+    """Weight of the error of means over cells, which holds colours and brightness."""
+    grid_weight: float = 0.0
+    """Weight of patterns that repeat from cell to cell."""
+    flat_weight: float = 0.0
+    """Weight of what is added to clips of one colour, drawn anew every step."""
+    picture_weight: float = 0.0
+    """Weight of a discriminator of frames that sees the input beside them."""
+    change_weight: float = 0.0
+    """Weight of a discriminator of changes from frame to frame; needs two frames."""
+    feature_weight: float = 0.0
+    """Weight of a discriminator of what the perceptual network sees; needs `perceptual_weight`
+    with "lpips" or "lpips_vgg" from the folder that `OASIS_METRIC_WEIGHTS` names."""
     discriminator_rate: float = 1.0
     """Learning rate of the discriminator relative to the convolutions'."""
     skip_transformer: bool = False
@@ -91,6 +105,11 @@ class StageConfig:
     window pattern (-1: keep the routing as it is)."""
     calibrate_intra_heads: int = 0
     """Heads that become intra-frame in the same calibration; the rest stays global."""
+
+    @property
+    def has_judges(self) -> bool:
+        """Whether any of the three discriminators of `judges` is asked."""
+        return bool(self.picture_weight or self.change_weight or self.feature_weight)
 
     @property
     def frames_seen(self) -> int:
@@ -118,6 +137,16 @@ class StageConfig:
             raise TrainingError(
                 f"stage {self.name}: charbonnier_epsilon must be in (0, 1], got "
                 f"{self.charbonnier_epsilon}"
+            )
+        if self.change_weight and self.num_frames < 2:
+            raise TrainingError(
+                f"stage {self.name}: change_weight needs num_frames of at least 2, got "
+                f"{self.num_frames}"
+            )
+        if self.feature_weight and not self.perceptual_weight:
+            raise TrainingError(
+                f"stage {self.name}: feature_weight judges what perceptual_weight computes, which "
+                "is 0; give both"
             )
         for field in dataclasses.fields(self):
             if field.name.endswith("_weight") and getattr(self, field.name) < 0:
@@ -204,6 +233,9 @@ class TrainingConfig:
     "s3://bucket/clips-{000..099}.tar"."""
     sharded_state: bool = False
     """Write the state in parts, each process its share, all at the same time."""
+    trained_end: str = "faithful"
+    """"faithful": the weights are a model of one end; "vivid": those of `initial_model` stay the
+    faithful end of the file, and the convolutions that are trained become its vivid one."""
     licence: str = "Apache-2.0"
     """Licence of the weights, stored with them."""
     data_note: str = ""
@@ -213,6 +245,17 @@ class TrainingConfig:
         models = (*MODEL_PRESETS, FROM_INITIAL, YARDSTICK)
         if self.model not in models:
             raise TrainingError(f"model must be one of {', '.join(models)}, got {self.model!r}")
+        if self.trained_end not in ENDS:
+            raise TrainingError(
+                f"trained_end must be one of {', '.join(ENDS)}, got {self.trained_end!r}"
+            )
+        if self.trained_end == VIVID and not self.initial_model:
+            raise TrainingError('trained_end = "vivid" needs initial_model, its faithful end')
+        if self.trained_end == VIVID and not all(stage.skip_transformer for stage in self.stages):
+            raise TrainingError(
+                'trained_end = "vivid" needs skip_transformer in every stage: the transformer is '
+                "the same at both ends"
+            )
         if self.model == FROM_INITIAL and not self.initial_model:
             raise TrainingError('model = "initial" needs initial_model, a checkpoint')
         self._check_ranges()

@@ -7,21 +7,20 @@ import math
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..checkpoint import Checkpoint, load_checkpoint, resolve_model
+from ..checkpoint import Checkpoint, has_vivid, load_checkpoint, resolve_model, save_checkpoint
 from ..model.routing import HeadRouting, calibrate
-from .adversary import Adversary
 from .archives import ArchivedFootage
-from .config import YARDSTICK, StageConfig, TrainingConfig, TrainingError
+from .config import VIVID, YARDSTICK, StageConfig, TrainingConfig, TrainingError
 from .data import ShardStream, batches, cut_context, load_footage, sample_seed, steps_per_shard
 from .footage import Sources
-from .losses import latent_error, pixel_losses
+from .objective import Objective
 from .optimizer import MatrixOptimizer
-from .perceptual import PerceptualLoss
 from .processes import Processes
 from .state import STATE_NAME, keep_older, newest_state, read_state, save_state
 from .trainee import (
@@ -29,7 +28,6 @@ from .trainee import (
     architecture,
     build_network,
     checkpoint_blocks,
-    load_latent_encoder,
     save_network,
     to_channels_last,
 )
@@ -57,7 +55,7 @@ class Trainer:
         self.is_routed = config.model != YARDSTICK
         initial = None
         if config.initial_model and self.is_routed:
-            initial = load_checkpoint(resolve_model(config.initial_model))
+            initial = _load_start(config)
         self.architecture = architecture(config, initial)
         self.routing = self._all_global() if self.is_routed else None
         self.model = self._new_model()
@@ -76,30 +74,9 @@ class Trainer:
         elif config.initial_model:
             self._start_from_yardstick(config.initial_model)
         self.optimizer = self._new_optimizer()
-        self._prepare_losses()
-        self._parallel: nn.Module = Trainee(self.model)
-
-    def _prepare_losses(self) -> None:
-        """Load what the losses of any stage need, so that a run does not stop hours later.
-
-        Raises:
-            TrainingError: A network or its weights are missing.
-        """
-        config, stages = self.config, self.config.stages
-        self.adversary = self.perceptual = self.latent_encoder = None
         is_latent = self.is_routed and self.model.config.is_latent
-        if is_latent and any(stage.context_frames for stage in stages):
-            raise TrainingError(
-                f"context_frames must be 0 for {config.model}, which makes frames by the latent"
-            )
-        if any(stage.adversarial_weight for stage in stages):
-            self.adversary = Adversary(config.seed, self.device)
-        if any(stage.perceptual_weight for stage in stages):
-            self.perceptual = PerceptualLoss(config.perceptual_network, self.device)
-        if any(stage.latent_weight for stage in stages):
-            if not is_latent:
-                raise TrainingError(f"latent_weight needs a latent model, {config.model} is none")
-            self.latent_encoder = load_latent_encoder(config.latent_encoder, self.device)
+        self.objective = Objective(config, self.processes, is_latent=is_latent)
+        self._parallel: nn.Module = Trainee(self.model)
 
     def _start_from_yardstick(self, name: str) -> None:
         network = load_yardstick(resolve_model(name))
@@ -153,8 +130,8 @@ class Trainer:
         """The arithmetic of forward passes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast_bf16)
 
-    def _loss(self, resized: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted loss of a batch, and the restored batch."""
+    def _loss(self, resized: Tensor, truth: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The weighted loss of a batch; restored, true and resized frames that it is about."""
         stage = self.stage
         seed = sample_seed(self.config.seed, 3, self.stage_index, self.step)
         resized, kept = cut_context(resized, stage, seed)
@@ -162,20 +139,8 @@ class Trainer:
         with self.autocast():
             residual, latent = self._parallel(resized, kept)
         restored = resized[:, :, kept] + residual.float()
-        parts = pixel_losses(stage, restored, truth)
-        if stage.latent_weight:
-            with torch.no_grad():
-                target = self.latent_encoder.encode(truth)
-            parts["latent"] = stage.latent_weight * latent_error(latent, target)
-        if stage.perceptual_weight:
-            parts["perceptual"] = stage.perceptual_weight * self.perceptual(restored, truth)
-        if stage.adversarial_weight:
-            fooled = self.adversary.generator_loss(restored, truth)
-            parts["adversarial"] = stage.adversarial_weight * fooled
-        loss, *more = parts.values()
-        for part in more:
-            loss = loss + part
-        return loss, restored
+        frames = restored, truth, resized[:, :, kept]
+        return self.objective.loss(stage, self._parallel, frames, latent, seed), frames
 
     def train_step(self, resized: Tensor, truth: Tensor) -> float:
         """One optimiser step on a batch `b 3 t h w`; returns the loss.
@@ -186,7 +151,7 @@ class Trainer:
         resized, truth = resized.to(self.device), truth.to(self.device)
         if self.is_routed:
             self.model.skips_transformer = self.stage.skip_transformer
-        loss, restored = self._loss(resized, truth)
+        loss, frames = self._loss(resized, truth)
         value = self.processes.mean(loss)
         if not math.isfinite(value):
             self._stop_at_bad_loss(loss, resized, truth)
@@ -194,11 +159,10 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         rate = self.learning_rate()
         self.optimizer.step(rate, self.stage.transformer_rate)
-        if self.stage.adversarial_weight:
+        if self.stage.adversarial_weight or self.stage.has_judges:
             places = self.processes.share_of(self.stage.batch_size)
             seeds = [sample_seed(self.config.seed, self.total_step, place) for place in places]
-            rate *= self.stage.discriminator_rate
-            self.adversary.train_step(restored.detach(), truth, rate, seeds)
+            self.objective.train_opponents(self.stage, frames, rate, seeds)
         self.step += 1
         self._update_ema()
         return value
@@ -266,8 +230,7 @@ class Trainer:
         for stage in self.config.stages:
             self.processes.share_of(stage.batch_size)
         watcher = Watcher(self) if self.processes.is_main else None
-        if self.adversary:
-            self.adversary.parallel = self.processes.wrap(self.adversary.network)
+        self.objective.start()
         while self.stage_index < len(self.config.stages):
             stage = self.stage
             sources = load_footage(self.config, stage)
@@ -318,8 +281,7 @@ class Trainer:
             tensors |= {prefix + name: x.contiguous() for name, x in model.state_dict().items()}
         moments = self.optimizer.state_tensors()
         tensors |= {"optimizer." + name: value for name, value in moments.items()}
-        if self.adversary:
-            tensors |= self.adversary.state_tensors()
+        tensors |= self.objective.state_tensors()
         position = {
             "stage_index": self.stage_index,
             "step": self.step,
@@ -354,9 +316,17 @@ class Trainer:
         self.optimizer.load_state_tensors(
             {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         )
-        if self.adversary:
-            self.adversary.load_state_tensors(tensors)
+        self.objective.load_state_tensors(tensors)
         logger.info("continuing at step %d of stage %d", self.step, self.stage_index + 1)
+
+    def _save_ends(self, path: Path, info: dict[str, Any]) -> None:
+        """Write the faithful end as it was, and what was trained as the vivid one."""
+        start = load_checkpoint(resolve_model(self.config.initial_model))
+        model = build_network(self.config, self.architecture)
+        model.load_state_dict(start.model.state_dict(), strict=True)
+        facts = {**start.info, "vivid": info}
+        routing = _in_routed_order(start.routing)
+        save_checkpoint(path, model, routing, facts, torch.float16, vivid=self.ema.state_dict())
 
     def save_weights(self) -> Path:
         """Write the averaged weights as an oasis checkpoint."""
@@ -373,8 +343,18 @@ class Trainer:
         if self.provenance:
             info["initial"] = self.provenance
         with keep_older(path):
-            save_network(path, self.ema, self.routing, info)
+            if self.config.trained_end == VIVID:
+                self._save_ends(path, info)
+            else:
+                save_network(path, self.ema, self.routing, info)
         return path
+
+
+def _load_start(config: TrainingConfig) -> Checkpoint:
+    """What a run starts from: a vivid end goes on from a vivid end, if there is one."""
+    path = resolve_model(config.initial_model)
+    detail = float(config.trained_end == VIVID and has_vivid(path))
+    return load_checkpoint(path, detail=detail)
 
 
 def _in_routed_order(routing: HeadRouting) -> HeadRouting:

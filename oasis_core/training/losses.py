@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from .config import StageConfig
@@ -14,6 +16,11 @@ CHARBONNIER_EPSILON = 1e-3
 RMS_EPSILON = 1e-6
 LOG_EPSILON = 1e-5
 """Squared error of 50 dB, beyond which an even smaller one is worth little."""
+
+CELL_PX = 4
+CELLS_OF_MEAN, CELLS_OF_GRID = 4, 7
+FLAT_PX = 16
+NUM_FLAT_CLIPS = 16
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -68,6 +75,50 @@ def frequency(restored: Tensor, truth: Tensor) -> Tensor:
     return torch.view_as_real(difference).abs().mean()
 
 
+def cell_error(restored: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error of the means over 4x4 cells, of each pixel of a cell on its own.
+
+    Holds colours and brightness where other losses look at texture alone.
+    """
+    return F.avg_pool2d(_phases(restored - truth), CELLS_OF_MEAN).abs().mean()
+
+
+def grid_error(restored: Tensor, truth: Tensor) -> Tensor:
+    """How much of a pattern repeats from cell to cell, beyond the truth's own.
+
+    A network that makes 4x4 pixels of every cell at once, and a loss by features that are pooled
+    over 2x2 pixels, agree on a weave with the period of the cells. What pixels of the same place in
+    their cells have in common over a window, and those of other places have not, is that weave.
+    """
+    means = F.avg_pool2d(_phases(restored - truth), CELLS_OF_GRID, stride=CELLS_OF_GRID // 2)
+    phases = rearrange(means, "n (c p) h w -> n c p h w", c=3)
+    return (phases - phases.mean(2, keepdim=True)).abs().mean()
+
+
+def _phases(clip: Tensor) -> Tensor:
+    """Pixels of cells `(b t) (c 16) h/4 w/4` of `b c t h w`."""
+    return F.pixel_unshuffle(rearrange(clip, "b c t h w -> (b t) c h w"), CELL_PX)
+
+
+def draw_flat_clips(count: int, seed: int) -> Tensor:
+    """Clips of one colour, `n 3 1 16 16`: a quarter of them corners of the colour cube.
+
+    Args:
+        count: n.
+        seed: Of the colours.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    colors = torch.rand(count, 3, 1, 1, 1, generator=generator)
+    colors[: count // 4] = colors[: count // 4].round()
+    return colors.expand(-1, -1, 1, FLAT_PX, FLAT_PX).contiguous()
+
+
+def flat_error(residual: Tensor) -> Tensor:
+    """What is added to clips of one colour `n 3 t h w`, on the mean and at its worst pixel."""
+    size = residual.abs().flatten(1)
+    return size.mean() + size.amax(1).mean()
+
+
 def latent_error(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of latents `b c t h w`.
 
@@ -84,6 +135,9 @@ def pixel_losses(stage: StageConfig, restored: Tensor, truth: Tensor) -> dict[st
         "log_mean_square": (log_mean_square, log_mean_square),
     }[stage.pixel_loss]
     parts = {stage.pixel_loss: loss(restored, truth)}
+    for name, part in (("cell", cell_error), ("grid", grid_error)):
+        if weight := getattr(stage, f"{name}_weight"):
+            parts[name] = weight * part(restored, truth)
     if stage.temporal_weight:
         change = frame_difference(restored, truth, change_loss)
         parts["temporal"] = stage.temporal_weight * change

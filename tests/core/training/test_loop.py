@@ -41,13 +41,14 @@ def test_killed_run_continues_to_the_same_weights(footage, tmp_path, configurati
 
 def test_training_lowers_the_loss_and_saves_a_routed_model(footage, tmp_path, configuration):
     stage = configuration(footage, tmp_path).stages[0]
-    stages = (dataclasses.replace(stage, num_steps=60, degradations={"light": 1.0}),)
+    stages = (dataclasses.replace(stage, num_steps=150, degradations={"light": 1.0}),)
     config = configuration(
         footage, tmp_path, stages=(*stages, configuration(footage, tmp_path).stages[1])
     )
     losses = []
     path = train(config, lambda trainer, loss: losses.append(loss))
-    assert sum(losses[45:60]) < 0.97 * sum(losses[:15])
+    first, last = sum(losses[:40]), sum(losses[110:150])
+    assert last < 0.97 * first
     loaded = load_checkpoint(path)
     total = [sum(loaded.routing.counts(i)[kind] for i in range(2)) for kind in range(3)]
     assert total == [1, 1, 4]
@@ -86,7 +87,7 @@ def test_context_is_looked_at_and_the_frames_between_count(footage, tmp_path, co
         seed = sample_seed(trainer.config.seed, 3, 0, step)
         frames, kept = cut_context(clip, stage, seed)
         seen.add((kept.start, frames.shape[2] - kept.stop))
-        loss, restored = trainer._loss(clip, clip)
+        loss, (restored, *_) = trainer._loss(clip, clip)
         assert restored.shape[2] == 2
         assert loss < 2e-3
     assert {(2, 2), (0, 1), (1, 2)} <= seen

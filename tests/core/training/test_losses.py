@@ -6,9 +6,13 @@ import torch
 from oasis_core.training.adversary import Adversary, relativistic_loss
 from oasis_core.training.config import StageConfig
 from oasis_core.training.losses import (
+    cell_error,
     charbonnier,
+    draw_flat_clips,
+    flat_error,
     frame_difference,
     frequency,
+    grid_error,
     latent_error,
     log_mean_square,
     pixel_losses,
@@ -132,3 +136,30 @@ def test_discriminator_state_continues_exactly():
         adversary.train_step(*clips, 1e-3, noise_seeds=[1])
     for left, right in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(left, right)
+
+
+def test_cells_and_grids_are_told_from_detail():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(1, 3, 2, 64, 64, generator=generator)
+    brighter = truth + 0.1
+    assert cell_error(brighter, truth) == pytest.approx(0.1, abs=1e-6)
+    assert grid_error(brighter, truth) == pytest.approx(0, abs=1e-6)
+    weave = torch.zeros(64, 64)
+    weave[::4] = 0.1
+    # A quarter of the rows is off by 0.1: 0.075 from their mean, the others by 0.025.
+    assert grid_error(truth + weave, truth) == pytest.approx(0.0375, abs=1e-6)
+    noise = 0.1 * torch.randn(truth.shape, generator=generator)
+    assert grid_error(truth + noise, truth) < 0.02
+    assert cell_error(truth, truth) == grid_error(truth, truth) == 0
+
+
+def test_flat_clips_are_flat_and_their_worst_pixel_counts():
+    flat = draw_flat_clips(16, seed=3)
+    assert flat.shape == (16, 3, 1, 16, 16)
+    assert torch.equal(flat, flat[..., :1, :1].expand_as(flat))
+    assert set(flat[:4].unique().tolist()) <= {0.0, 1.0}
+    assert torch.equal(flat, draw_flat_clips(16, seed=3))
+    assert not torch.equal(flat, draw_flat_clips(16, seed=4))
+    residual = torch.zeros(2, 3, 1, 16, 16)
+    residual[0, 1, 0, 5, 7] = -0.5
+    assert flat_error(residual) == pytest.approx(0.25 + 0.5 / residual.numel())
