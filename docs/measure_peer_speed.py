@@ -81,8 +81,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    upscaler = oasis_core.load("oasis-tiny", "cpu", arguments.dtype)
-    works = {f"oasis-tiny, {str(upscaler.dtype)[6:]}": (ours(upscaler), arguments.frames)}
+    works = {}
+    for text, has_transformer in (("", True), (", without its transformer", False)):
+        upscaler = oasis_core.load(
+            "oasis-tiny", "cpu", arguments.dtype, transformer=has_transformer
+        )
+        name = f"oasis-tiny{text}, {str(upscaler.dtype).removeprefix('torch.')}"
+        works[name] = (ours(upscaler), arguments.frames)
     for peer in find_peers(
         arguments.peers, lambda path: oasis_core.load(path, "cpu", arguments.dtype)
     ):
