@@ -4,9 +4,11 @@ import dataclasses
 import io
 from pathlib import Path
 
+import comfy.model_management
 import folder_paths
 import torch
 from comfy_api.input_impl import VideoFromFile
+from comfy_execution.utils import get_executing_context
 
 KINDS = {
     "nan": lambda: torch.full((2, 24, 32, 3), float("nan")),
@@ -86,7 +88,41 @@ class RandomConditioning:
         return ([[torch.randn(1, 8, 4096, generator=generator), {}]],)
 
 
+class CancelAt:
+    """Passes images on and cancels when one node has looked for it so many times."""
+
+    CATEGORY = "tests"
+    FUNCTION = "make"
+    RETURN_TYPES = ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - ComfyUI's name
+        return {"required": {"images": ("IMAGE",), "node": ("STRING",), "looks": ("INT",)}}
+
+    def make(self, images, node, looks):
+        management = comfy.model_management
+        look = management.throw_exception_if_processing_interrupted
+        count = 0
+
+        def counted():
+            nonlocal count
+            context = get_executing_context()
+            if context is not None and context.node_id == node:
+                count += 1
+                if count == looks:
+                    management.interrupt_current_processing()
+            try:
+                look()
+            except BaseException:
+                management.throw_exception_if_processing_interrupted = look
+                raise
+
+        management.throw_exception_if_processing_interrupted = counted
+        return (images,)
+
+
 NODE_CLASS_MAPPINGS = {
+    "CancelAt": CancelAt,
     "OddImages": OddImages,
     "OddVideo": OddVideo,
     "RandomConditioning": RandomConditioning,
