@@ -58,6 +58,8 @@ class Status:
     def report(self, done: float, total: float) -> None:
         """Say how much is done of how much."""
         self._done, self._total = done, total
+        if self._stage[0] == "start":  # it has no stages of its own
+            self.stage("work")
         now_s, samples = self._clock(), self._samples
         if self._has_begun and (not samples or now_s - samples[-1][0] >= EVERY_S):
             samples.append((now_s, done))
@@ -88,7 +90,9 @@ class Status:
             values |= {"step": min(done + 1, total), "steps": total}
         speed = self._speed()
         if speed:
-            values["eta_s"] = max(0.0, self._total - self._done) / speed
+            # As of the last report; once that is over, nothing is known.
+            left_s = (self._total - self._done) / speed - (now_s - self._samples[-1][0])
+            values |= {"eta_s": left_s} if left_s > 0 else {}
         self._send(values)
 
     def _counts(self) -> dict[str, Any]:

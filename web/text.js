@@ -37,6 +37,7 @@ const ENGLISH = {
   steps: "steps",
   clips: "clips",
   stage_start: "starting",
+  stage_work: "at work",
   stage_load: "loading the model",
   stage_precision: "trying arithmetic",
   stage_plan: "measuring memory",

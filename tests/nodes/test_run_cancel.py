@@ -1,4 +1,4 @@
-"""Cancelling nodes at every stage, told by how often a node looks for it, not by a watch."""
+"""Cancelling every node at every stage, told by how often a node looks for it, not by a watch."""
 
 import pytest
 
@@ -10,9 +10,14 @@ LOOKS = {
     "OASISDegrade": (3, 20, 60),
     "OASISUpscaleImages": (5, 40, 200),
     "OASISUpscaleTiles": (5, 40, 200),
+    "OASISCalibrateRouting": (3, 20),
+    "OASISCompare": (5, 30, 80),
+    "OASISSplitTiles": (2, 6),
+    "OASISStitchTiles": (2, 3),
 }
 """How many looks into a node it is cancelled; each is at another frame, tile, pass or layer."""
 CHANGES = {
+    "OASISCompare": {"flicker": True, "max_frames": 8},
     "OASISDegrade": {"preset": "consistent"},
     "OASISUpscaleTiles": {"scale": 1.0},
 }

@@ -74,6 +74,26 @@ def test_no_time_left_before_it_can_be_known_and_then_a_good_one():
     assert all(left == pytest.approx(100 - done, rel=0.01) for done, left in known)
 
 
+def test_a_time_left_runs_out_while_nothing_is_reported():
+    run = Run()
+    for done in range(1, 7):
+        run.work(1.0, "model", done, 8)
+    left = run.last["eta_s"]
+    run.now_s += 1.0
+    run.status.stage("measure", 1, 8)
+    assert run.last["eta_s"] == pytest.approx(left - 1.0)
+    run.now_s += 5.0
+    run.status.stage("measure", 2, 8)
+    assert "eta_s" not in run.last
+
+
+def test_a_node_without_stages_is_at_work_once_it_counts():
+    run = Run("steps")
+    run.now_s += 1.0
+    run.status.report(0.5, 3)
+    assert run.last["stage"] == "work"
+
+
 def test_the_end_is_frames_divided_by_seconds():
     run = Run()
     for done in range(1, 51):
