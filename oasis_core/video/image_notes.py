@@ -27,6 +27,7 @@ _PNG_OWN = (
 )  # fmt: skip
 _SRGB_GAMMA = struct.pack(">I", 45_455)
 _PIECE = 65_000
+_MOST = 0xFFFFFFFF
 _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _XMP_TAG, _IPTC_TAG = 282, 283, 296, 700, 33723
 _TIFF_TEXTS = {
     269: "document name", 270: "description", 271: "make", 272: "model", 285: "page name",
@@ -174,7 +175,8 @@ def png_with(data: bytes, new: list[tuple[bytes, bytes]], notes: Notes) -> bytes
     if notes.density is not None:
         across, down, unit = notes.density
         metre = _METRES[unit]
-        new.append((b"pHYs", struct.pack(">IIB", round(across * metre), round(down * metre), 1)))
+        counts = (min(round(number * metre), _MOST) for number in (across, down))
+        new.append((b"pHYs", struct.pack(">IIB", *counts, 1)))
     new += [(name, content) for _, name, content in notes.texts]
     if notes.xmp is not None:
         new.append((b"iTXt", _PNG_XMP + bytes(5) + notes.xmp))
@@ -232,7 +234,7 @@ def tiff_with(data: bytes, notes: Notes) -> bytes:
             counts, unit = [n / 100 for n in counts], "cm"
         for tag, count in zip((_X_RESOLUTION, _Y_RESOLUTION), counts, strict=True):
             order = Ifd(data).order
-            content = struct.pack(order + "II", round(count * 1000), 1000)
+            content = struct.pack(order + "II", min(round(count * 1000), _MOST), 1000)
             data = Ifd(data).with_entry(tag, 5, 1, content)
         content = struct.pack(Ifd(data).order + "H", 2 if unit == "in" else 3)
         data = Ifd(data).with_entry(_UNIT, 3, 1, content)

@@ -42,6 +42,8 @@ _PHOTOMETRICS = {5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 32803:
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED = 0, 1, 2, 3
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _MOST_PAGES = 100_000
+# What numbers that make no sense lead to.
+_DAMAGE = (struct.error, LookupError, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ def read_tiff(path: Path) -> Tiff | None:
             seen.add(following)
             num_pages += 1
             following = _directory(data, following, order, is_big, is_read=False)[1]
-    except (struct.error, IndexError) as error:
+    except _DAMAGE as error:
         raise VideoError(
             f"{str(path)!r} is a TIFF whose directory is damaged; copy it again"
         ) from error
@@ -143,7 +145,8 @@ def _directory(
         at += size - room
         if struct.calcsize(code) * number > room:
             at = struct.unpack_from(order + ("Q" if is_big else "I"), data, at)[0]
-        tags[tag] = struct.unpack_from(f"{order}{number}{code}", data, at)
+        if number:
+            tags[tag] = struct.unpack_from(f"{order}{number}{code}", data, at)
     following = struct.unpack_from(
         order + ("Q" if is_big else "I"), data, first + count * size
     )[0]  # fmt: skip
@@ -164,14 +167,13 @@ def decode_tiff(tiff: Tiff) -> av.VideoFrame:
     """
     _check(tiff)
     try:
-        samples = _samples(tiff)
-    except (struct.error, IndexError, ValueError, zlib.error, *AV_ERRORS) as error:
+        return _frame(_color(tiff, _samples(tiff)))
+    except (*_DAMAGE, zlib.error, *AV_ERRORS) as error:
         if isinstance(error, VideoError):
             raise
         raise VideoError(
             f"{str(tiff.path)!r} is damaged ({reason(error)}); copy it again"
         ) from error
-    return _frame(_color(tiff, samples))
 
 
 def _check(tiff: Tiff) -> None:
@@ -197,7 +199,12 @@ def _check(tiff: Tiff) -> None:
             f"{str(tiff.path)!r} is a TIFF {wrong}, tiled, deep or of another kind that is not "
             "read; convert it to a plain TIFF or PNG of 8 or 16 bits"
         )
-    check_size(tiff.path, (tiff.number(_WIDTH), tiff.number(_HEIGHT)))
+    if min(tiff.size) < 1 or tiff.number(_SAMPLES, 1) < tiff.num_color:
+        raise VideoError(
+            f"{str(tiff.path)!r} is damaged: it declares {tiff.size[0]}x{tiff.size[1]} pixels of "
+            f"{tiff.number(_SAMPLES, 1)} channels; copy it again"
+        )
+    check_size(tiff.path, tiff.size)
 
 
 def _samples(tiff: Tiff) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -237,3 +238,29 @@ def test_damage_is_one_sentence(tmp_path):
     (tmp_path / "short.tif").write_bytes(data[:-40])
     with pytest.raises(VideoError, match="damaged"):
         open_source(tmp_path / "short.tif")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {322: [0]}, {323: [0]}, {277: [0]}, {257: [0]}, {258: [0, 0, 0]},
+        {322: [60_000], 323: [60_000]}, {256: [9, 9], 257: [40_000]},
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_one_sentence(tmp_path, more):
+    path = write_tiff(tmp_path / "a.tif", picture("u1", 3), tile=(16, 16), more=more)
+    with pytest.raises(VideoError):
+        open_source(path)
+
+
+def test_any_changed_byte_of_the_directory_is_a_picture_or_one_sentence(tmp_path):
+    data = write_tiff(tmp_path / "a.tif", picture("u1", 3), tile=(32, 32)).read_bytes()
+    for at in range(4, len(data)):
+        if 8 <= at < len(data) - 220:  # pixels
+            continue
+        for value in (0, 255):
+            changed = bytearray(data)
+            changed[at] = value
+            (tmp_path / "b.tif").write_bytes(changed)
+            with suppress(VideoError):
+                open_source(tmp_path / "b.tif").close()
