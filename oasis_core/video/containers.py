@@ -11,7 +11,7 @@ import av
 
 from ..remote import RemoteError, RemoteFile, RemoteReader
 from .errors import AV_ERRORS, VideoError, reason
-from .heif import read_photo
+from .heif import may_be_photo, read_photo
 from .info import is_picture
 
 MAX_SIDE_PX = 16_384
@@ -155,7 +155,7 @@ def _film(path: Path | RemoteFile, container: av.container.InputContainer) -> av
             f"{str(path)!r} has no video stream (found: {', '.join(sorted(kinds)) or 'nothing'}); "
             "give a file with a moving picture"
         )
-    photo = read_photo(path) if "mov" in container.format.name else None
+    photo = read_photo(path) if may_be_photo(container) else None
     if photo is not None:  # its streams are tiles, thumbnails and so on
         films = [s for s in films if s.id == photo.tiles[0]] or films
     stream = films[0]

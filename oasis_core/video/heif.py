@@ -52,6 +52,16 @@ class Photo:
         return len(self.tiles) > 1 or bool(self.alpha) or self.kind == "grid"
 
 
+def may_be_photo(container: av.container.InputContainer) -> bool:
+    """Return whether a file's brands are those of a HEIF picture.
+
+    FFmpeg has read them, so that no film, least of all one behind a URL, is opened a second time.
+    """
+    tags = container.metadata
+    brands = (tags.get("major_brand", "") + tags.get("compatible_brands", "")).encode()
+    return any(brands[i : i + 4] in _BRANDS for i in range(0, len(brands), 4))
+
+
 def read_photo(path: Path | RemoteFile) -> Photo | None:
     """Return how a still HEIF picture is made; None for other files and for films.
 

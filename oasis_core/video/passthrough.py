@@ -17,7 +17,7 @@ from .clock import OneClock
 from .container_trial import refusal_of
 from .containers import open_video
 from .errors import AV_ERRORS, VideoError, reason
-from .heif import read_photo
+from .heif import may_be_photo, read_photo
 from .info import describe_stream, is_picture
 from .metadata import is_timecode
 from .span import Span
@@ -196,7 +196,8 @@ def add_streams(
         left_out: indices of streams not to add, and why.
     """
     result = Passthrough(film_index=film_index, is_strict="matroska" not in output.format.name)
-    is_photo = read_photo(path) is not None  # of a HEIF file: its streams are parts of a picture
+    # Of a HEIF file: its streams are parts of a picture.
+    is_photo = may_be_photo(source) and read_photo(path) is not None
     # Attachments are written by Matroska in any order; sound first is what players expect.
     order = {"audio": 0, "subtitle": 1, "video": 2}
     for stream in sorted(source.streams, key=lambda s: (order.get(s.type, 3), s.index)):

@@ -23,7 +23,7 @@ from .containers import MAX_PIXELS, is_seekable, open_video
 from .deinterlace import deinterlaced
 from .errors import AV_ERRORS, VideoError, reason
 from .fields import FieldPairs, step_of
-from .heif import decode_photo, read_photo
+from .heif import decode_photo, may_be_photo, read_photo
 from .info import VideoInfo, describe, frame_rate_of, in_frames
 from .orientation import orientation_of
 from .piece import TimeWindow, empty_piece, frames_in
@@ -100,7 +100,7 @@ class VideoReader:
         try:
             rate = frame_rate_of(self._stream) * Fraction(self._stream.time_base)
             self._ticks_per_frame = max(1, round(1 / rate))
-            self._photo = read_photo(self.path) if self._is_mov else None
+            self._photo = read_photo(self.path) if may_be_photo(self._container) else None
             is_made = self._photo is not None and self._photo.is_made_of_parts
             self._whole_photo = self._photo if is_made else None
             self._fields = FieldPairs(self._stream)

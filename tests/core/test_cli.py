@@ -220,6 +220,7 @@ def test_calibrate_keeps_the_pixels_as_near_as_asked(tmp_path, capsys):
     assert "leave numbers and thresholds out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_and_bench_print_json(tmp_path, capsys):
     clip = write_clip(tmp_path / "clip.mkv", num_frames=2, width=64, height=64)
     assert run("evaluate", clip, "--no-motion", "--degradation", "light", "--json") == 0

@@ -206,6 +206,7 @@ def run_signalled(name, is_ignored, *arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_a_run_that_goes_on(tmp_path, name):

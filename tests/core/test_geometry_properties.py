@@ -101,6 +101,7 @@ def changes_nothing():
     return VideoUpscaler(model, device="cpu", dtype="float32")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     num_frames=st.integers(1, 9),

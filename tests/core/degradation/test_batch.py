@@ -40,6 +40,7 @@ def test_many_clips_at_once_equal_each_alone(preset):
         assert (actual - expected).abs().mean() < 0.2 / 255
 
 
+@pytest.mark.slow
 def test_codecs_run_in_processes_to_the_same_pixels():
     def jobs():
         return [

@@ -134,6 +134,7 @@ def test_dists_equals_its_definition_without_any_library(folder):
     assert suite.measure(truth, truth, None)["dists"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lpips", "lpips_vgg", "dists"])
 def test_remembered_features_are_those_of_the_original_that_is_given(folder, name):
     clip, truth = pictures(side=48, count=6)
@@ -150,6 +151,7 @@ def test_remembered_features_are_those_of_the_original_that_is_given(folder, nam
     assert found[0] != found[1]
 
 
+@pytest.mark.slow
 def test_dists_reduces_large_pictures_to_256(folder):
     clip, truth = pictures(side=320, count=1)
     small = [

@@ -103,6 +103,7 @@ def test_a_curriculum_of_one_stage_and_unknown_variants_are_refused(tmp_path):
         ablation.plan_variant("all intra", base, 1, tmp_path)
 
 
+@pytest.mark.slow
 def test_deeper_yardsticks_cost_more_and_the_planned_one_is_kept(tmp_path):
     network = ablation.routed_reference(recipe(tmp_path))
     assert [block.attention.counts for block in network.transformer.blocks] == [
@@ -136,6 +137,7 @@ def test_table_has_mean_spread_and_worst_clip(tmp_path):
     assert "| recipe | 2 | 9 | 1.0 | 13.0 | +1.100 +- 0.141 (-0.10) | 0.50 |" in text
 
 
+@pytest.mark.slow
 def test_an_ablation_trains_measures_and_goes_on(tmp_path):
     generator = torch.Generator().manual_seed(0)
     folder = tmp_path / "data"

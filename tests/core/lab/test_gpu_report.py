@@ -24,6 +24,7 @@ def written(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_every_part_is_measured(written):
     results = json.loads(written.read_text())
     assert results["errors"] == {}
@@ -128,6 +129,7 @@ def test_what_is_no_checkout_is_refused(tmp_path, capsys):
         bench_seedvr2(tmp_path, size=(64, 48), num_frames=5, num_runs=1, device="cpu")
 
 
+@pytest.mark.slow
 def test_code_that_fails_is_said_in_one_sentence(tmp_path):
     (tmp_path / "configs_3b").mkdir()
     (tmp_path / "configs_3b" / "main.yaml").write_text("a: 1\n")

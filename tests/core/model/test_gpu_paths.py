@@ -66,6 +66,7 @@ def small_model():
     return model
 
 
+@pytest.mark.slow
 def test_compiled_model_gives_the_same():
     model, video = small_model(), torch.rand(1, 3, 5, 32, 32)
     with torch.inference_mode():

@@ -70,6 +70,7 @@ def test_some_cameras_stand_on_a_tripod_and_most_move():
     assert 5 <= num_still <= 20
 
 
+@pytest.mark.slow
 def test_degrading_on_the_device_makes_the_same_samples(footage, tmp_path, configuration):
     config = configuration(footage, tmp_path, samples_per_shard=6)
     stage = dataclasses.replace(config.stages[0], degradations={"light": 0.5, "consistent": 0.5})

@@ -8,6 +8,7 @@ from oasis_core.training.footage import load_sources
 from oasis_core.training.loop import train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, b"not a picture"])
 def test_unusable_footage_is_one_sentence(tmp_path, content, configuration):
     folder = tmp_path / "data"

@@ -27,6 +27,7 @@ def features(seed):
     return fake, real
 
 
+@pytest.mark.slow
 def test_judges_learn_to_tell_and_then_show_the_model_the_way():
     judges = Judges(0, WIDTHS, torch.device("cpu"))
     frames, seen = clips(0), features(0)
@@ -106,6 +107,7 @@ def vivid_stage(stage):
     )
 
 
+@pytest.mark.slow
 def test_a_vivid_end_is_trained_beside_the_faithful_one_and_goes_on(
     footage, tmp_path, configuration, stop_after, metric_weights
 ):

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from oasis_core.checkpoint import load_checkpoint
@@ -69,6 +70,7 @@ def test_the_recipe_is_valid_at_full_size():
     assert all(stage.latent_weight for stage in config.stages)
 
 
+@pytest.mark.slow
 def test_public_files_become_a_trained_routed_model(footage, tmp_path, capsys):
     transformer, vae = small_files(tmp_path)
     command = ["convert", "--source", "wan2.1", str(transformer)]

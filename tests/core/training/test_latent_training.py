@@ -81,6 +81,7 @@ def configuration(files, output, **stage_changes):
     )
 
 
+@pytest.mark.slow
 def test_a_latent_model_trains_by_the_same_loop_and_its_decoder_stays_frozen(files, tmp_path):
     losses = []
     path = train(configuration(files, tmp_path), lambda trainer, loss: losses.append(loss))
@@ -98,6 +99,7 @@ def test_a_latent_model_trains_by_the_same_loop_and_its_decoder_stays_frozen(fil
         assert loaded.model(torch.rand(1, 3, 5, 32, 32)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_killed_latent_run_continues_to_the_same_weights(files, tmp_path):
     class StoppedError(Exception):
         pass

@@ -26,6 +26,7 @@ def fancy(configuration):
     return make
 
 
+@pytest.mark.slow
 def test_killed_run_continues_to_the_same_weights(footage, tmp_path, configuration, stop_after):
     whole = train(configuration(footage, tmp_path / "whole"))
     # Killed in the middle of a shard of the first stage, then in the second one.
@@ -39,6 +40,7 @@ def test_killed_run_continues_to_the_same_weights(footage, tmp_path, configurati
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_saves_a_routed_model(footage, tmp_path, configuration):
     stage = configuration(footage, tmp_path).stages[0]
     stages = (dataclasses.replace(stage, num_steps=150, degradations={"light": 1.0}),)
@@ -74,6 +76,7 @@ def test_calibration_in_the_loop_keeps_the_function_apart_from_the_patterns(
     assert torch.allclose(trainer.ema(video), before, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_context_is_looked_at_and_the_frames_between_count(footage, tmp_path, configuration):
     config = configuration(footage, tmp_path)
     stage = dataclasses.replace(config.stages[0], num_frames=2, context_frames=2)
@@ -113,6 +116,7 @@ def test_nan_stops_the_run_and_keeps_state_and_batch(footage, tmp_path, configur
     load_checkpoint(tmp_path / WEIGHTS_NAME)
 
 
+@pytest.mark.slow
 def test_a_run_can_start_from_a_checkpoint(footage, tmp_path, configuration):
     first = train(configuration(footage, tmp_path / "first"))
     config = configuration(footage, tmp_path / "second", initial_model=str(first))
@@ -133,6 +137,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(footage, tmp_path, conf
         Trainer(configuration(footage, tmp_path, initial_model="oasis-tiny"))
 
 
+@pytest.mark.slow
 def test_killed_run_with_a_discriminator_continues_to_the_same_state(
     footage, tmp_path, fancy, stop_after
 ):
@@ -146,6 +151,7 @@ def test_killed_run_with_a_discriminator_continues_to_the_same_state(
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_nothing_but_memory(footage, tmp_path, configuration):
     first, second = (
         train(configuration(footage, tmp_path / name, gradient_checkpointing=is_on))
@@ -155,6 +161,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(footage, tmp_path, co
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_state(footage, tmp_path, configuration, stop_after):
     resource = pytest.importorskip("resource")
     config = configuration(footage, tmp_path)

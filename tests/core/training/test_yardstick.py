@@ -11,6 +11,7 @@ from oasis_core.training.loop import train
 from oasis_core.training.yardstick import is_yardstick, load_yardstick
 
 
+@pytest.mark.slow
 def test_the_yardstick_trains_by_the_same_trainer(footage, tmp_path, configuration, stop_after):
     config = configuration(
         footage, tmp_path, model="yardstick", yardstick_convs=2, yardstick_features=8

@@ -66,6 +66,7 @@ def upscaler():
     return VideoUpscaler(model, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["wan", "tiny", "tiny-both"])
 def test_from_public_files_to_pixels(checkpoint, clip, decoder):
     upscaler = oasis_core.load(checkpoint, device="cpu", decoder=decoder)
@@ -80,6 +81,7 @@ def test_from_public_files_to_pixels(checkpoint, clip, decoder):
     assert 0.01 < (out - plain).abs().mean() < 0.5
 
 
+@pytest.mark.slow
 def test_memory_is_known_before_it_is_used():
     # Wide and many blocks, so that the keys they keep of the chunk before are what counts.
     config = dataclasses.replace(SMALL, width=192, num_layers=8, ffn_width=192)

@@ -88,6 +88,7 @@ def wait_for_records(destination, number):
     raise AssertionError(f"no {number} segments after five minutes")
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments(write_video, read_video, tmp_path):
     source = write_video(lengths=(15, 15))
     # The reference comes from a process of the same kind, so with the same number of threads.
@@ -248,6 +249,7 @@ def test_a_crash_between_the_last_two_steps_is_no_failure(
         upscale_file(source, destination, upscaler=upscaler, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_output_is_refused(write_video, upscaler, tmp_path):
     source, destination = write_video(lengths=(6,)), tmp_path / "o.mkv"
     folder = journal_path(destination)
@@ -261,6 +263,7 @@ def test_a_second_process_on_the_same_output_is_refused(write_video, upscaler, t
     assert upscale_file(source, destination, upscaler=upscaler, **OPTIONS).frames == 6
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_journal(write_video, read_video, upscaler, tmp_path):
     """A limit on the size of a file stands for the full disk."""
     source, destination = write_video(lengths=(6, 6), height=64, width=64), tmp_path / "o.mkv"

@@ -93,6 +93,7 @@ def test_float16_overflow_is_repeated_in_float32(clip, caplog):
     assert (out - expected).abs().max() < 0.02  # the weights are rounded, the arithmetic is not
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["wan", "tiny"])
 @pytest.mark.parametrize("stem", ["unshuffle", "latent"])
 def test_dry_run_knows_the_memory_of_a_real_run(stem, decoder):
@@ -106,6 +107,7 @@ def test_dry_run_knows_the_memory_of_a_real_run(stem, decoder):
         assert 0.75 <= live.peak / predict(*size) <= 1.25
 
 
+@pytest.mark.slow
 def test_decoder_tiles_change_rounding_only_and_their_memory_is_known():
     model = random_model(dataclasses.replace(SMALL, vae_width=8))
     model.choose_decoder("wan")

@@ -45,6 +45,7 @@ print(len(frames), reader.info.not_kept)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mov", ".nut"])
 def test_a_named_profile_does_not_end_the_process(clips, tmp_path, suffix):
     path = tmp_path / ("a" + suffix)

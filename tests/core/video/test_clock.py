@@ -108,6 +108,7 @@ def test_a_true_wrap_is_no_new_clock(make_clip, name, caplog):
     assert "begins anew" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_still_to_which_sound_goes_on_is_no_new_clock(make_clip, caplog):
     times = [*range(10), *range(510, 520)]
     path = make_clip("a.ts", pts=times, num_sounds=1, sound_s=21, codec="mpeg2video")
