@@ -144,7 +144,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 def _check_destination(arguments: argparse.Namespace) -> None:
     out = arguments.out
     if out.suffix != ".safetensors":
-        raise ValueError(f"OUT must end in .safetensors, got {out}")
+        raise ValueError(f"the file to write must end in .safetensors, got {str(out)!r}")
     names = ("file", "vae", "tiny", "context", "visual", "visual_lora")
     sources = [getattr(arguments, name) for name in names]
     if any(s is not None and s.resolve() in (out.resolve(), out.parent.resolve()) for s in sources):
