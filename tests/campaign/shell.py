@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,11 +65,18 @@ def _run_command(source: Path, out: Path, streams: dict[int, int] | None = None)
         os.dup2((streams or {}).get(number, said), number)
     for number, name in ((1, "stdout"), (2, "stderr")):
         setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
-    code = main(_command(source, out))
-    with suppress(KeyboardInterrupt):  # of a signal that comes when the command is over
-        signal.pthread_sigmask(signal.SIG_BLOCK, {which for both in _SIGNALS for which in both})
+    code = EXIT_INTERRUPTED
+    try:
+        code = main(_command(source, out))
+        _block_signals()
+    except KeyboardInterrupt:  # of a second signal, which comes when the command is over
+        _block_signals()
     sys.stdout.flush()  # as the interpreter does in the end
     return {"code": code, "said": out.with_suffix(".said").read_text(encoding="utf-8")}
+
+
+def _block_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {which for both in _SIGNALS for which in both})
 
 
 def _expected(folder: Path) -> tuple[Path, dict[str, Any], float]:
