@@ -59,6 +59,10 @@ def may_be_photo(container: av.container.InputContainer) -> bool:
     """
     tags = container.metadata
     brands = (tags.get("major_brand", "") + tags.get("compatible_brands", "")).encode()
+    return _has_photo_brand(brands)
+
+
+def _has_photo_brand(brands: bytes) -> bool:
     return any(brands[i : i + 4] in _BRANDS for i in range(0, len(brands), 4))
 
 
@@ -76,7 +80,7 @@ def read_photo(path: Path | RemoteFile) -> Photo | None:
         if head[4:8] != b"ftyp":
             return None
         brands = head[8:12] + file.read(max(0, min(4096, struct.unpack(">I", head[:4])[0] - 12)))
-        if not any(brands[i : i + 4] in _BRANDS for i in range(0, len(brands), 4)):
+        if not _has_photo_brand(brands):
             return None
         file.seek(0)
         data = file.read(_MOST_META_BYTES)
