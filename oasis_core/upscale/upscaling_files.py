@@ -18,6 +18,7 @@ from .journal import Journal, journal_path
 from .look import STAGES, Look, StageClock
 from .options import UpscaleOptions
 from .picture_target import PictureTarget
+from .progress import stage_of
 from .report import UpscaleReport
 from .side_by_side import check_comparison, compare_files, comparison_path, is_there
 from .targets import Target, make_target
@@ -227,6 +228,7 @@ def _carry_out(
         run.is_done = is_done
         run.upscale()
         run.progress.complete()
+        stage_of(on_progress)("mux", 0, 0)
         with job.clock("mux"):
             muxed = target.finish(job, journal, job.facts(plan, run.num_shots))
         if wanted.compare is not None:

@@ -88,7 +88,6 @@ def constants(module) -> dict:
 
     name = module.__name__
     schemas = import_module(f"{name}.nodes._schema")
-    adapters = import_module(f"{name}.nodes._adapters")
     precision = import_module(f"{name}.oasis_core.upscale.precision")
     return {
         "dtypes": [list(schemas.DTYPES), ["auto", *precision.DTYPES]],
@@ -109,7 +108,7 @@ def constants(module) -> dict:
             [import_module(f"{name}.oasis_core.checkpoint").DEFAULT_DETAIL],
         ],
         "models": [
-            list(adapters.BUNDLED),
+            list(import_module(f"{name}.nodes._adapters.folders").BUNDLED),
             list(import_module(f"{name}.oasis_core.checkpoint").BUNDLED),
         ],
     }

@@ -33,7 +33,7 @@ def copy_packed(folder: Path) -> Path:
 def reached_modules() -> set[str]:
     """Python files that nodes/ and the root's `__init__.py` import, at load or inside functions."""
     seen: set[Path] = set()
-    todo = [ROOT / "__init__.py", *(ROOT / "nodes").glob("*.py")]
+    todo = [ROOT / "__init__.py", *(ROOT / "nodes").rglob("*.py")]
     while todo:
         path = todo.pop()
         if path in seen:

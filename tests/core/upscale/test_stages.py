@@ -57,6 +57,7 @@ def test_every_stage_of_a_file_is_told_frame_by_frame(tiny, tmp_path):
     assert watcher.num_steps("model")
     first = [name for name, _ in itertools.groupby(name for name, *_ in watcher.stages)]
     assert first[:3] == ["read", "resize", "motion"]
+    assert first[-1] == "mux"
     assert watcher.shares == sorted(watcher.shares)
     # The motion is part of the work: the share moves before the first block is done.
     place = next(i for i, share in enumerate(watcher.shares) if share > 0)

@@ -1,0 +1,105 @@
+"""ComfyUI's folders: models, temporary results, output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+from ...oasis_core.choices import BUNDLED
+from .._results import DEFAULT_KEPT, SHELF
+from .reporting import server
+
+MODEL_FOLDER = "oasis"
+MODEL_SUFFIX = ".safetensors"
+KEPT_SETTING = "OASIS.keptResults"
+"""Of web/oasis.js: how many results the temporary folder keeps."""
+
+
+def register_model_folder() -> None:
+    """Make `models/oasis` known to ComfyUI, beside what extra_model_paths.yaml may name."""
+    default = str(Path(folder_paths.models_dir) / MODEL_FOLDER)
+    folder_paths.add_model_folder_path(MODEL_FOLDER, default)
+    with suppress(OSError):  # a disk that cannot be written to has its models elsewhere
+        Path(default).mkdir(parents=True, exist_ok=True)
+    # Without a suffix ComfyUI would list every file of the folder.
+    folders, suffixes = folder_paths.folder_names_and_paths[MODEL_FOLDER]
+    known = (folders, set(suffixes) | {MODEL_SUFFIX})
+    folder_paths.folder_names_and_paths[MODEL_FOLDER] = known
+
+
+def model_names() -> list[str]:
+    """Bundled models, then the files of the model folder."""
+    files = folder_paths.get_filename_list(MODEL_FOLDER)
+    return [*BUNDLED, *(name for name in files if name.endswith(MODEL_SUFFIX))]
+
+
+def model_path(name: str) -> Path:
+    """The file of a model from `model_names`.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    from ...oasis_core.checkpoint import resolve_model
+
+    if name in BUNDLED:
+        return resolve_model(name)
+    if name not in model_names():  # ComfyUI before 0.8 lets any text through
+        raise ValueError(
+            f"model_name must be one of {', '.join(model_names())}, got {name!r}; put the file "
+            f"into models/{MODEL_FOLDER} and press R"
+        )
+    return Path(folder_paths.get_full_path_or_raise(MODEL_FOLDER, name))
+
+
+def keep_result(path: Path, inputs: Mapping[str, Any], beside: tuple[Path, ...] = ()) -> None:
+    """Note a result in the temporary folder; the oldest beyond the last few are removed.
+
+    Args:
+        path: The result.
+        inputs: Of the node that made it, by name.
+        beside: Files that belong to it.
+    """
+    prompt = getattr(server(), "last_prompt_id", None)
+    SHELF.put(path, inputs, prompt=prompt, num_kept=_num_kept_results(), beside=beside)
+
+
+def _num_kept_results() -> int:
+    """What the user set on the page; results that are not used any more take the disk."""
+    settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+    try:
+        value = json.loads(settings.read_text(encoding="utf-8"))[KEPT_SETTING]
+        return max(0, int(value))
+    except (OSError, ValueError, TypeError, KeyError):
+        return DEFAULT_KEPT
+
+
+def new_output(prefix: str, size: tuple[int, int], suffix: str) -> Path:
+    """A file in ComfyUI's output folder that does not exist yet.
+
+    Args:
+        prefix: Its name as Save Video takes it: with folders, with %date% and the like.
+        size: (width, height) that the name may mention.
+        suffix: Its ending.
+    """
+    output = folder_paths.get_output_directory()
+    folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, output, *size)
+    return Path(folder) / f"{name}_{counter:05}_{suffix}"
+
+
+def is_named(path: Path, prefix: str, size: tuple[int, int]) -> bool:
+    """Whether a file in the output folder is called by a prefix already."""
+    output = folder_paths.get_output_directory()
+    folder, name, *_ = folder_paths.get_save_image_path(prefix, output, *size)
+    return path.parent == Path(folder) and path.name.startswith(f"{name}_")
+
+
+def temp_folder() -> Path:
+    """ComfyUI's temporary folder, emptied when the server starts."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
