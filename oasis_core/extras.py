@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 PACKAGE = "oasis-video-upscaler"
+MODULES = {
+    "image-models": ("spandrel", "torchvision"),
+    "url": ("fsspec", "aiohttp"),
+    "s3": ("s3fs",),
+    "plot": ("matplotlib", "PIL"),
+    "evaluate": ("lpips", "piq", "torchvision", "pycvvdp", "ncnn"),
+    "train": ("accelerate", "tensorboard", "PIL", "webdataset", "fsspec", "aiohttp"),
+    "cluster": ("ray", "fsspec", "aiohttp"),
+}
+"""What each extra of pyproject.toml brings, by the names that are imported."""
 
 
 class MissingExtraError(ValueError):
@@ -35,3 +46,19 @@ def need(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs the package {error.name or module}, which is not installed: "
             f"{install_hint(extra)}"
         ) from error
+
+
+def missing_modules(extra: str) -> tuple[str, ...]:
+    """What an extra would bring and is not installed; nothing is imported.
+
+    Args:
+        extra: One of `MODULES`.
+    """
+    return tuple(name for name in MODULES[extra] if not _is_installed(name))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # it broke while being looked for, or was hidden
+        return False

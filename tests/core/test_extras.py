@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from oasis_core.extras import MissingExtraError, need
+from oasis_core.extras import MODULES, MissingExtraError, need
 
 ROOT = Path(__file__).parents[2]
 OPTIONAL = (
     *("accelerate", "tensorboard", "PIL", "webdataset", "fsspec", "aiohttp", "matplotlib", "ray"),
-    *("s3fs", "lpips", "piq", "torchvision", "spandrel", "diffusers", "skimage", "scipy", "cvvdp"),
+    *("s3fs", "lpips", "piq", "torchvision", "spandrel", "diffusers", "skimage", "scipy"),
+    *("pycvvdp", "ncnn"),
 )
 # A hidden package is one whose place in `sys.modules` is None: importing it raises ImportError.
 WITHOUT_EXTRAS = """
@@ -82,3 +83,11 @@ def test_need_names_package_purpose_and_extra():
     ):
         need("no_such", extra="wings", purpose="flying")
     assert need("json", extra="x", purpose="y").dumps([1]) == "[1]"
+
+
+def test_doctor_names_every_extra_that_is_missing(tmp_path):
+    finished = run_without_extras(tmp_path, "doctor", "--no-test")
+    assert finished.returncode == 0, finished.stderr
+    assert "extras: installed: none" in finished.stdout
+    for extra in MODULES:
+        assert f"pip install 'oasis-video-upscaler[{extra}]'" in finished.stdout
