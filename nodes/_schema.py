@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..oasis_core import choices
+from ..oasis_core.options import OPTIONS, NodeKind, Option
 
 CATEGORY = "OASIS"
 OasisModel = io.Custom("OASIS_MODEL")
@@ -102,69 +103,69 @@ def exact_size_inputs() -> list[io.Input]:
     ]
 
 
-def strength_input() -> io.Input:
-    """How strongly the model acts."""
+def option_input(name: str) -> io.Input:
+    """An option of the engine, in the words of `oasis_core.options`."""
+    choice = OPTIONS[name]
+    shown = choice.node
+    assert shown is not None
+    kind, default = _kind_of(choice), choice.default
+    settings = {"min": shown.low, "max": shown.high, "step": shown.step}
+    if kind is io.Combo.Input:
+        default, settings["options"] = default or shown.choices[0], list(shown.choices)
+    elif default is None:
+        default = "" if kind is io.String.Input else AUTO
     return widget(
-        io.Float.Input,
-        "strength",
-        default=1.0,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        tooltip="Share of the model's work: 0 is the plain resize, 1 the full model. Lower it "
-        "when the result looks too sharp or invented.",
+        kind,
+        name,
+        default=default,
+        tooltip=shown.tooltip,
+        optional=shown.is_later,
+        advanced=shown.is_advanced or None,
+        **{key: value for key, value in settings.items() if value is not None},
     )
 
 
-def shots_input() -> io.Input:
-    """How cuts are treated."""
-    return widget(
-        io.Boolean.Input,
-        "shots",
-        default=True,
-        advanced=True,
-        tooltip="Find cuts and never mix frames of different shots. Off treats everything as "
-        "one shot.",
-    )
+def _kind_of(choice: Option) -> type[io.Input]:
+    shown, default = choice.node, choice.default
+    if shown.choices is not None:
+        return io.Combo.Input
+    if isinstance(default, bool):
+        return io.Boolean.Input
+    if shown.high is None:
+        return io.String.Input
+    return io.Float.Input if isinstance(shown.high, float) else io.Int.Input
 
 
-def expert_inputs() -> list[io.Input]:
-    """What the plan decides by itself."""
-    return [
-        widget(
-            io.Int.Input,
-            "tile_px",
-            default=AUTO,
-            min=0,
-            max=8192,
-            step=32,
-            advanced=True,
-            tooltip="Side of a tile in output pixels; 0 lets free memory decide. Smaller needs "
-            "less memory and takes longer.",
-        ),
-        widget(
-            io.Int.Input,
-            "segment_frames",
-            default=AUTO,
-            min=0,
-            max=1024,
-            advanced=True,
-            tooltip="Frames upscaled together; 0 lets free memory decide. More needs more memory "
-            "and wastes less on the frames that neighbouring segments share.",
-        ),
-        anchor_input(),
-    ]
+def later_inputs(node: NodeKind) -> list[io.Input]:
+    """The options that a node was given after it was first published; they stand last."""
+    return [option_input(name) for name in _later(node)]
 
 
-def anchor_input() -> io.Input:
-    """Whether colours are the source's."""
-    return widget(
-        io.Boolean.Input,
-        "color_anchor",
-        default=True,
-        advanced=True,
-        tooltip="Keep colours and brightness of the input: only detail may change.",
-    )
+def later_values(node: NodeKind, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the inputs of `later_inputs` ask of the engine; what is at its default is left out.
+
+    Raises:
+        ValueError: One is no number, or is not offered.
+    """
+    values = {}
+    for name in _later(node):
+        choice, value = OPTIONS[name], inputs.get(name)
+        if isinstance(value, float):
+            check_number(name, value)
+        if choice.node.choices is not None and value is not None:
+            check_choice(name, value, choice.node.choices)
+            is_first = value == choice.node.choices[0]
+            value = None if is_first and choice.default is None else value
+        if choice.default is None:
+            value = value or None
+        if value is not None and value != choice.default:
+            values[name] = value
+    return values
+
+
+def _later(node: NodeKind) -> list[str]:
+    shown = [(name, choice.node) for name, choice in OPTIONS.items() if choice.node is not None]
+    return [name for name, widget in shown if widget.is_later and node in widget.nodes]
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

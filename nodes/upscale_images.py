@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -10,13 +12,13 @@ from ._errors import plain_errors
 from ._schema import (
     check_choice,
     exact_size_inputs,
-    expert_inputs,
+    later_inputs,
+    later_values,
     model_input,
+    option_input,
     requested_size,
     schema,
-    shots_input,
     size_inputs,
-    strength_input,
     widget,
 )
 
@@ -55,10 +57,13 @@ class OASISUpscaleImages(io.ComfyNode):
                     "independent stills: each image on its own.",
                 ),
                 *size_inputs(),
-                strength_input(),
+                option_input("strength"),
                 *exact_size_inputs(),
-                shots_input(),
-                *expert_inputs(),
+                option_input("shots"),
+                option_input("tile_px"),
+                option_input("segment_frames"),
+                option_input("color_anchor"),
+                *later_inputs("images"),
             ],
             outputs=[
                 io.Image.Output(
@@ -85,6 +90,7 @@ class OASISUpscaleImages(io.ComfyNode):
         tile_px: int,
         segment_frames: int,
         color_anchor: bool,
+        **later: Any,
     ) -> io.NodeOutput:
         """Upscale the batch."""
         check_choice("frames_are", frames_are, (CLIP, STILLS))
@@ -100,6 +106,7 @@ class OASISUpscaleImages(io.ComfyNode):
                 tile_px=tile_px or None,
                 segment_frames=segment_frames or None,
                 color_anchor=color_anchor,
+                **later_values("images", later),
                 on_progress=report,
             )
         return io.NodeOutput(_adapters.to_images(result, _adapters.alpha_of(images)))

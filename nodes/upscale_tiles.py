@@ -11,13 +11,11 @@ from . import _adapters
 from ._errors import plain_errors
 from ._schema import (
     OasisTiles,
-    anchor_input,
     check_number,
     model_input,
+    option_input,
     scale_input,
     schema,
-    shots_input,
-    strength_input,
     tile_inputs,
 )
 from ._tiles import tile_images, tiles_for_model, tiles_with
@@ -46,9 +44,9 @@ class OASISUpscaleTiles(io.ComfyNode):
                     "Factor for both sides of each tile. 1 restores without enlarging; time and "
                     "memory grow with its square."
                 ),
-                strength_input(),
-                shots_input(),
-                anchor_input(),
+                option_input("strength"),
+                option_input("shots"),
+                option_input("color_anchor"),
             ],
             outputs=[
                 OasisTiles.Output(

@@ -14,13 +14,13 @@ from ._results import SHELF
 from ._schema import (
     check_number,
     exact_size_inputs,
-    expert_inputs,
+    later_inputs,
+    later_values,
     model_input,
+    option_input,
     requested_size,
     schema,
-    shots_input,
     size_inputs,
-    strength_input,
     widget,
 )
 from ._sources import opened
@@ -56,14 +56,17 @@ class OASISUpscaleVideo(io.ComfyNode):
                 model_input(),
                 io.Video.Input("video", tooltip="The video, from Load Video or any other node."),
                 *size_inputs(),
-                strength_input(),
+                option_input("strength"),
                 _preview_input(),
                 codec_input(),
                 _file_name_input(),
                 *exact_size_inputs(),
-                shots_input(),
-                *expert_inputs(),
+                option_input("shots"),
+                option_input("tile_px"),
+                option_input("segment_frames"),
+                option_input("color_anchor"),
                 *quality_inputs(),
+                *later_inputs("video"),
             ],
             outputs=[
                 io.Video.Output(
@@ -107,9 +110,11 @@ class OASISUpscaleVideo(io.ComfyNode):
         quality: str,
         crf: float,
         bit_depth: str,
+        **later: Any,
     ) -> io.NodeOutput:
         """Upscale the file behind the video."""
-        inputs = {name: value for name, value in locals().items() if name != "cls"}
+        inputs = {name: value for name, value in locals().items() if name not in ("cls", "later")}
+        inputs |= later
         check_number("preview_s", preview_s)
         report = _adapters.Progress()
         with opened(video, report.step("open")) as source:
@@ -122,6 +127,7 @@ class OASISUpscaleVideo(io.ComfyNode):
                 "segment_frames": segment_frames or None,
                 "color_anchor": color_anchor,
                 **encoding(codec, quality, crf, bit_depth),
+                **later_values("video", later),
                 "start_s": source.start_s,
                 "duration_s": min(lengths_s, default=None),
             }

@@ -1,4 +1,4 @@
-"""Counts and choices as a person would write them."""
+"""Counts, choices, sizes and times as a person would write them."""
 
 from __future__ import annotations
 
@@ -30,3 +30,39 @@ def meant(word: str, names: Iterable[str]) -> str:
     """The words "; did you mean 'NAME'?" for the name nearest to a mistyped one, "" without one."""
     likely = difflib.get_close_matches(word, list(names), n=1, cutoff=LEAST_LIKENESS)
     return f"; did you mean {likely[0]!r}?" if likely else ""
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Read "1280x720" as (1280, 720).
+
+    Raises:
+        ValueError: It is no size.
+    """
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height)
+    except ValueError as error:
+        raise ValueError(f"must be WIDTHxHEIGHT, like 1280x720, got {text!r}") from error
+
+
+def read_time(text: str) -> float:
+    """Read "3s", "2.5", "500ms" or "1:02:03.5" as seconds.
+
+    Raises:
+        ValueError: It is no time.
+    """
+    number, factor = text.strip().lower(), 1.0
+    for unit, seconds in (("ms", 0.001), ("min", 60.0), ("s", 1.0)):
+        if number.endswith(unit):
+            number, factor = number.removesuffix(unit), seconds
+            break
+    total = 0.0
+    try:
+        for part in number.split(":"):
+            total = 60 * total + float(part)
+    except ValueError as error:
+        raise ValueError(
+            f"must be a time, like 3s or 1:02:03.5, got {text!r}; options with a time go behind "
+            "the files"
+        ) from error
+    return total * factor

@@ -62,7 +62,7 @@ def scan(job: Job, plan: Plan) -> Iterator[Span | ScanEnd]:
     Raises:
         VideoError: The source cannot be read.
     """
-    assembler = SegmentAssembler.of(plan, has_shots=job.shots)
+    assembler = SegmentAssembler.of(plan, has_shots=job.options.shots)
     numbers: dict[int, int] = {}
 
     def numbered(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -122,7 +122,7 @@ def _by_seeking(job: Job, span: Span) -> list[VideoFrame]:
     window = TimeWindow(start_s=max(0.0, span.start_s), duration_s=span.duration_s)
     try:
         with job.source.open(
-            window=window, deinterlace=job.deinterlace, frame_rate=job.frame_rate
+            window=window, deinterlace=job.options.deinterlace, frame_rate=job.frame_rate
         ) as reader:
             return [visible(frame) for frame in reader]
     except VideoError as error:

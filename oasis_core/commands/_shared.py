@@ -14,6 +14,7 @@ from typing import Any
 
 from ..choices import BUNDLED, DTYPES, LATENT_DECODERS
 from ..remote import RemoteFile, as_source, is_url, no_result
+from ..words import read_size, read_time
 
 Report = Callable[[str], None]
 Options = argparse._ActionsContainer
@@ -39,42 +40,22 @@ def on_disk(source: str | Path | RemoteFile) -> Path:
     return source
 
 
-def parse_on_disk(text: str) -> Path:
-    """Read the name of a file or folder that must be on a disk."""
-    try:
-        return on_disk(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def parsed_by(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What argparse calls to read a word, so that it says the sentence of the reader's error."""
+
+    def parse(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Read "1280x720" as (1280, 720)."""
-    width, _, height = text.lower().partition("x")
-    try:
-        return int(width), int(height)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"must be WIDTHxHEIGHT, like 1280x720, got {text!r}"
-        ) from error
-
-
-def parse_time(text: str) -> float:
-    """Read "3s", "2.5", "500ms" or "1:02:03.5" as seconds."""
-    number, factor = text.strip().lower(), 1.0
-    for unit, seconds in (("ms", 0.001), ("min", 60.0), ("s", 1.0)):
-        if number.endswith(unit):
-            number, factor = number.removesuffix(unit), seconds
-            break
-    total = 0.0
-    try:
-        for part in number.split(":"):
-            total = 60 * total + float(part)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"must be a time, like 3s or 1:02:03.5, got {text!r}; options with a time go behind "
-            "the files"
-        ) from error
-    return total * factor
+parse_size = parsed_by(read_size)
+parse_time = parsed_by(read_time)
+parse_on_disk = parsed_by(on_disk)
+"""Reads the name of a file or folder that must be on a disk."""
 
 
 def add_model_options(parser: Options) -> None:

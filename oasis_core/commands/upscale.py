@@ -9,19 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..choices import COMPARISONS
-from ..codecs import CODECS
+from ..options import FILE, HEADINGS, MACHINE, PICTURE, PIECE, RUN, USUAL, rate_of
 from ..remote import RemoteFile, as_source
 from ..words import counted
 from ._batch import find_tasks
 from ._engine import Engine, add_engine_options, open_engine
 from ._many import run_many
+from ._options import OptionArguments, option_values
 from ._shared import (
     Options,
     Progress,
     add_model_options,
     parse_output,
-    parse_size,
     parse_time,
     print_json,
 )
@@ -52,29 +51,22 @@ def add_parser(commands: Any) -> None:
         type=parse_output,
         help=".mp4, .mkv, .mov, a picture, out_%%05d.png, or a folder",
     )
-    _add_usual(parser)
-    _add_look(parser.add_argument_group("the picture"))
-    _add_piece(parser.add_argument_group("a piece, a comparison, pictures"))
-    _add_encoding(parser.add_argument_group("the file"))
-    _add_run(parser.add_argument_group("the run"))
-    machine = parser.add_argument_group("model and machine")
-    add_model_options(machine)
-    machine.add_argument("--tile", type=int, metavar="PX", help="tile side in output pixels")
-    machine.add_argument("--segment", type=int, metavar="FRAMES", help="frames worked on at once")
+    given = OptionArguments()
+    groups = {heading: parser.add_argument_group(heading) for heading in HEADINGS}
+    _add_usual(groups[USUAL], given)
+    given.add_rest(groups[PICTURE], PICTURE)
+    _add_piece(groups[PIECE], given)
+    given.add_rest(groups[FILE], FILE)
+    _add_run(groups[RUN], given)
+    add_model_options(groups[MACHINE])
+    given.add_rest(groups[MACHINE], MACHINE)
     add_engine_options(parser.add_argument_group("several workers or machines"))
     parser.set_defaults(run=run)
 
 
-def _add_usual(parser: argparse.ArgumentParser) -> None:
+def _add_usual(usual: Any, given: OptionArguments) -> None:
     """What most people look for; it stands first in the help."""
-    usual = parser.add_argument_group("most used")
-    size = usual.add_mutually_exclusive_group()
-    size.add_argument(
-        "--scale",
-        type=float,
-        help="factor for both sides (default 4, or an image model's own; 1 restores)",
-    )
-    size.add_argument("--size", type=parse_size, metavar="WxH", help="exact size of the result")
+    given.add(usual.add_mutually_exclusive_group(), "scale", "size")
     usual.add_argument(
         "--preview",
         nargs="?",
@@ -86,61 +78,24 @@ def _add_usual(parser: argparse.ArgumentParser) -> None:
     usual.add_argument(
         "--dry-run", action="store_true", help="say what would be done and kept; write nothing"
     )
-    usual.add_argument(
-        "--strength", type=float, default=1.0, help="0: plain resize ... 1: the model in full"
-    )
-    usual.add_argument(
-        "--codec",
-        choices=tuple(CODECS),
-        metavar="CODEC",
-        help=f"h264 (default), {', '.join([*CODECS][1:])}",
-    )
-    usual.add_argument("--crf", type=float, help="quality of the encoder; lower is better")
-    usual.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
+    given.add(usual, "strength")
+    given.add_rest(usual, USUAL)
 
 
-def _add_look(group: Options) -> None:
-    group.add_argument(
-        "--color-anchor", choices=("on", "off"), default="on", help="keep the source's colours"
-    )
-    group.add_argument(
-        "--shots", choices=("auto", "off"), default="auto", help="find cuts and keep shots apart"
-    )
-    group.add_argument("--deinterlace", action="store_true", help="make whole frames of fields")
-
-
-def _add_piece(group: Options) -> None:
-    group.add_argument("--start", type=parse_time, metavar="TIME", help="begin here, not at 0")
-    group.add_argument("--duration", type=parse_time, metavar="TIME", help="stop after so much")
+def _add_piece(group: Options, given: OptionArguments) -> None:
+    given.add(group, "start_s", "duration_s")
     group.add_argument(
         "--preview-at", type=parse_time, metavar="TIME", help="where the preview begins"
     )
-    group.add_argument(
-        "--compare",
-        nargs="?",
-        choices=COMPARISONS,
-        const="side",
-        help="also write NAME.compare.mp4 (or pictures): plain resize and result",
-    )
+    given.add(group, "compare")
     group.add_argument(
         "--stills", action="store_true", help="every picture by itself, not frames of a film"
     )
-    group.add_argument("--fps", metavar="RATE", help="of pictures that become a video: 24, 23.976")
+    given.add_rest(group, PIECE)
 
 
-def _add_encoding(group: Options) -> None:
-    group.add_argument("--preset", help="speed of the encoder, like fast; profile of ProRes")
-    group.add_argument("--pix-fmt", metavar="FORMAT", help="FFmpeg's name, like yuv444p10le")
-    group.add_argument("--quality", type=int, help="of JPEG and WebP, 1 to 100 (default 95)")
-    group.add_argument(
-        "--no-metadata", action="store_true", help="do not note in the file how it was made"
-    )
-
-
-def _add_run(group: Options) -> None:
-    group.add_argument(
-        "--fresh", action="store_true", help="forget an interrupted run instead of continuing it"
-    )
+def _add_run(group: Options, given: OptionArguments) -> None:
+    given.add_rest(group, RUN)
     group.add_argument(
         "--retry-failed", action="store_true", help="of several: only those that failed before"
     )
@@ -228,23 +183,12 @@ def _options(
     arguments: argparse.Namespace, source: Path | RemoteFile, engine: Engine
 ) -> dict[str, Any]:
     """The fields of `UpscaleOptions` that the user's words mean for one file."""
-    scale = arguments.scale
-    if scale is None and arguments.size is None:
-        scale = engine.default_scale
-    start_s, duration_s = _piece(arguments, source)
-    same = ("size", "strength", "codec", "crf", "preset", "pix_fmt", "quality", "fps")
-    same += ("deinterlace", "overwrite", "fresh")
-    return {name: getattr(arguments, name) for name in same} | {
-        "scale": scale,
-        "color_anchor": arguments.color_anchor == "on",
-        "shots": arguments.shots != "off",
-        "tile_px": arguments.tile,
-        "segment_frames": arguments.segment,
-        "start_s": start_s,
-        "duration_s": duration_s,
-        "compare": _comparison(arguments),
-        "metadata": not arguments.no_metadata,
-    }
+    options = option_values(arguments)
+    if arguments.scale is None and arguments.size is None:
+        options["scale"] = engine.default_scale
+    options["start_s"], options["duration_s"] = _piece(arguments, source)
+    options["compare"] = _comparison(arguments)
+    return options
 
 
 def _comparison(arguments: argparse.Namespace) -> str | None:
@@ -262,7 +206,6 @@ def _piece(arguments: argparse.Namespace, source: Path) -> tuple[float | None, f
         raise ValueError("--preview chooses its own piece; leave --start and --duration out")
     if arguments.preview_at is not None:
         return arguments.preview_at, arguments.preview
-    from ..upscale.options import rate_of
     from ..video import probe
 
     length_s = probe(source, frame_rate=rate_of(arguments.fps)).duration_s or 0.0

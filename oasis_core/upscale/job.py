@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 
+from ..options import UpscaleOptions
 from ..remote import is_url, no_result
 from ..version import __version__
 from ..video import (
@@ -46,20 +47,12 @@ class Job:
     """How the journal's segments are encoded; of a video the result, too."""
     upscaler: VideoUpscaler
     """Model, device and arithmetic; a cluster's workers put their own here."""
-    shots: bool
-    """Whether shot cuts are found and shots kept apart."""
-    requested: dict[str, Any]
-    """Plan values that the user fixed, by their names in `UpscaleOptions`; None where not."""
-    overwrite: bool
-    """Whether an existing destination may be replaced."""
-    has_metadata: bool
-    """Whether to write into the file how it was made."""
+    options: UpscaleOptions
+    """What the user asked for."""
     clock: StageClock
     """Gathers the seconds of each stage."""
     window: TimeWindow | None
     """The piece to do; None is everything."""
-    deinterlace: bool
-    """Whether fields are made whole frames."""
     frame_rate: Fraction | None
     """Pictures per second that the user chose for stills; None: the default, or a video's own."""
     num_frames: int | None
@@ -73,7 +66,7 @@ class Job:
         """Open the source for reading what is to be done."""
         return self.source.open(
             window=self.window,
-            deinterlace=self.deinterlace,
+            deinterlace=self.options.deinterlace,
             frame_rate=self.frame_rate,
         )
 
@@ -82,15 +75,16 @@ class Job:
         import torch
 
         settings = {
-            **asdict(self.look),
-            "shots": self.shots,
-            **self.requested,
+            "width": self.look.width,
+            "height": self.look.height,
+            **self.options.identity("always"),
             "device": self.upscaler.device.type,
             # As asked for: what "auto" became is in the plan, which an unfinished run keeps.
             "dtype": self.upscaler.requested_dtype,
-            "deinterlace": self.deinterlace,
+            "deinterlace": self.options.deinterlace,
             "start_s": None if self.window is None else self.window.start_s,
             "duration_s": None if self.window is None else self.window.duration_s,
+            **self.options.identity("when set"),
         }
         return {
             "source": self.source.fingerprint(),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from ..options import UpscaleOptions
 
 STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
 """What a job spends its time on."""
@@ -36,11 +38,25 @@ class Look:
     """What the result should look like."""
 
     width: int
+    """Pixels of a row of the result."""
     height: int
+    """Rows of the result."""
     strength: float = 1.0
     """Share of the model's residual: 0 is the plain resize, 1 the full model."""
     color_anchor: bool = True
-    """Keep the low frequencies of the input."""
+    """Whether the low frequencies of the input are kept."""
+
+    @classmethod
+    def of(cls, options: UpscaleOptions, width: int, height: int) -> Look:
+        """What options that have the names of fields here ask for.
+
+        Args:
+            options: Of the job.
+            width: Pixels of a row of the result.
+            height: Its rows.
+        """
+        names = {part.name for part in fields(cls)} - {"width", "height"}
+        return cls(width=width, height=height, **{name: getattr(options, name) for name in names})
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:

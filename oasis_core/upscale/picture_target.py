@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from ..options import Encoding
 from ..video import (
     EncodeSpec,
     MuxReport,
@@ -32,7 +33,6 @@ from ..video.names import distinct, find_numbered, is_pattern, numbered
 from ..video.writer import give_name, write_atomically
 from .job import Job, exists_error
 from .journal import IMAGES, Journal, sync_folder
-from .options import Encoding
 
 PQ_OR_HLG = (16, 18)
 """Transfer characteristics of H.273 that are no sRGB."""
@@ -185,7 +185,7 @@ class PictureTarget:
             for path in (folder, journal.folder):  # no name may be lost when the next line is not
                 sync_folder(path)
             journal.record_done({"pictures": sum(r.num_frames for r in journal.records)})
-            if self.exists() and not job.overwrite:
+            if self.exists() and not job.options.overwrite:
                 raise exists_error(self.destination)
         self._name_all(folder)
         return self._report(job)

@@ -12,8 +12,8 @@ import torch
 from ..families.restorer import Traits
 from ..geometry import balanced_tile, next_valid_num_frames, round_down, round_up
 from ..model.live_bytes import DEVICE_SHARE
+from ..options import HALO_FRAMES
 from .memory import free_bytes, free_host_bytes
-from .options import HALO_FRAMES
 from .tiles import TileGrid, plan_tiles
 from .workload import Workload, least_tile_px
 

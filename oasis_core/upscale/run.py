@@ -139,7 +139,7 @@ class LocalRun(JobRun):
 
     def upscale(self) -> None:
         """Do every segment that is not done yet."""
-        assembler = SegmentAssembler.of(self.plan, has_shots=self.job.shots)
+        assembler = SegmentAssembler.of(self.plan, has_shots=self.job.options.shots)
         with self.job.open() as reader, self.blocks.watching(), self._encoding():
             decoded = told(timed(reader, self.job.clock, "decode"), self._on_stage, self.job)
             frames = (visible(frame) for frame in decoded)

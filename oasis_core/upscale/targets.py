@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..codecs import CODECS, HDR_CODECS
 from ..digests import file_fingerprint
+from ..options import Encoding
 from ..remote import RemoteFile
 from ..video import (
     ClipSource,
@@ -30,7 +31,6 @@ from ..video.info import UNSPECIFIED
 from ..video.writer import give_name
 from .job import Job, exists_error
 from .journal import Journal, sync_folder
-from .options import Encoding
 from .picture_target import PictureTarget
 
 DEFAULT_CODEC = "h264"
@@ -155,11 +155,11 @@ class FilmTarget:
             job.source.beside,
             result,
             job.spec,
-            comment="OASIS " + json.dumps(facts) if job.has_metadata else None,
+            comment="OASIS " + json.dumps(facts) if job.options.metadata else None,
             cut="none" if job.window is None else "both",
         )
         journal.record_result(result)
-        if self.exists() and not job.overwrite:
+        if self.exists() and not job.options.overwrite:
             raise exists_error(self.destination)
         give_name(result, self.destination)
         sync_folder(self.destination.absolute().parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from ..families.catalog import restorer_of
 from ..families.restorer import Restorer, Traits
 from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
+from ..options import HALO_FRAMES
 from ..video import VideoFrame
 from ..video.pixels import tensor_to_frame
 from .assemble import SegmentAssembler
 from .memory import free_host_bytes
 from .model_bytes import measure_model_bytes
-from .options import HALO_FRAMES
 from .plan import Plan, make_plan
 from .precision import DTYPES, choose_device, choose_dtype, dtype_name
 from .progress import BlockCounter, OnStage, stage_of
@@ -172,6 +173,7 @@ class VideoUpscaler:
         segment_frames: int | None = None,
         halo_frames: int = HALO_FRAMES,
         on_progress: OnProgress | None = None,
+        **look: Any,
     ) -> Tensor:
         """Upscale a clip.
 
@@ -186,6 +188,7 @@ class VideoUpscaler:
             segment_frames: Frames per segment, instead of the planned number.
             halo_frames: Frames read on both sides of a segment.
             on_progress: Called after each tile with (frames done, frames in all).
+            **look: Further fields of `Look`.
 
         Returns:
             `b 3 t h w` float32 in [0, 1] on the CPU, with exactly the frames of the input.
@@ -197,8 +200,9 @@ class VideoUpscaler:
         _check_video(video)
         batch, _, num_frames, height, width = video.shape
         size = target_size(width, height, scale=scale, size=size)
-        look = Look(width=size[0], height=size[1], strength=strength, color_anchor=color_anchor)
-        _check_host_memory(batch * num_frames, look)
+        look |= {"strength": strength, "color_anchor": color_anchor}
+        wanted = Look(width=size[0], height=size[1], **look)
+        _check_host_memory(batch * num_frames, wanted)
         plan = self.plan(
             (width, height),
             size,
@@ -208,9 +212,9 @@ class VideoUpscaler:
             segment_frames=segment_frames,
             halo_frames=halo_frames,
         )
-        upscaler = self.segment_upscaler(look, plan)
+        upscaler = self.segment_upscaler(wanted, plan)
         on_stage = upscaler.on_stage = stage_of(on_progress)
-        out = torch.empty(batch, 3, num_frames, look.height, look.width)
+        out = torch.empty(batch, 3, num_frames, size[1], size[0])
         progress = FrameProgress(on_progress, batch * num_frames)
         for clip, result in zip(video, out, strict=True):
             frames = list(clip.unbind(1))
@@ -231,6 +235,7 @@ class VideoUpscaler:
         segment_frames: int | None = None,
         halo_frames: int = HALO_FRAMES,
         clock: StageClock | None = None,
+        **look: Any,
     ) -> Iterator[np.ndarray]:
         """Upscale frames as they come; about one segment of them is held.
 
@@ -245,6 +250,7 @@ class VideoUpscaler:
             segment_frames: Frames per segment.
             halo_frames: Frames read on both sides of a segment.
             clock: Receives the seconds of each stage.
+            **look: Further fields of `Look`.
 
         Yields:
             `h w 3` of the same dtype, one per frame.
@@ -255,7 +261,8 @@ class VideoUpscaler:
             return
         height, width = first.shape[:2]
         size = target_size(width, height, scale=scale, size=size)
-        look = Look(width=size[0], height=size[1], strength=strength, color_anchor=color_anchor)
+        look |= {"strength": strength, "color_anchor": color_anchor}
+        wanted = Look(width=size[0], height=size[1], **look)
         plan = self.plan(
             (width, height),
             size,
@@ -264,7 +271,7 @@ class VideoUpscaler:
             segment_frames=segment_frames,
             halo_frames=halo_frames,
         )
-        upscaler = self.segment_upscaler(look, plan, clock)
+        upscaler = self.segment_upscaler(wanted, plan, clock)
         assembler = SegmentAssembler.of(plan, has_shots=shots)
         numbered = enumerate(itertools.chain([first], iterator))
         stream = (VideoFrame(pixels=pixels, pts=index, duration=1) for index, pixels in numbered)

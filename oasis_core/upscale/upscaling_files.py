@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..geometry import target_size
+from ..options import UpscaleOptions
 from ..remote import RemoteFile
 from ..video import ClipSource, MuxReport, Source
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
 from .journal import Journal, journal_path
 from .look import STAGES, Look, StageClock
-from .options import UpscaleOptions
 from .picture_target import PictureTarget
 from .progress import stage_of
 from .report import UpscaleReport
@@ -135,26 +135,16 @@ def _prepare(
             codec=target.codec,
             is_picture=isinstance(target, PictureTarget),
         )
-    look = Look(
-        width=width,
-        height=height,
-        strength=wanted.strength,
-        color_anchor=wanted.color_anchor,
-    )
     make_job = partial(
         Job,
         source=source,
         destination=destination,
         info=info,
-        look=look,
+        look=Look.of(wanted, width, height),
         spec=target.segment_spec(info, width, height),
-        shots=wanted.shots,
-        requested=wanted.fixed_plan,
-        overwrite=wanted.overwrite,
-        has_metadata=wanted.metadata,
+        options=wanted,
         clock=StageClock(dict.fromkeys(STAGES, 0.0)),
         window=window,
-        deinterlace=wanted.deinterlace,
         frame_rate=frame_rate,
         num_frames=source.count(info, window),
         stores_light=target.stores_light,
@@ -195,7 +185,7 @@ def _plan(job: Job) -> Plan:
         (job.look.width, job.look.height),
         num_frames=job.num_frames,
         bytes_per_channel=6 if info.is_linear else 2 if info.bit_depth > 8 else 1,
-        **job.requested,
+        **job.options.fixed_plan,
     )
 
 
@@ -217,7 +207,7 @@ def _carry_out(
         folder, job.identity(), about=about, is_fresh=wanted.fresh, before_record=watch.check
     ) as journal:
         is_done = target.is_finished(journal)
-        if not is_done and target.exists() and not job.overwrite:
+        if not is_done and target.exists() and not job.options.overwrite:
             raise exists_error(job.destination)
         if journal.plan is not None:
             plan = plan.following(journal.plan)
@@ -246,7 +236,7 @@ def _compare(job: Job, target: Target, mode: str, num_frames: int) -> None:
         mode=mode,
         codec=target.codec,
         window=job.window,
-        deinterlace=job.deinterlace,
+        deinterlace=job.options.deinterlace,
         frame_rate=job.frame_rate,
         overwrite=True,
     )

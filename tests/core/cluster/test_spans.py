@@ -17,6 +17,7 @@ from oasis_core.cluster.worker import (
     versions_here,
 )
 from oasis_core.digests import file_fingerprint
+from oasis_core.upscale import UpscaleOptions
 from oasis_core.upscale.assemble import SegmentAssembler
 from oasis_core.upscale.job import Job
 from oasis_core.upscale.plan import Plan
@@ -33,13 +34,9 @@ def job_of(source, window=None):
         look=Look(width=info.width, height=info.height),
         spec=EncodeSpec.from_source(info, codec="h264", width=info.width, height=info.height),
         upscaler=None,
-        shots=True,
-        requested={},
-        overwrite=False,
-        has_metadata=True,
+        options=UpscaleOptions(),
         clock=StageClock({}),
         window=window,
-        deinterlace=False,
         frame_rate=None,
         num_frames=info.num_frames,
     )

@@ -9,8 +9,8 @@ from oasis_core.families.wan_memory import MemoryModel, weight_bytes
 from oasis_core.lab.golden import golden_model, golden_video
 from oasis_core.lab.gpu_plan import counted_workload, plan_for_gpu
 from oasis_core.model.live_bytes import DEVICE_SHARE, SAFETY
+from oasis_core.options import HALO_FRAMES
 from oasis_core.upscale.memory import free_bytes
-from oasis_core.upscale.options import HALO_FRAMES
 from oasis_core.upscale.plan import make_plan
 from oasis_core.upscale.segment import Look, SegmentUpscaler
 

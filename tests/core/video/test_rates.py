@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from oasis_core.upscale.options import rate_of
+from oasis_core.options import rate_of
 from oasis_core.video import EncodeSpec, SegmentWriter, VideoError, nearest_rate
 from oasis_core.video.spec import MOST_TICKS
 

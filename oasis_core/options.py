@@ -1,0 +1,419 @@
+"""What a user may ask of a job from file to file, each option said once.
+
+A field of `UpscaleOptions` says what it is to Python; what stands beside it says how the shell
+spells it, whether ComfyUI's nodes show it, and whether it tells unfinished runs apart. The shell's
+arguments, their conversion, the nodes' inputs and the journals' identity are made of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
+
+from .choices import COMPARISONS
+from .codecs import CODECS
+from .geometry import plain_number
+from .words import read_size, read_time
+
+if TYPE_CHECKING:
+    from .video import Source, TimeWindow
+
+HALO_FRAMES = 2
+"""Frames read on both sides of a segment, unless the user or the model asks for others."""
+
+USUAL = "most used"
+PICTURE = "the picture"
+PIECE = "a piece, a comparison, pictures"
+FILE = "the file"
+RUN = "the run"
+MACHINE = "model and machine"
+HEADINGS = (USUAL, PICTURE, PIECE, FILE, RUN, MACHINE)
+"""Headings of the shell's help that options stand under."""
+
+NodeKind = Literal["video", "images"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """How the shell spells an option."""
+
+    heading: str
+    """One of `HEADINGS`."""
+    help: str
+    """What it does, in half a line of its help."""
+    flag: str = ""
+    """Such as "--tile"; empty: the field's name with dashes."""
+    read: Callable[[str], Any] | None = None
+    """Makes a value of the user's word, or raises ValueError with a sentence; None keeps text."""
+    metavar: str | None = None
+    """What stands for the value in the help; None: argparse's choice."""
+    choices: tuple[str, ...] | None = None
+    """Words that are allowed; None: any."""
+    bare: Any = None
+    """Value of the option without a word behind it; None: there must be one."""
+    words: Mapping[str, Any] | None = None
+    """Allowed words and the values that they mean; None: the value itself is given."""
+    switches_to: bool | None = None
+    """What the option, which then takes no value, sets the field to; None: it takes one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widget:
+    """How ComfyUI's nodes show an option.
+
+    What kind of input it is follows from its default, its choices and its limits. Where the default
+    is None, 0 or the empty text stands for it, which the tooltip says.
+    """
+
+    tooltip: str
+    """What it is, its unit, the effect of raising it."""
+    nodes: tuple[NodeKind, ...] = ("video", "images")
+    """Nodes that list it by themselves if it is a later one: Upscale Video, Upscale Images."""
+    low: float | None = None
+    """Least number."""
+    high: float | None = None
+    """Greatest number."""
+    step: float | None = None
+    """What one click adds to a number."""
+    choices: tuple[str, ...] | None = None
+    """Words to choose from; the first stands for None where the option may be that."""
+    is_advanced: bool = True
+    """Whether it hides among the advanced inputs."""
+    is_later: bool = True
+    """Whether it came after the first nodes: then it stands last and may be missing, so that older
+    workflows run as before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """What stands beside a field of `UpscaleOptions`."""
+
+    name: str
+    """The field's."""
+    default: Any
+    """The field's value where nobody asked."""
+    shell: Argument | None
+    """How the shell spells it; None: it does not."""
+    node: Widget | None
+    """How nodes show it; None: they do not, or with words of their own."""
+    identity: Literal["always", "when set", "elsewhere"]
+    """Whether it tells unfinished runs apart. "always": it is in every journal. "when set": only
+    where it is not the default, so that runs begun before there was such an option continue.
+    "elsewhere": the job notes what follows from it (size, encoding, piece, fields), or no byte of a
+    segment depends on it."""
+    identify: Callable[[Any], Any]
+    """Makes of the option's value what a journal says, such as a fingerprint of a path."""
+
+
+def option(
+    default: Any,
+    *,
+    shell: Argument | None = None,
+    node: Widget | None = None,
+    identity: Literal["always", "when set", "elsewhere"] = "elsewhere",
+    identify: Callable[[Any], Any] = lambda value: value,
+) -> Any:
+    """A field of `UpscaleOptions`; arguments as of `Option`."""
+    beside = {"shell": shell, "node": node, "identity": identity, "identify": identify}
+    return field(default=default, metadata=beside)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How the user wants the result to be encoded; None leaves the choice."""
+
+    codec: str | None = option(
+        None,
+        shell=Argument(
+            heading=USUAL,
+            choices=tuple(CODECS),
+            metavar="CODEC",
+            help=f"h264 (default), {', '.join([*CODECS][1:])}",
+        ),
+    )
+    """One of `oasis_core.video.CODECS`; None is "h264". For videos."""
+    crf: float | None = option(
+        None,
+        shell=Argument(heading=USUAL, read=float, help="quality of the encoder; lower is better"),
+    )
+    """Constant rate factor of the encoder, lower is better; None is the codec's default. For
+    videos."""
+    preset: str | None = option(
+        None,
+        shell=Argument(heading=FILE, help="speed of the encoder, like fast; profile of ProRes"),
+    )
+    """Speed preset of the encoder; None is the codec's default. For videos."""
+    bit_depth: int | None = option(None)
+    """Bits per component of the result; None keeps the source's. For videos."""
+    pix_fmt: str | None = option(
+        None,
+        shell=Argument(heading=FILE, metavar="FORMAT", help="FFmpeg's name, like yuv444p10le"),
+    )
+    """FFmpeg's pixel format of the result; None follows depth and transparency. For videos."""
+    quality: int | None = option(
+        None,
+        shell=Argument(heading=FILE, read=int, help="of JPEG and WebP, 1 to 100 (default 95)"),
+    )
+    """1 to 100, higher is better; None is the default. For JPEG and WebP pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleOptions(Encoding):
+    """Every choice of `upscale_file` that is not about who wants to be told what."""
+
+    scale: float | None = option(
+        None,
+        shell=Argument(
+            heading=USUAL,
+            read=float,
+            help="factor for both sides (default 4, or an image model's own; 1 restores)",
+        ),
+    )
+    """Factor for both sides; or `size`."""
+    size: tuple[int, int] | None = option(
+        None,
+        shell=Argument(
+            heading=USUAL, read=read_size, metavar="WxH", help="exact size of the result"
+        ),
+    )
+    """Exact (width, height) in pixels."""
+    strength: float = option(
+        1.0,
+        identity="always",
+        shell=Argument(heading=USUAL, read=float, help="0: plain resize ... 1: the model in full"),
+        node=Widget(
+            low=0.0,
+            high=1.0,
+            step=0.05,
+            is_advanced=False,
+            is_later=False,
+            tooltip="Share of the model's work: 0 is the plain resize, 1 the full model. Lower it "
+            "when the result looks too sharp or invented.",
+        ),
+    )
+    """Share of the model's work: 0 is the plain resize, 1 the full model."""
+    color_anchor: bool = option(
+        True,
+        identity="always",
+        shell=Argument(
+            heading=PICTURE, words={"on": True, "off": False}, help="keep the source's colours"
+        ),
+        node=Widget(
+            is_later=False,
+            tooltip="Keep colours and brightness of the input: only detail may change.",
+        ),
+    )
+    """Whether the low frequencies of the input are kept."""
+    shots: bool = option(
+        True,
+        identity="always",
+        shell=Argument(
+            heading=PICTURE,
+            words={"auto": True, "off": False},
+            help="find cuts and keep shots apart",
+        ),
+        node=Widget(
+            is_later=False,
+            tooltip="Find cuts and never mix frames of different shots. Off treats everything as "
+            "one shot.",
+        ),
+    )
+    """Whether shot cuts are found and shots kept apart."""
+    tile_px: int | None = option(
+        None,
+        identity="always",
+        shell=Argument(
+            heading=MACHINE,
+            flag="--tile",
+            read=int,
+            metavar="PX",
+            help="tile side in output pixels",
+        ),
+        node=Widget(
+            low=0,
+            high=8192,
+            step=32,
+            is_later=False,
+            tooltip="Side of a tile in output pixels; 0 lets free memory decide. Smaller needs "
+            "less memory and takes longer.",
+        ),
+    )
+    """Tile side in output pixels, instead of the planned one."""
+    segment_frames: int | None = option(
+        None,
+        identity="always",
+        shell=Argument(
+            heading=MACHINE,
+            flag="--segment",
+            read=int,
+            metavar="FRAMES",
+            help="frames worked on at once",
+        ),
+        node=Widget(
+            low=0,
+            high=1024,
+            is_later=False,
+            tooltip="Frames upscaled together; 0 lets free memory decide. More needs more memory "
+            "and wastes less on the frames that neighbouring segments share.",
+        ),
+    )
+    """Frames per segment, instead of the planned number."""
+    halo_frames: int = option(HALO_FRAMES, identity="always")
+    """Frames read on both sides of a segment."""
+    deinterlace: bool = option(
+        False,
+        shell=Argument(heading=PICTURE, switches_to=True, help="make whole frames of fields"),
+        node=Widget(
+            nodes=("video",),
+            tooltip="Make whole frames of the fields of interlaced video, such as old broadcasts "
+            "and tapes, before upscaling. Leave it off for all other video.",
+        ),
+    )
+    """Whether whole frames are made of fields."""
+    start_s: float | None = option(
+        None,
+        shell=Argument(
+            heading=PIECE,
+            flag="--start",
+            read=read_time,
+            metavar="TIME",
+            help="begin here, not at 0",
+        ),
+    )
+    """Seconds after the first frame where the piece to do begins; None is the beginning."""
+    duration_s: float | None = option(
+        None,
+        shell=Argument(
+            heading=PIECE,
+            flag="--duration",
+            read=read_time,
+            metavar="TIME",
+            help="stop after so much",
+        ),
+    )
+    """Length of the piece in seconds; None is to the end. Sound and all else is cut with it."""
+    compare: str | None = option(
+        None,
+        shell=Argument(
+            heading=PIECE,
+            choices=COMPARISONS,
+            bare="side",
+            help="also write NAME.compare.mp4 (or pictures): plain resize and result",
+        ),
+    )
+    """"side" or "split" also writes a comparison beside the result: plain resize and result."""
+    fps: float | str | Fraction | None = option(  # noqa: RUF009 (makes a field)
+        None,
+        shell=Argument(
+            heading=PIECE, metavar="RATE", help="of pictures that become a video: 24, 23.976"
+        ),
+    )
+    """Pictures per second, where the source is pictures."""
+    metadata: bool = option(
+        True,
+        shell=Argument(
+            heading=FILE,
+            flag="--no-metadata",
+            switches_to=False,
+            help="do not note in the file how it was made",
+        ),
+    )
+    """Whether to write into the file's comment how it was made."""
+    overwrite: bool = option(
+        False, shell=Argument(heading=USUAL, switches_to=True, help="replace DST if it exists")
+    )
+    """Whether an existing destination is replaced."""
+    fresh: bool = option(
+        False,
+        shell=Argument(
+            heading=RUN,
+            switches_to=True,
+            help="forget an interrupted run instead of continuing it",
+        ),
+    )
+    """Whether to start over instead of continuing an unfinished run."""
+
+    def __post_init__(self) -> None:
+        # Journals are JSON, which knows no numbers of NumPy or torch.
+        for option_field in fields(self):
+            value = getattr(self, option_field.name)
+            object.__setattr__(self, option_field.name, plain_number(value))
+        if self.size is not None:
+            object.__setattr__(self, "size", tuple(plain_number(side) for side in self.size))
+
+    @property
+    def encoding(self) -> Encoding:
+        """The part that is about the encoder."""
+        return Encoding(**{part.name: getattr(self, part.name) for part in fields(Encoding)})
+
+    @property
+    def window(self) -> TimeWindow | None:
+        """The piece to do; None is everything."""
+        from .video import TimeWindow
+
+        if self.start_s is None and self.duration_s is None:
+            return None
+        return TimeWindow(
+            start_s=self.start_s or 0.0,
+            duration_s=self.duration_s,
+            context_frames=self.halo_frames,
+        )
+
+    @property
+    def fixed_plan(self) -> dict[str, Any]:
+        """Plan values that the user decided, by their names; None where nobody did."""
+        names = ("tile_px", "segment_frames", "halo_frames")
+        return {name: getattr(self, name) for name in names}
+
+    def identity(self, kind: Literal["always", "when set"]) -> dict[str, Any]:
+        """What journals say of the options that tell unfinished runs apart, as JSON values.
+
+        Args:
+            kind: "always" for those that every journal has; "when set" for the others, which are
+                there where they are not at their default.
+        """
+        return {
+            choice.name: choice.identify(getattr(self, choice.name))
+            for choice in OPTIONS.values()
+            if choice.identity == kind
+            and (kind == "always" or getattr(self, choice.name) != choice.default)
+        }
+
+    def frame_rate(self, source: Source) -> Fraction | None:
+        """The rate that the user gave to pictures.
+
+        Args:
+            source: What it is for.
+
+        Raises:
+            VideoError: It is no rate, or the source is a film and has its own.
+        """
+        from .video import VideoError
+
+        rate = rate_of(self.fps)
+        if rate is not None and not source.pictures:
+            raise VideoError(
+                f"fps is for pictures that become a video, got {self.fps} for the video "
+                f"{str(source)!r}, which has its own; leave it out"
+            )
+        return rate
+
+
+OPTIONS: dict[str, Option] = {
+    part.name: Option(name=part.name, default=part.default, **part.metadata)
+    for part in fields(UpscaleOptions)
+}
+"""Every option by its name, in the order in which the shell's help lists those of a heading."""
+
+
+def rate_of(text: float | str | Fraction | None) -> Fraction | None:
+    """A frame rate as a fraction: 23.976 is 24000/1001, as broadcasters mean it.
+
+    Raises:
+        VideoError: It is not one.
+    """
+    from .video import nearest_rate
+
+    return None if text is None else nearest_rate(text)
