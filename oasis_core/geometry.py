@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-MIN_SIDE_PX = 8
+MIN_SIDE_PX = 1
 MAX_SIDE_PX = 1 << 15  # more than any codec here takes; keeps byte estimates honest
 
 
@@ -39,8 +39,7 @@ def target_size(
     """
     if min(width, height) < MIN_SIDE_PX:
         raise ValueError(
-            f"the source must be at least {MIN_SIDE_PX}x{MIN_SIDE_PX} pixels, "
-            f"got {width}x{height}; enlarge it first"
+            f"the source must have pixels, got {width}x{height}; choose another file or image"
         )
     if (scale is None) == (size is None):
         raise ValueError(

@@ -41,9 +41,9 @@ def test_scale_must_be_a_positive_number(scale):
 @pytest.mark.parametrize(
     ("source", "request_", "text"),
     [
-        ((1, 1), {"scale": 16}, "source must be at least 8x8"),
-        ((64, 64), {"scale": 0.1}, "between 8 and 32768"),
-        ((64, 64), {"size": (40000, 64)}, "between 8 and 32768"),
+        ((1, 0), {"scale": 16}, "source must have pixels"),
+        ((64, 64), {"scale": 0.001}, "between 1 and 32768"),
+        ((64, 64), {"size": (40000, 64)}, "between 1 and 32768"),
         ((64, 64), {"size": (64.5, 64)}, "two whole numbers"),
         ((64, 64), {}, "exactly one of scale and size"),
         ((64, 64), {"scale": 2, "size": (128, 128)}, "exactly one of scale and size"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import oasis_core
 from oasis_core.geometry import target_size
 from oasis_core.upscale import VideoUpscaler
 from oasis_core.upscale.segment import Look
@@ -302,12 +303,24 @@ def test_other_errors_of_the_model_are_not_swallowed(clip, conv_model):
         (torch.rand(1, 3, 0, 16, 16), "no empty axis"),
         (torch.zeros(1, 3, 1, 16, 16, dtype=torch.uint8), "must be float"),
         (torch.full((1, 3, 1, 16, 16), float("nan")), "must be finite"),
-        (torch.rand(1, 3, 1, 7, 16), "at least 8x8"),
     ],
 )
 def test_bad_clips_are_refused(conv_model, video, text):
     with pytest.raises(ValueError, match=text):
         upscaler_of(conv_model).upscale(video, scale=2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 5), (7, 2)])
+def test_the_smallest_pictures_are_filled_up_inside(size):
+    upscaler = oasis_core.load(device="cpu", dtype="float32")
+    colour = torch.tensor([0.2, 0.5, 0.8]).view(1, 3, 1, 1, 1)
+    flat = upscaler.upscale(colour.expand(1, 3, 2, *size), scale=4)
+    assert flat.shape == (1, 3, 2, 4 * size[0], 4 * size[1])
+    assert (flat - colour).abs().max() < 2 / 255
+    noise = torch.rand(1, 3, 2, *size, generator=torch.Generator().manual_seed(0))
+    result = upscaler.upscale(noise, scale=4)
+    assert (result.mean((2, 3, 4)) - noise.mean((2, 3, 4))).abs().max() < 0.02
+    assert upscaler.upscale(noise, scale=0.5).shape[3:] == tuple(-(-side // 2) for side in size)
 
 
 def test_results_too_large_for_memory_are_refused_before_any_work(clip, conv_model):

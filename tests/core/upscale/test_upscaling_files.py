@@ -109,10 +109,10 @@ def listing(folder):
     [
         ({"scale": 0}, "scale must be"),
         ({"scale": float("nan")}, "scale must be"),
-        ({"scale": 0.2}, "between 8 and 32768"),
+        ({"scale": 0.01}, "between 1 and 32768"),
         ({"size": (30000, 30000)}, "cannot encode 30000x30000"),
         ({"size": (16000, 16000), "segment_frames": 99}, r"needs at least \d+.* GiB of memory"),
-        ({"size": (99999, 64)}, "between 8 and 32768"),
+        ({"size": (99999, 64)}, "between 1 and 32768"),
         ({"scale": 2, "strength": 2}, "strength must be between 0 and 1"),
         ({"scale": 2, "codec": "mpeg2"}, "codec must be one of"),
         ({"scale": 2, "tile_px": 1}, "tile_px must be at least"),

@@ -10,6 +10,8 @@ import torch
 from comfy_api.input_impl import VideoFromFile
 from comfy_execution.utils import get_executing_context
 
+from .random_values import RandomImages, RandomVideo
+
 KINDS = {
     "nan": lambda: torch.full((2, 24, 32, 3), float("nan")),
     "infinite": lambda: torch.full((2, 24, 32, 3), float("inf")),
@@ -126,4 +128,6 @@ NODE_CLASS_MAPPINGS = {
     "OddImages": OddImages,
     "OddVideo": OddVideo,
     "RandomConditioning": RandomConditioning,
+    "RandomImages": RandomImages,
+    "RandomVideo": RandomVideo,
 }
