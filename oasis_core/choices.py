@@ -25,6 +25,9 @@ DEFAULT_DETAIL = 0.75
 STANDARD_SETS = ("udm10", "spmcs", "youhq40", "realvsr", "mvsr4x", "videolq", "reds4", "vid4")
 """Test sets whose published folders are known."""
 
+ON_CHANGE = ("stop", "scale")
+"""What to do where a film goes on in another size, another shape of pixels or another light."""
+
 COMPARISONS = ("side", "split")
 """Ways to show a source and its result in one picture."""
 

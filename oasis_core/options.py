@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
-from .choices import COMPARISONS
+from .choices import COMPARISONS, ON_CHANGE
 from .codecs import CODECS
 from .geometry import plain_number
 from .words import read_size, read_time
@@ -272,6 +272,24 @@ class UpscaleOptions(Encoding):
         ),
     )
     """Whether whole frames are made of fields."""
+    on_change: str = option(
+        "stop",
+        shell=Argument(
+            heading=PICTURE,
+            choices=ON_CHANGE,
+            help="where the film goes on in another size or shape: stop (default), or fit the rest "
+            "into the first",
+        ),
+        node=Widget(
+            nodes=("video",),
+            choices=ON_CHANGE,
+            tooltip="What to do where a recording goes on in another size, shape of pixels or kind "
+            "of light: stop and say where, or scale what comes later to fit into the first "
+            "picture, with black bars where shapes differ.",
+        ),
+    )
+    """Where the source goes on in another size, shape of pixels or kind of light: "stop", with what
+    comes before done, or "scale" what comes later to fit into the first."""
     start_s: float | None = option(
         None,
         shell=Argument(
@@ -342,6 +360,10 @@ class UpscaleOptions(Encoding):
             object.__setattr__(self, option_field.name, plain_number(value))
         if self.size is not None:
             object.__setattr__(self, "size", tuple(plain_number(side) for side in self.size))
+        if self.on_change not in ON_CHANGE:
+            raise ValueError(
+                f"on_change must be one of {', '.join(ON_CHANGE)}, got {self.on_change!r}"
+            )
 
     @property
     def encoding(self) -> Encoding:

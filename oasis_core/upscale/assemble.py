@@ -89,11 +89,22 @@ class SegmentAssembler:
         Frames that are context only, before and after all others, serve as halo.
         """
         for frame in frames:
+            if frame.begins:
+                yield from self._end_shot()
             self._undecided.append(frame)
             yield from self._decide([False] if self._detector is None else self._push(frame))
         if self._detector is not None:
             yield from self._decide(self._detector.flush())
         yield from self._emit(is_shot_over=True)
+
+    def _end_shot(self) -> Iterator[SegmentFrames]:
+        """Let no segment reach from one film into the other that follows it."""
+        if self._detector is not None:
+            yield from self._decide(self._detector.flush())
+            self._detector = ShotDetector()
+        yield from self._emit(is_shot_over=True)
+        self._held, self._done = [], 0
+        self._shot += 1
 
     def _push(self, frame: VideoFrame) -> list[bool]:
         return self._detector.push(frame.pixels)

@@ -68,6 +68,7 @@ class Job:
             window=self.window,
             deinterlace=self.options.deinterlace,
             frame_rate=self.frame_rate,
+            on_change=self.options.on_change,
         )
 
     def identity(self) -> dict[str, dict[str, Any]]:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..remote import RemoteFile, as_source
-from ..video import EncodeSpec, MuxReport, Source, VideoError, check_destination, mux
+from ..video import (
+    ChangeError,
+    EncodeSpec,
+    MuxReport,
+    Source,
+    VideoError,
+    check_destination,
+    mux,
+)
+from ..video.image_writer import IMAGE_FORMATS
 from ..video.names import is_pattern
-from .job import exists_error, refuse_own_input
+from .job import Job, exists_error, refuse_own_input
 from .journal import (
     FOLDER_SUFFIX,
     MANIFEST,
@@ -87,6 +97,36 @@ def export_partial(
         num_segments=len(done),
         num_waiting=len(records) - len(done),
         muxed=muxed,
+    )
+
+
+def stopped_at_change(job: Job, error: ChangeError, num_frames: int) -> ChangeError:
+    """The sentence for a run that is done up to where its source goes on as another film.
+
+    Args:
+        job: what was to be done.
+        error: the reader's.
+        num_frames: frames that are done.
+    """
+    if num_frames == 0:
+        return error
+    target = job.destination
+    if target.suffix.lower() in IMAGE_FORMATS or not target.suffix:
+        return ChangeError(
+            error.fact,
+            f"the {num_frames} frames before it are done, and the same command with --on-change "
+            "scale goes on, fitting what comes later into the first size",
+            error.at_s,
+        )
+    first, rest = (target.with_name(f"{target.stem}.part{n}{target.suffix}") for n in (1, 2))
+    names = [shlex.quote(str(name)) for name in (job.source, target, first, rest)]
+    return ChangeError(
+        error.fact,
+        f"the {num_frames} frames before it are done: `oasis export-partial {names[1]} {names[2]}` "
+        f"writes them and `oasis upscale {names[0]} {names[3]} --start {error.at_s:.3f}`, with "
+        "your other options, does the rest; or the same command with --on-change scale goes on, "
+        "fitting what comes later into the first size",
+        error.at_s,
     )
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from ..digests import file_sha256
-from ..video import MuxReport, SegmentWriter, VideoFrame
+from ..video import ChangeError, MuxReport, SegmentWriter, VideoFrame
 from ..video.alpha import bleed
 from ..video.linear_light import decode_light, to_half_bits
 from ..video.pixels import frame_to_tensor, resize, tensor_to_frame
@@ -24,6 +24,7 @@ from .job import Job
 from .journal import Journal, SegmentRecord
 from .look import StageClock
 from .memory import peak_cuda_bytes, peak_rss_bytes
+from .partial import stopped_at_change
 from .plan import Plan
 from .progress import BlockCounter, OnStage, stage_of
 from .report import UpscaleReport
@@ -136,13 +137,14 @@ class LocalRun(JobRun):
         self._num_kept = 0
         self._background: Background | None = None
         self._open_writers: list[SegmentWriter] = []
+        self._change: ChangeError | None = None
 
     def upscale(self) -> None:
         """Do every segment that is not done yet."""
         assembler = SegmentAssembler.of(self.plan, has_shots=self.job.options.shots)
         with self.job.open() as reader, self.blocks.watching(), self._encoding():
             decoded = told(timed(reader, self.job.clock, "decode"), self._on_stage, self.job)
-            frames = (visible(frame) for frame in decoded)
+            frames = (visible(frame) for frame in self._until_change(decoded))
             for segment in timed(assembler.segments(frames), self.job.clock, "shots"):
                 if self.is_finished(segment.index, segment.first_frame, len(segment.kept)):
                     self.num_resumed += 1
@@ -156,6 +158,15 @@ class LocalRun(JobRun):
             self.num_corrupt_frames = reader.num_corrupt_frames
         # Time spent waiting for frames is the decoder's, not the detector's.
         self.job.clock.add("shots", -self.job.clock.seconds["decode"])
+        if self._change is not None:
+            raise stopped_at_change(self.job, self._change, self.num_frames)
+
+    def _until_change(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """End where the source goes on as another film, so that what comes before is done."""
+        try:
+            yield from frames
+        except ChangeError as error:
+            self._change = error
 
     def do(self, segment: SegmentFrames) -> None:
         """Upscale and encode one segment and note it in the journal."""

@@ -59,6 +59,7 @@ def compare_files(
     frame_rate: Fraction | None = None,
     overwrite: bool = False,
     pictures: Sequence[Path] | None = None,
+    on_change: str = "scale",
 ) -> None:
     """Write a file that shows a source, resized plainly, beside what was made of it.
 
@@ -78,6 +79,7 @@ def compare_files(
         frame_rate: Of the source, if it is pictures: the window counts in it.
         overwrite: Replace an existing destination.
         pictures: Those of the result, where they share their folder with others.
+        on_change: Where the source goes on in another size: "stop", or "scale" it as for a result.
 
     Raises:
         VideoError: A file cannot be read or written, or the two do not belong together.
@@ -94,7 +96,9 @@ def compare_files(
         window = replace(window, context_frames=0)
     with (
         after.open() as results,
-        before.open(window=window, deinterlace=deinterlace, frame_rate=frame_rate) as originals,
+        before.open(
+            window=window, deinterlace=deinterlace, frame_rate=frame_rate, on_change=on_change
+        ) as originals,
     ):
         info = results.info
         pairs = _pairs(iter(originals), iter(results), info, mode)

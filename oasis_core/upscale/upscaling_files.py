@@ -125,6 +125,10 @@ def _prepare(
     _check_absent(target, destination, wanted)
     window, frame_rate = wanted.window, wanted.frame_rate(source)
     info = source.probe(frame_rate=frame_rate, deinterlace=wanted.deinterlace)
+    survey = source.survey(info, window)
+    info = survey.info
+    if wanted.on_change == "stop":
+        survey.refuse_changes(source, window)
     width, height = target_size(info.width, info.height, scale=wanted.scale, size=wanted.size)
     if wanted.compare is not None:
         larger = replace(info, width=width, height=height)
@@ -146,7 +150,7 @@ def _prepare(
         clock=StageClock(dict.fromkeys(STAGES, 0.0)),
         window=window,
         frame_rate=frame_rate,
-        num_frames=source.count(info, window),
+        num_frames=survey.num_frames,
         stores_light=target.stores_light,
     )
     return make_job, target
@@ -239,4 +243,5 @@ def _compare(job: Job, target: Target, mode: str, num_frames: int) -> None:
         deinterlace=job.options.deinterlace,
         frame_rate=job.frame_rate,
         overwrite=True,
+        on_change=job.options.on_change,
     )

@@ -23,9 +23,9 @@ from .alpha import alpha_of
 from .color import PICTURE_COLORS, RGB_MATRIX, ToRgb
 from .containers import check_file, check_size
 from .errors import AV_ERRORS, VideoError, reason
+from .frame import VideoFrame
 from .info import ColorTags, VideoInfo
 from .piece import TimeWindow, empty_piece
-from .reader import VideoFrame
 
 _TICK = Fraction(1, 1000)
 _ALPHA = 0x10

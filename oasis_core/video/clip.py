@@ -14,11 +14,11 @@ import numpy as np
 from .color import RGB_MATRIX
 from .containers import check_size
 from .errors import VideoError
+from .frame import VideoFrame
 from .images import ImageReader
 from .info import ColorTags, VideoInfo
 from .piece import TimeWindow
 from .rates import nearest_rate
-from .reader import VideoFrame
 
 if TYPE_CHECKING:
     from torch import Tensor

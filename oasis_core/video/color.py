@@ -205,7 +205,7 @@ class ToRgb:
     ) -> av.VideoFrame:
         if name == target:
             return frame
-        key = (name, target + str(options))
+        key = (name, f"{target}{options}{frame.width}x{frame.height}")
         if key not in self._graphs:
             self._graphs[key] = _graph(frame.width, frame.height, name, target, options)
         return _run(self._graphs[key], frame)

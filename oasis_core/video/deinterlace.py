@@ -25,7 +25,13 @@ def deinterlaced(frames: Iterator[av.VideoFrame], time_base: Fraction) -> Iterat
         VideoError: this FFmpeg build cannot.
     """
     graph: av.filter.Graph | None = None
+    kind: tuple[int, int, str] | None = None
     for frame in frames:
+        last, kind = kind, (frame.width, frame.height, frame.format.name)
+        if graph is not None and kind != last:  # the filter would read beyond the smaller one
+            graph.push(None)
+            yield from _pulled(graph, time_base)
+            graph = None
         if graph is None:
             graph = _graph(frame, time_base)
         frame.time_base = time_base

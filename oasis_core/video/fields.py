@@ -72,7 +72,7 @@ class FieldPairs:
     def _note(self, data: bytes) -> list[tuple[int, bool] | None]:
         """Return the pictures in coded data: frame number and parity of fields, None for frames."""
         found = []
-        for unit in self._units(data):
+        for unit in split_units(data, self._length_size):
             kind = unit[0] & 31 if unit else 0
             if kind == _SPS:
                 self._read_syntax(unit)
@@ -91,20 +91,27 @@ class FieldPairs:
         except IndexError:
             self._syntax = None
 
-    def _units(self, data: bytes) -> Iterator[bytes]:
-        if self._length_size:
-            place = 0
-            while place + self._length_size < len(data):
-                size = int.from_bytes(data[place : place + self._length_size], "big")
-                place += self._length_size
-                yield data[place : place + size]
-                place += size
-            return
-        place = data.find(b"\x00\x00\x01")
-        while place >= 0:
-            following = data.find(b"\x00\x00\x01", place + 3)
-            yield data[place + 3 : following if following >= 0 else len(data)]
-            place = following
+
+def split_units(data: bytes, length_size: int) -> Iterator[bytes]:
+    """Yield the units (NAL) of coded data.
+
+    Args:
+        data: a packet of H.264 or H.265.
+        length_size: bytes of the length before each unit; 0 where start codes part them.
+    """
+    if length_size:
+        place = 0
+        while place + length_size < len(data):
+            size = int.from_bytes(data[place : place + length_size], "big")
+            place += length_size
+            yield data[place : place + size]
+            place += size
+        return
+    place = data.find(b"\x00\x00\x01")
+    while place >= 0:
+        following = data.find(b"\x00\x00\x01", place + 3)
+        yield data[place + 3 : following if following >= 0 else len(data)]
+        place = following
 
 
 def step_of(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
@@ -122,7 +129,7 @@ def step_of(container: av.container.InputContainer, stream: av.VideoStream) -> F
     return fields.step_s
 
 
-class _Bits:
+class Bits:
     """Reads numbers out of a unit."""
 
     def __init__(self, unit: bytes) -> None:
@@ -131,6 +138,7 @@ class _Bits:
         self._place = 0
 
     def u(self, count: int) -> int:
+        """Return the next bits as a number."""
         end = self._place + count
         if end > len(self._bits):
             raise IndexError("the unit ends early")
@@ -139,12 +147,14 @@ class _Bits:
         return value
 
     def ue(self) -> int:
+        """Return the next number of the Exp-Golomb code."""
         zeros = 0
         while self.u(1) == 0:
             zeros += 1
         return (1 << zeros) - 1 + self.u(zeros)
 
     def se(self) -> int:
+        """Return the next signed number of it."""
         value = self.ue()
         return (value + 1) // 2 if value % 2 else -value // 2
 
@@ -159,7 +169,7 @@ class _Syntax:
 
     @classmethod
     def read(cls, unit: bytes) -> _Syntax:
-        bits = _Bits(unit[:1024])
+        bits = Bits(unit[:1024])
         profile = bits.u(8)
         bits.u(16)
         bits.ue()
@@ -192,7 +202,7 @@ class _Syntax:
 
     def slice_head(self, unit: bytes) -> tuple[bool, tuple[int, bool] | None]:
         """Return whether a slice begins a picture, and of a field its frame number and parity."""
-        bits = _Bits(unit[:_MOST_HEAD_BYTES])
+        bits = Bits(unit[:_MOST_HEAD_BYTES])
         is_first = bits.ue() == 0
         bits.ue()
         bits.ue()
@@ -203,7 +213,7 @@ class _Syntax:
         return is_first, (number, bool(bits.u(1))) if is_field else None
 
 
-def _skip_list(bits: _Bits, size: int) -> None:
+def _skip_list(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:

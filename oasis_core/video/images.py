@@ -12,15 +12,16 @@ import av
 import numpy as np
 
 from .alpha import alpha_of
-from .color import FULL, PICTURE_COLORS, RGB_MATRIX, ToRgb, dither_to_8_bit
+from .changes import PictureKind, fitted, in_depth
+from .color import FULL, PICTURE_COLORS, RGB_MATRIX, ToRgb
 from .containers import check_file, check_size
 from .errors import AV_ERRORS, VideoError, reason
+from .frame import VideoFrame
 from .image_tags import ImageTags, read_image_tags
 from .info import ColorTags, VideoInfo, bit_depth_of
 from .linear_light import is_float, light_of, split_light
 from .names import is_animated
 from .piece import TimeWindow
-from .reader import VideoFrame
 from .tiff import decode_tiff, read_tiff
 from .whole import check_whole
 
@@ -36,6 +37,7 @@ class ImageReader:
         paths: the pictures, in order, all of one size.
         frame_rate: pictures per second.
         window: the piece to read; None is everything.
+        on_change: "stop" at a picture of another size, or "scale" it to fit into the first.
 
     Raises:
         VideoError: the first picture cannot be used.
@@ -50,8 +52,10 @@ class ImageReader:
         *,
         frame_rate: Fraction = DEFAULT_RATE,
         window: TimeWindow | None = None,
+        on_change: str = "stop",
     ) -> None:
         self.paths = list(paths)
+        self._scales = on_change == "scale"
         self._window = window
         self.num_frames_read = 0
         frame, codec, tags = _decode(self.paths[0])
@@ -92,21 +96,29 @@ class ImageReader:
         width, height = frame.width, frame.height
         if tags.orientation.transpose:
             width, height = height, width
-        if (width, height) != (self.info.width, self.info.height):
+        kind, is_light = self._kind(width, height), is_float(frame.format)
+        is_other = (width, height) != (self.info.width, self.info.height)
+        if is_other and (is_light or self.info.is_linear or not self._scales):
             raise VideoError(
                 f"{str(path)!r} is {width}x{height} px and the pictures before it are "
-                f"{self.info.width}x{self.info.height}; use --stills for pictures that are no film"
+                f"{self.info.width}x{self.info.height}; use --stills for pictures that are no "
+                "film, or --on-change scale to fit all into the first size"
             )
-        if is_float(frame.format):
+        if is_other:
+            log.warning("%s: %dx%d px, fitted into the first size", path.name, width, height)
+        if is_light:
             return self._light_frame(path, frame, codec, index, is_context=is_context)
-        pixels = self._in_depth(tags.orientation.apply(to_rgb(frame, codec)))
+        pixels = self._fitted(tags.orientation.apply(to_rgb(frame, codec)), kind)
         excess = np.zeros(pixels.shape, np.float32) if self.info.is_linear else None
         alpha = None
         if self.info.has_alpha:
             alpha = np.full(pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype)
             if has_alpha(frame):
                 stored = tags.orientation.apply(alpha_of(frame)[..., None])
-                alpha = self._in_depth(stored)[..., 0]
+                alpha = self._fitted(stored, kind)[..., 0]
+            elif is_other:
+                whole = np.full((height, width, 1), np.iinfo(pixels.dtype).max, pixels.dtype)
+                alpha = self._fitted(whole, kind)[..., 0]
         elif has_alpha(frame):
             log.warning("%s has transparency, unlike the first picture; dropped", path.name)
         return VideoFrame(
@@ -136,11 +148,23 @@ class ImageReader:
             is_context=is_context,
         )
 
+    def _kind(self, width: int, height: int) -> PictureKind:
+        return PictureKind(
+            width=width,
+            height=height,
+            aspect=Fraction(1),
+            pixel_format=self.info.pixel_format,
+            light="SDR",
+            gamut="",
+        )
+
+    def _fitted(self, pixels: np.ndarray, kind: PictureKind) -> np.ndarray:
+        """Upright pixels in the size and depth of the first picture."""
+        return self._in_depth(fitted(pixels, kind, self._kind(self.info.width, self.info.height)))
+
     def _in_depth(self, pixels: np.ndarray) -> np.ndarray:
         """The first picture decides how deep all are."""
-        if self.info.bit_depth > 8:
-            return pixels if pixels.dtype == np.uint16 else pixels.astype(np.uint16) * 257
-        return pixels if pixels.dtype == np.uint8 else dither_to_8_bit(pixels)
+        return in_depth(pixels, self.info.bit_depth)
 
 
 def to_rgb(frame: av.VideoFrame, codec: str) -> np.ndarray:

@@ -5,26 +5,28 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
 import av
-import numpy as np
 
 from ..remote import RemoteError, RemoteFile, as_source
-from .alpha import alpha_of, decoder_with_alpha, has_clear_pixels
+from .alpha import decoder_with_alpha, has_clear_pixels
+from .changes import KindWatch, PictureKind, described_anew, stop_at, without_strangers
 from .clock import OneClock
 from .coded_times import CodedTimes
-from .color import ToRgb
 from .containers import MAX_PIXELS, is_seekable, open_video
 from .deinterlace import deinterlaced
 from .errors import AV_ERRORS, VideoError, reason
 from .fields import FieldPairs, step_of
+from .frame import FrameMaker, VideoFrame
+from .headers import HeaderWatch
 from .heif import decode_photo, may_be_photo, read_photo
 from .info import VideoInfo, describe, frame_rate_of, in_frames
+from .mov_index import has_several_entries
 from .orientation import orientation_of
 from .piece import TimeWindow, empty_piece, frames_in
 from .side_data import Carried, side_data_of
@@ -35,24 +37,6 @@ log = logging.getLogger(__name__)
 _ONE_PICTURE_PER_PACKET = ("h264", "hevc", "av1", "vp9", "mpeg4", "ffv1", "prores", "mjpeg")
 _MAX_WARNINGS = 5
 _SEEK_MARGIN_S = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class VideoFrame:
-    """One upright picture and when it is shown."""
-
-    pixels: np.ndarray
-    """`h w 3` RGB: uint8, or uint16 over 0..65535 when the source has more than 8 bits."""
-    pts: int
-    """When it appears, in units of the stream's time base."""
-    duration: int
-    """How long it stays, likewise."""
-    alpha: np.ndarray | None = None
-    """`h w` of the same type as the pixels, 0 is transparent; None where the source has none."""
-    excess: np.ndarray | None = None
-    """`h w 3` float32: what floating-point pictures have beyond the pixels, see `light`."""
-    is_context: bool = False
-    """Whether it lies outside the window asked for, to be looked at only."""
 
 
 class VideoReader:
@@ -67,6 +51,8 @@ class VideoReader:
         allow_truncated: read what is there of a file that ends before its headers say.
         window: the piece to read; None is everything.
         deinterlace: make whole frames of fields.
+        on_change: "stop" where the film goes on as one of another size, shape of pixels or kind of
+            light, with a `ChangeError`; or "scale" what comes later to fit into the first picture.
 
     Raises:
         VideoError: the file cannot be used, or the window lies behind its end.
@@ -79,6 +65,7 @@ class VideoReader:
         allow_truncated: bool = False,
         window: TimeWindow | None = None,
         deinterlace: bool = False,
+        on_change: str = "stop",
     ) -> None:
         self.path = as_source(path)
         self.num_corrupt_frames = 0
@@ -88,6 +75,8 @@ class VideoReader:
         self._allow_truncated = allow_truncated
         self._window = window
         self._deinterlace = deinterlace
+        self._scales = on_change == "scale"
+        self._is_told_interlaced = False
         self._iterated = False
         self._num_packets = 0
         self._num_shown_packets = 0
@@ -103,12 +92,14 @@ class VideoReader:
             self._photo = read_photo(self.path) if may_be_photo(self._container) else None
             is_made = self._photo is not None and self._photo.is_made_of_parts
             self._whole_photo = self._photo if is_made else None
-            self._fields = FieldPairs(self._stream)
+            self._fields, self._kinds = FieldPairs(self._stream), KindWatch()
+            self._headers = HeaderWatch(self._stream)
             self._decoder, lost_alpha = decoder_with_alpha(self._stream)
             self._decoded = self._decode()
             self._first = self._first_frame()
             carried = side_data_of(self._first, self._stream.codec_context.name)
             self._carried = Carried(carried, self._stream.codec_context.name)
+            self._kind = self._kinds.of_first(self._first)
             whole = self._whole_photo
             turned = orientation_of(carried, self._first.rotation)
             self._orientation = turned if whole is None else whole.orientation
@@ -116,6 +107,7 @@ class VideoReader:
                 self.path, self._container, self._stream, self._first, self._orientation, carried
             )
             self.info = replace(self.info, not_kept=(*lost_alpha, *self.info.not_kept))
+            self._trust_first_picture()
             if self._photo is not None:
                 lost = dict.fromkeys((*self.info.not_kept, *self._photo.losses))
                 self.info = replace(self.info, other_streams=(), not_kept=tuple(lost))
@@ -125,9 +117,9 @@ class VideoReader:
                     self.info = in_frames(self.info, step_of(again, film))
             if self.info.codec == "gif":  # decoded with transparency, whether it has any or not
                 self.info = replace(self.info, has_alpha=has_clear_pixels(self.path))
-            self._to_rgb = ToRgb(self.info.color, self.info.codec)
+            self._maker = FrameMaker(self.info, self._orientation, self._kind)
             if not self.info.pixel_format.startswith("yuv"):
-                self._to_rgb(self._first)  # what cannot be converted is refused now
+                self._maker.to_rgb(self._first)  # what cannot be converted is refused now
         except BaseException:
             self.close()
             raise
@@ -172,6 +164,16 @@ class VideoReader:
             )
         return frame
 
+    def _trust_first_picture(self) -> None:
+        """Take the shape of pixels from the first picture, where FFmpeg says that of the last."""
+        aspect = self._kind.aspect
+        is_said = (self._stream.sample_aspect_ratio or 1) == aspect
+        if is_said or not self._is_mov or isinstance(self.path, RemoteFile):
+            return
+        if has_several_entries(self.path, self._stream.id):
+            aspect = 1 / aspect if self._orientation.transpose else aspect
+            self.info = replace(self.info, sample_aspect_ratio=aspect)
+
     def _say_what_is_new(self, frame: av.VideoFrame) -> None:
         """Say what begins to lie beside the pixels later than in the first picture."""
         for line in self._carried.new_in(frame):
@@ -190,22 +192,55 @@ class VideoReader:
 
     def _frames(self) -> Iterator[VideoFrame]:
         """Hold each frame back until the next one tells how long it was shown."""
-        size = (self._first.width, self._first.height)
         held: VideoFrame | None = None
-        for frame, is_context in self._wanted():
-            if (frame.width, frame.height) != size:
-                raise VideoError(
-                    f"{str(self.path)!r} changes its size from {size[0]}x{size[1]} to "
-                    f"{frame.width}x{frame.height} at frame {self._num_decoded - 1} "
-                    f"({self._time(frame.pts)}); split it there"
-                )
+        for index, now in enumerate(without_strangers(self._wanted(), self._kind_of)):
+            frame = now.frame
             if held is not None:
                 yield self._handed_out(held, frame.pts - held.pts)
-            if is_context and self._window.context_frames == 0:
+            if now.is_context and (self._window.context_frames == 0 or now.begins):
                 return  # it has told how long the last one is shown
-            held = self._converted(frame, is_context=is_context)
+            if not index:
+                self._begin_with(frame, now.kind)
+            elif now.begins:
+                self._go_on_with(frame, now.kind)
+            self._say_interlaced(frame)
+            held = self._maker(now, begins=now.begins and index > 0)
         if held is not None:
             yield self._handed_out(held, max(1, self._last_duration))
+
+    def _kind_of(self, frame: av.VideoFrame) -> PictureKind:
+        return self._kinds.of(frame)
+
+    def _begin_with(self, frame: av.VideoFrame, kind: PictureKind) -> None:
+        """Take the first frame asked for as the one that all others are to be like."""
+        if self._kind.change_to(kind):
+            self.info = described_anew(self.info, frame, kind, self._kind.aspect)
+            self._kind = kind
+            self._maker = FrameMaker(self.info, self._orientation, kind)
+
+    def _go_on_with(self, frame: av.VideoFrame, kind: PictureKind) -> None:
+        """Stop, or say that what comes is fitted."""
+        change = self._kind.change_to(kind)
+        at_s = float((frame.pts - self.info.start_pts) * self._stream.time_base)
+        if change and not self._scales:
+            start_s = 0.0 if self._window is None else self._window.start_s
+            raise stop_at(self.path, change, self.num_frames_read, at_s, start_s)
+        log.warning(
+            "%s: at frame %d (%.3f s) the film changes %s",
+            self.path.name, self.num_frames_read, at_s,
+            f"{change}; fitted into the first size" if change else "back to what it was",
+        )  # fmt: skip
+
+    def _say_interlaced(self, frame: av.VideoFrame) -> None:
+        """Say once that fields begin where the film began with whole frames."""
+        is_new = frame.interlaced_frame and not self.info.is_interlaced
+        if self._is_told_interlaced or self._deinterlace or not is_new:
+            return
+        self._is_told_interlaced = True
+        log.warning(
+            "%s: from %s on the video is interlaced and is treated as progressive; use "
+            "--deinterlace for clean edges", self.path.name, self._time(frame.pts),
+        )  # fmt: skip
 
     def _wanted(self) -> Iterator[tuple[av.VideoFrame, bool]]:
         """Yield the frames asked for and whether they are context only."""
@@ -252,21 +287,10 @@ class VideoReader:
     def _restart(self) -> None:
         self._num_packets = self._num_shown_packets = self._num_decoded = 0
         self._last_pts = None
-        self._fields = FieldPairs(self._stream)
+        self._fields, self._kinds = FieldPairs(self._stream), KindWatch()
+        self._headers = HeaderWatch(self._stream)
         self._decoder, _ = decoder_with_alpha(self._stream)
         self._decoded = self._decode()
-
-    def _converted(self, frame: av.VideoFrame, *, is_context: bool) -> VideoFrame:
-        alpha = None
-        if self.info.has_alpha:
-            alpha = self._orientation.apply(alpha_of(frame)[..., None])[..., 0]
-        return VideoFrame(
-            pixels=self._orientation.apply(self._to_rgb(frame)),
-            pts=frame.pts,
-            duration=0,
-            alpha=alpha,
-            is_context=is_context,
-        )
 
     def _handed_out(self, frame: VideoFrame, duration: int) -> VideoFrame:
         self.num_frames_read += 1
@@ -296,13 +320,15 @@ class VideoReader:
                 self._num_shown_packets += is_shown
                 if not self._is_mov and packet.pts is not None and packet.duration:
                     end_pts = max(end_pts, packet.pts + packet.duration)
-                frames = self._decoder.decode(packet)
+                frames = self._held_back(packet) + self._decoder.decode(packet)
+                self._kinds.note(self._decoder, packet)
             except AV_ERRORS as error:
                 frames, is_last = self._give_up(error), True
             times.note(packet if not is_last else None)
             for frame in frames:
                 frame.pts = times.of(frame)
                 self._stamp(frame)
+                self._kinds.came(frame)
                 self._note_damage(frame)
                 if self._num_decoded:
                     self._say_what_is_new(frame)
@@ -314,6 +340,18 @@ class VideoReader:
             remaining = end_pts - self._last_pts
             self._last_duration = remaining if remaining > 0 else self._ticks_per_frame
         self._check_count()
+
+    def _held_back(self, packet: av.packet.Packet) -> list[av.VideoFrame]:
+        """Return what the decoder would forget when another kind of picture comes."""
+        if packet.has_sidedata("new_extradata") and not self._headers.is_read_by_decoder:
+            frames = self._decoder.decode(None)
+            self._decoder = self._headers.decoder_for(packet)
+            return frames
+        if not self._headers.brings_size(packet):
+            return []
+        frames = self._decoder.decode(None)
+        self._decoder.flush_buffers()
+        return frames
 
     def _give_up(self, error: BaseException) -> list[av.VideoFrame]:
         """Say where decoding stopped; return what the decoder still holds if that is to do."""

@@ -15,8 +15,9 @@ from ..digests import file_fingerprint, listing_fingerprint
 from ..remote import RemoteFile, as_source
 from .animated import AnimationReader
 from .clip import ClipReader, ClipSource
-from .count import count_listed, count_shown
+from .count import Survey, count_listed, survey_film
 from .errors import VideoError
+from .frame import VideoFrame
 from .images import DEFAULT_RATE, ImageReader
 from .info import VideoInfo
 from .names import (
@@ -30,7 +31,7 @@ from .names import (
     numbers_of,
 )
 from .piece import TimeWindow
-from .reader import VideoFrame, VideoReader
+from .reader import VideoReader
 from .source_watch import SourceWatch
 
 logger = logging.getLogger(__name__)
@@ -166,8 +167,9 @@ class Source:
         deinterlace: bool = False,
         frame_rate: Fraction | None = None,
         allow_truncated: bool = False,
+        on_change: str = "stop",
     ) -> VideoReader | ImageReader | AnimationReader:
-        """Open for reading; arguments as of `open_source`.
+        """Open for reading; arguments as of `open_source`, `on_change` as of `VideoReader`.
 
         Raises:
             VideoError: It cannot be used.
@@ -176,11 +178,15 @@ class Source:
             return ClipReader(self.path, window=window)
         if self.kind == "pictures":
             rate = DEFAULT_RATE if frame_rate is None else frame_rate
-            return ImageReader(self.pictures, frame_rate=rate, window=window)
+            return ImageReader(self.pictures, frame_rate=rate, window=window, on_change=on_change)
         if self.kind == "animation":
             return AnimationReader(self.path, window=window)
         return VideoReader(
-            self.path, allow_truncated=allow_truncated, window=window, deinterlace=deinterlace
+            self.path,
+            allow_truncated=allow_truncated,
+            window=window,
+            deinterlace=deinterlace,
+            on_change=on_change,
         )
 
     def probe(
@@ -205,6 +211,20 @@ class Source:
         ) as reader:
             return reader.info
 
+    def survey(self, info: VideoInfo, window: TimeWindow | None = None) -> Survey:
+        """What can be told of the frames to read without decoding them: their number, and changes.
+
+        Args:
+            info: Facts of this source.
+            window: The piece; None is everything.
+
+        Raises:
+            VideoError: No frame begins in the piece.
+        """
+        if self.kind != "film" or info.frame_times is not None:
+            return Survey(num_frames=count_listed(self.path, info, window), info=info)
+        return survey_film(self.path, info, window)
+
     def count(self, info: VideoInfo, window: TimeWindow | None = None) -> int | None:
         """Frames that a reader will hand out, without context; as `count_frames` tells them.
 
@@ -215,9 +235,7 @@ class Source:
         Raises:
             VideoError: No frame begins in the piece.
         """
-        if self.kind != "film" or info.frame_times is not None:
-            return count_listed(self.path, info, window)
-        return count_shown(self.path, info, window)
+        return self.survey(info, window).num_frames
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the content in journals, as JSON values.
