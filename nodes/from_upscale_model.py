@@ -23,7 +23,7 @@ class OASISFromUpscaleModel(io.ComfyNode):
             description="Use any single-image upscaler (ESRGAN, Compact, SPAN, DAT and so on) in "
             "the OASIS nodes: films of any length at flat memory with their sound, any size, "
             "exact tiles, runs that go on after a stop.",
-            search_aliases=["esrgan video", "upscale video using model", "spandrel"],
+            search_aliases=["esrgan video", "upscale video using model", "spandrel", "vsr"],
             inputs=[
                 io.UpscaleModel.Input(
                     "upscale_model", tooltip="From ComfyUI's Load Upscale Model."

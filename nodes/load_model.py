@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -25,7 +26,7 @@ class OASISLoadModel(io.ComfyNode):
             display_name="OASIS Load Model",
             description="Load an OASIS model: the bundled one, or a .safetensors file from "
             "models/oasis. Nothing is downloaded.",
-            search_aliases=["super resolution model", "upscale model", "vsr"],
+            search_aliases=["super resolution model", "upscale model", "vsr", "detail", "seedvr2"],
             inputs=[
                 widget(
                     io.Combo.Input,
@@ -66,6 +67,7 @@ class OASISLoadModel(io.ComfyNode):
                     "little less steady. At its default a model with one end only is used as it "
                     "is.",
                 ),
+                *_speed_inputs(),
             ],
             outputs=[
                 OasisModel.Output(
@@ -83,21 +85,52 @@ class OASISLoadModel(io.ComfyNode):
 
     @classmethod
     @plain_errors
-    def fingerprint_inputs(cls, model_name: str, dtype: str, routing: str, detail: float) -> str:
+    def fingerprint_inputs(cls, model_name: str, **others: Any) -> str:
         """Changes when the file does."""
         status = _adapters.model_path(model_name).stat()
-        return f"{status.st_size} {status.st_mtime_ns} {dtype} {routing} {detail}"
+        return f"{status.st_size} {status.st_mtime_ns} {sorted(others.items())}"
 
     @classmethod
     @plain_errors
-    def execute(cls, model_name: str, dtype: str, routing: str, detail: float) -> io.NodeOutput:
+    def execute(
+        cls,
+        model_name: str,
+        dtype: str,
+        routing: str,
+        detail: float,
+        compiled: bool,
+        int8: bool,
+    ) -> io.NodeOutput:
         """Read the file."""
         check_choice("routing", routing, ROUTINGS)
         # The default is each model's own choice, so that one without a vivid end loads, too.
         wanted = None if detail == DEFAULT_DETAIL else detail
-        model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype, wanted)
+        options = {"detail": wanted, "compiled": compiled, "int8": int8}
+        model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype, **options)
         if routing == ALL_GLOBAL:
             model = model.all_global()
         if routing == NO_TRANSFORMER:
             model = model.without_transformer()
         return io.NodeOutput(model, json.dumps(facts, indent=1), ui={"oasis_model": [facts]})
+
+
+def _speed_inputs() -> list[io.Input]:
+    return [
+        widget(
+            io.Boolean.Input,
+            "compiled",
+            default=False,
+            advanced=True,
+            tooltip="Let torch.compile join the steps of a large model's blocks: the first tile "
+            "takes minutes longer, those after it less time. Needs a compiler (Triton on a GPU); "
+            "where it fails the model runs as before. Small models are left as they are.",
+        ),
+        widget(
+            io.Boolean.Input,
+            "int8",
+            default=False,
+            advanced=True,
+            tooltip="Hold the matrices of a large model in 8 bits, a quarter of float32 and half "
+            "of bfloat16. Refused where it would change the result visibly, and by small models.",
+        ),
+    ]

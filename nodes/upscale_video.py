@@ -49,6 +49,7 @@ class OASISUpscaleVideo(io.ComfyNode):
                 "flashvsr",
                 "relayvsr",
                 "deflicker",
+                "detail",
                 "1080p",
                 "4k",
             ],

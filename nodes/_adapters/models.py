@@ -87,21 +87,19 @@ class LoadedModel:
         return replace(self, restorer=without_transformer(self.restorer))
 
 
-def load_model(
-    path: Path, dtype: str, detail: float | None = None
-) -> tuple[LoadedModel, dict[str, Any]]:
+def load_model(path: Path, dtype: str, **options: Any) -> tuple[LoadedModel, dict[str, Any]]:
     """Read a model into main memory.
 
     Args:
         path: A model file of any family.
         dtype: "auto" or one of the engine's.
-        detail: Share of the vivid end, in [0, 1]; None for the model's own.
+        **options: Of `LoadOptions`.
 
     Returns:
         The model and facts about it.
 
     Raises:
-        ValueError: The file, the dtype or the detail cannot be used.
+        ValueError: The file, the dtype or an option cannot be used.
     """
     from ...oasis_core.families.catalog import open_restorer
     from ...oasis_core.families.files import LoadOptions
@@ -110,7 +108,7 @@ def load_model(
     # ComfyUI runs nodes in inference mode and moves models outside of it; tensors of inference
     # mode could not be moved there.
     with torch.inference_mode(False):
-        restorer = open_restorer(path, LoadOptions(detail=detail))
+        restorer = open_restorer(path, LoadOptions(**options))
     facts = {
         "model": restorer.traits.name,
         "file": path.name,
@@ -183,7 +181,7 @@ def running(model: LoadedModel, report: Progress) -> Iterator[VideoUpscaler]:
     report.stage("load")
     load([patcher], force_full_load=True)
     layers = [layer for layer in patcher.model.modules() if not any(layer.children())]
-    hooks = [layer.register_forward_pre_hook(check) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(_check_layer) for layer in layers]
     try:
         if model.dtype == "auto":
             report.stage("precision")
@@ -195,6 +193,12 @@ def running(model: LoadedModel, report: Progress) -> Iterator[VideoUpscaler]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _check_layer(*_: object) -> None:
+    # A compiled block is one step: looking inside it would cut its graph at every layer.
+    if not torch.compiler.is_compiling():
+        check()
 
 
 def _wanted_bytes(upscaler: VideoUpscaler) -> float:

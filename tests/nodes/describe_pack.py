@@ -148,7 +148,7 @@ def poisoned_run(module) -> dict:
     with torch.inference_mode():
         model = (
             node("load_model", "OASISLoadModel")
-            .execute("oasis-tiny", "float32", "own", 0.75)
+            .execute("oasis-tiny", "float32", "own", 0.75, False, False)
             .args[0]
         )
         images = torch.rand(2, 16, 16, 3)

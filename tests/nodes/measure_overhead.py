@@ -44,7 +44,7 @@ def main(comfyui: str, pack: str, folder: str) -> None:
     )
     video = import_module(f"{name}.nodes.example_clip").OASISExampleClip.execute().args[0]
     source = video.get_stream_source()
-    model = load.execute("oasis-tiny", "float32", "own", 0.75).args[0]
+    model = load.execute("oasis-tiny", "float32", "own", 0.75, False, False).args[0]
     upscaler = core.load(device="cpu", dtype="float32")
     ratios = []
     with torch.inference_mode():

@@ -9,7 +9,13 @@ from tests.nodes.image_model import NAME as IMAGE_MODEL
 ROOT = Path(__file__).resolve().parents[2]
 API = ROOT / "workflows" / "api"
 # The faithful end: results of the vivid one are further from a plain resize.
-MODEL = {"model_name": "oasis-tiny", "routing": "own", "detail": 0.0}
+MODEL = {
+    "model_name": "oasis-tiny",
+    "routing": "own",
+    "detail": 0.0,
+    "compiled": False,
+    "int8": False,
+}
 LOAD = {"class_type": "OASISLoadModel", "inputs": {**MODEL, "dtype": "float32"}}
 LOOK = {
     "target": "by scale",

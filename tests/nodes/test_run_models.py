@@ -1,6 +1,7 @@
 """Models in ComfyUI: routing, latents, unloading."""
 
 import dataclasses
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -116,6 +117,22 @@ def test_latent_has_the_format_of_wan(server, small_model):
     prompt["1"] = LOAD
     assert "got oasis-tiny, which predicts none" in server.run(prompt).error
     assert_goes_on(server)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["compiled", "int8"])
+def test_what_makes_a_large_model_faster_hardly_changes_the_picture(server, small_model, option):
+    if option == "compiled" and shutil.which("g++") is None:
+        pytest.skip("no compiler")
+    pictures = []
+    for is_on in (False, True):
+        prompt = textured_prompt()
+        prompt["1"] = {**small_model, "inputs": {**small_model["inputs"], option: is_on}}
+        run = server.run(prompt)
+        assert run.is_success, run.history
+        pictures.append(frames_of(run.files("4")[0])[0].astype(int))
+    assert abs(pictures[0] - pictures[1]).mean() < 2
+    assert "torch.compile failed" not in server.log.read_text()
 
 
 @pytest.fixture(scope="module")

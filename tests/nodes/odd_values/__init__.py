@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import time
 from pathlib import Path
 
 import comfy.model_management
@@ -90,8 +91,16 @@ class RandomConditioning:
         return ([[torch.randn(1, 8, 4096, generator=generator), {}]],)
 
 
+LOOK = comfy.model_management.throw_exception_if_processing_interrupted
+LOOKS_FILE = "looks.txt"
+
+
 class CancelAt:
-    """Passes images on and cancels when one node has looked for it so many times."""
+    """Passes images on and cancels when one node has looked for it so many times; 0 never does.
+
+    How often it looked stands in a file of the temporary folder, with the longest time in seconds
+    between two looks.
+    """
 
     CATEGORY = "tests"
     FUNCTION = "make"
@@ -99,32 +108,40 @@ class CancelAt:
 
     @classmethod
     def INPUT_TYPES(cls):  # noqa: N802 - ComfyUI's name
-        return {"required": {"images": ("IMAGE",), "node": ("STRING",), "looks": ("INT",)}}
+        (kind,) = cls.RETURN_TYPES
+        return {"required": {"value": (kind,), "node": ("STRING",), "looks": ("INT",)}}
 
-    def make(self, images, node, looks):
+    def make(self, value, node, looks):
         management = comfy.model_management
-        look = management.throw_exception_if_processing_interrupted
-        count = 0
+        file = Path(folder_paths.get_temp_directory()) / LOOKS_FILE
+        file.unlink(missing_ok=True)
+        count, longest_s, before_s = 0, 0.0, None
 
         def counted():
-            nonlocal count
+            nonlocal count, longest_s, before_s
             context = get_executing_context()
             if context is not None and context.node_id == node:
-                count += 1
+                now_s, count = time.monotonic(), count + 1
+                longest_s = max(longest_s, now_s - (before_s or now_s))
+                before_s = now_s
+                file.write_text(f"{count} {longest_s:.3f}")
                 if count == looks:
                     management.interrupt_current_processing()
-            try:
-                look()
-            except BaseException:
-                management.throw_exception_if_processing_interrupted = look
-                raise
+            LOOK()
 
         management.throw_exception_if_processing_interrupted = counted
-        return (images,)
+        return (value,)
+
+
+class CancelVideoAt(CancelAt):
+    """The same for a VIDEO."""
+
+    RETURN_TYPES = ("VIDEO",)
 
 
 NODE_CLASS_MAPPINGS = {
     "CancelAt": CancelAt,
+    "CancelVideoAt": CancelVideoAt,
     "OddImages": OddImages,
     "OddVideo": OddVideo,
     "RandomConditioning": RandomConditioning,
