@@ -14,7 +14,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 DEFAULT_KEPT = 5
-LINKED = ("model", "video", "before", "after", "truth")
+LINKED = ("model", "video", "mask", "before", "after", "truth")
 """Inputs whose values ComfyUI does not know before the nodes in front of them have run."""
 
 

@@ -108,6 +108,9 @@ def option_input(name: str) -> io.Input:
     choice = OPTIONS[name]
     shown = choice.node
     assert shown is not None
+    if shown.socket:
+        kind = io.Custom(shown.socket).Input
+        return widget(kind, name, tooltip=shown.tooltip, optional=True, advanced=True)
     kind, default = _kind_of(choice), choice.default
     settings = {"min": shown.low, "max": shown.high, "step": shown.step}
     if kind is io.Combo.Input:
@@ -156,9 +159,9 @@ def later_values(node: NodeKind, inputs: Mapping[str, Any]) -> dict[str, Any]:
             check_choice(name, value, choice.node.choices)
             is_first = value == choice.node.choices[0]
             value = None if is_first and choice.default is None else value
-        if choice.default is None:
+        if choice.default is None and not choice.node.socket:
             value = value or None
-        if value is not None and value != choice.default:
+        if value is not None and (choice.node.socket or value != choice.default):
             values[name] = value
     return values
 

@@ -127,7 +127,14 @@ def _placed(path: Path, file_name: str, size: tuple[int, int]) -> Path:
 
 
 def _result_path(source: Source, model: _adapters.LoadedModel, settings: dict[str, Any]) -> Path:
-    identity = json.dumps([source.identity, model.identity, model.dtype, settings])
+    from ..oasis_core.options import OPTIONS
+
+    # As journals tell runs apart: of what came through a socket its content.
+    said = {
+        name: OPTIONS[name].identify(value) if isinstance(value, Tensor) else value
+        for name, value in settings.items()
+    }
+    identity = json.dumps([source.identity, model.identity, model.dtype, said])
     name = f"oasis_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     return _adapters.temp_folder() / (name + SUFFIXES.get(settings["codec"], ".mp4"))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .choices import COMPARISONS, ON_CHANGE
 from .codecs import CODECS
 from .geometry import plain_number
-from .words import read_size, read_time
+from .words import read_grain, read_size, read_time
 
 if TYPE_CHECKING:
     from .video import Source, TimeWindow
@@ -31,6 +31,19 @@ RUN = "the run"
 MACHINE = "model and machine"
 HEADINGS = (USUAL, PICTURE, PIECE, FILE, RUN, MACHINE)
 """Headings of the shell's help that options stand under."""
+
+
+def _read_path(text: str) -> Any:
+    from .remote import as_source
+
+    return as_source(text)
+
+
+def _mask_fingerprint(mask: Any) -> dict[str, Any]:
+    from .finish.mask import fingerprint_of
+
+    return fingerprint_of(mask)
+
 
 NodeKind = Literal["video", "images"]
 
@@ -77,6 +90,8 @@ class Widget:
     """Greatest number."""
     step: float | None = None
     """What one click adds to a number."""
+    socket: str = ""
+    """Such as "MASK", where the option is a socket and nothing is typed in; empty: a widget."""
     choices: tuple[str, ...] | None = None
     """Words to choose from; the first stands for None where the option may be that."""
     is_advanced: bool = True
@@ -221,6 +236,43 @@ class UpscaleOptions(Encoding):
         ),
     )
     """Whether shot cuts are found and shots kept apart."""
+    grain: float | str | None = option(
+        None,
+        identity="when set",
+        shell=Argument(
+            heading=PICTURE,
+            read=read_grain,
+            metavar="0..1|auto",
+            help="lay film grain on the result: an amount, or auto, the source's own",
+        ),
+        node=Widget(
+            choices=("off", "auto", "0.1", "0.2", "0.3", "0.4", "0.5", "0.75", "1"),
+            tooltip="Film grain laid on the finished pictures, new in every frame. auto measures "
+            "the grain of the video and gives the result as much; a number is an amount of a "
+            "print's grain, higher is stronger. off lays none.",
+        ),
+    )
+    """Film grain on the result: 0 to 1, or "auto" for the source's own; None is none."""
+    grain_seed: int = option(0, identity="when set")
+    """Another seed is another grain of the same kind."""
+    mask: Any = option(  # noqa: RUF009 (makes a field)
+        None,
+        identity="when set",
+        identify=_mask_fingerprint,
+        shell=Argument(
+            heading=PICTURE,
+            read=_read_path,
+            metavar="FILE",
+            help="picture, in_%%05d.png or film: black keeps the plain resize, white is the model",
+        ),
+        node=Widget(
+            socket="MASK",
+            tooltip="Where the model's work counts: 0 is the plain resize, 1 the model, soft edges "
+            "mix both. One mask holds for all frames, or there is one for each; any size.",
+        ),
+    )
+    """Where the model's work counts: a picture, a sequence or a film, or `t h w` in [0, 1]; 0 is
+    the plain resize, 1 the model. One picture holds for all frames; None is 1 everywhere."""
     tile_px: int | None = option(
         None,
         identity="always",
@@ -358,6 +410,11 @@ class UpscaleOptions(Encoding):
         for option_field in fields(self):
             value = getattr(self, option_field.name)
             object.__setattr__(self, option_field.name, plain_number(value))
+        object.__setattr__(self, "grain", read_grain(self.grain))
+        if self.mask is not None:
+            from .finish.mask import Mask
+
+            object.__setattr__(self, "mask", Mask.of(self.mask))
         if self.size is not None:
             object.__setattr__(self, "size", tuple(plain_number(side) for side in self.size))
         if self.on_change not in ON_CHANGE:

@@ -66,3 +66,23 @@ def read_time(text: str) -> float:
             "the files"
         ) from error
     return total * factor
+
+
+def read_grain(value: str | float | None) -> float | str | None:
+    """Read an amount of grain: a number from 0 to 1, or "auto", the source's own.
+
+    Returns:
+        The number or "auto"; None for none: 0 and "off".
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if value in (None, "off", "auto"):
+        return None if value == "off" else value
+    try:
+        amount = float(value)
+    except (TypeError, ValueError):
+        amount = -1.0
+    if not 0 <= amount <= 1:
+        raise ValueError(f"grain must be a number from 0 to 1, or auto, got {value!r}")
+    return amount or None

@@ -145,6 +145,10 @@ class RemoteUpscaler:
         """Plan a job on a worker; see `VideoUpscaler.plan`."""
         return self._pool.plan((source_size, size), options)
 
+    def upscale(self, video: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Upscale a clip on a worker; see `VideoUpscaler.upscale`."""
+        return self._pool.upscale_clip(video, options)
+
 
 class ClusterRun(JobRun):
     """Has the segments of a job done by the workers of a pool.
@@ -192,6 +196,8 @@ class ClusterRun(JobRun):
         job, folder = self.job, self.journal.folder.absolute()
         # An absolute path: workers have another current folder.
         alone = replace(job, source=job.source.absolute(), upscaler=None, clock=StageClock())
+        if job.look.mask is not None:
+            alone = replace(alone, look=replace(job.look, mask=job.look.mask.absolute()))
         return Ticket(
             film=uuid.uuid4().hex,
             job=alone,

@@ -129,6 +129,11 @@ class Pool:
         member = next(m for m in self._members if m.facts is not None and not m.is_dead)
         return self._value(member.actor.plan.remote(sizes, options))
 
+    def upscale_clip(self, video: Any, options: dict[str, Any]) -> Any:
+        """Upscale a clip on a worker; see `VideoUpscaler.upscale`."""
+        member = next(m for m in self._members if m.facts is not None and not m.is_dead)
+        return self._value(member.actor.upscale_clip.remote(video, options))
+
     def put(self, ticket: Ticket) -> tuple[int, Any]:
         """Make a film known; returns its number and what `scan` and `submit` take."""
         return next(self._film_numbers), self._ray.put(ticket)

@@ -162,6 +162,10 @@ class SegmentWorker:
         """Plan a job from this worker's free memory; see `VideoUpscaler.plan`."""
         return self._upscaler.plan(*sizes, **options)
 
+    def upscale_clip(self, video: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+        """Upscale a clip; see `VideoUpscaler.upscale`."""
+        return self._upscaler.upscale(video, **options)
+
     def upscale(self, ticket: Ticket, span: Span, tile: tuple[int, int]) -> Outcome:
         """Do one segment and leave its file in the journal's folder under a name of its own.
 

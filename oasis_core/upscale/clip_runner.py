@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..families.restorer import Place, Restorer
+from ..finish.mask import MaskFrames, inside
 from ..geometry import next_valid_num_frames, padding_indices
 from ..model.timing import synchronize
 from ..video.pixels import Frame, frame_to_tensor, resize
@@ -17,8 +20,10 @@ from .color_anchor import ColorAnchor
 from .look import Look, StageClock
 from .precision import arithmetic
 from .progress import OnStage, tell_nobody
-from .tiles import plan_tiles
+from .tiles import Tile, plan_tiles
 from .workload import padded_size
+
+_RESIZE_REACH_PX = 4
 
 OnTile = Callable[[int, int], None]
 """Called with (tiles done, tiles) of the segment at hand; may raise to stop."""
@@ -62,6 +67,7 @@ class ClipRunner:
         overlap_px: Pixels that neighbouring tiles share.
         store: Where frames wait before and after the model.
         clock: Receives the seconds of each stage.
+        masks: Where the model's work counts; None: everywhere.
     """
 
     def __init__(
@@ -73,12 +79,14 @@ class ClipRunner:
         overlap_px: int,
         store: torch.device,
         clock: StageClock,
+        masks: MaskFrames | None = None,
     ) -> None:
         self.restorer, self.traits = restorer, restorer.traits
         self.device, self.store = device, store
         self.look = look
         self.overlap_px = overlap_px
         self.clock = clock
+        self.masks = masks
         self.anchor = ColorAnchor(look.height, look.width, device) if look.color_anchor else None
         self._reads_source = self.traits.reads == "source"
         self._remembered: list[_Remembered] = []
@@ -256,20 +264,50 @@ class ClipRunner:
             dtype=canvas_dtype(how.dtype),
         )
         written = grid.scaled(scale).tiles(self.device)
+        counts = None
+        if self.masks is not None and grid.num_tiles > 1:
+            counts = self.masks.cells(range(number + kept.start, number + kept.stop))
         for index, (tile, target) in enumerate(zip(grid.tiles(self.device), written, strict=True)):
             piece = clip if grid.num_tiles == 1 else clip[..., tile.rows, tile.columns].contiguous()
-            with self.clock("model"):
-                piece = piece.to(self.device)
-                place = Place(first_frame=number, top=tile.top, left=tile.left)
-                with arithmetic(self.traits, self.device, how.dtype):
-                    content = self.restorer.restore(piece, place)
-                synchronize(self.device)
-            self._check_shape(content, piece)
+            if counts is None or self._counts(counts, tile, size):
+                with self.clock("model"):
+                    piece = piece.to(self.device)
+                    place = Place(first_frame=number, top=tile.top, left=tile.left)
+                    with arithmetic(self.traits, self.device, how.dtype):
+                        content = self.restorer.restore(piece, place)
+                    synchronize(self.device)
+                self._check_shape(content, piece)
+            else:
+                content = self._as_if_nothing_done(piece.to(self.device))
             with self.clock("blend"):
                 canvas.add(content[0], target, self.on_stage)
             if on_tile is not None:
                 on_tile(index + 1, grid.num_tiles)
         return canvas
+
+    def _counts(self, cells: Tensor, tile: Tile, size: tuple[int, int]) -> bool:
+        """Whether the model's work counts anywhere in a tile of what it reads, `size` in all."""
+        parts = []
+        for of_tile, read, large in zip(
+            (tile.rows, tile.columns), size, (self.look.height, self.look.width), strict=True
+        ):
+            scale = large / read
+            # What a resize of the model's picture to the result carries over the tile's edge.
+            margin = 0 if scale == 1 else math.ceil(_RESIZE_REACH_PX * max(1.0, scale))
+            start = math.floor(of_tile.start * scale) - margin
+            parts.append(slice(max(0, start), math.ceil(of_tile.stop * scale) + margin))
+        return inside(cells, *parts)
+
+    def _as_if_nothing_done(self, piece: Tensor) -> Tensor:
+        """What a model would give for a tile, `1 3 t h w`, that changes nothing."""
+        if not self._reads_source:
+            return torch.zeros_like(piece)
+        scale = self.traits.native_scale
+        frames = piece[0].transpose(0, 1).float()
+        sides = (scale * piece.shape[3], scale * piece.shape[4])
+        if scale > 1:
+            frames = F.interpolate(frames, sides, mode="bicubic", antialias=True)
+        return frames.transpose(0, 1)[None]
 
     def _check_shape(self, content: Tensor, piece: Tensor) -> None:
         scale = self.traits.native_scale

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 
+from ..finish.mask import Mask
 from ..options import UpscaleOptions
+from ..words import read_grain
 
 STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
 """What a job spends its time on."""
@@ -45,6 +48,12 @@ class Look:
     """Share of the model's residual: 0 is the plain resize, 1 the full model."""
     color_anchor: bool = True
     """Whether the low frequencies of the input are kept."""
+    grain: float | str | None = None
+    """Film grain: 0 to 1, or "auto" for the source's own."""
+    grain_seed: int = 0
+    """Another seed is another grain of the same kind."""
+    mask: Mask | None = None
+    """Where the model's work counts; `t h w` in [0, 1], too."""
 
     @classmethod
     def of(cls, options: UpscaleOptions, width: int, height: int) -> Look:
@@ -58,6 +67,25 @@ class Look:
         names = {part.name for part in fields(cls)} - {"width", "height"}
         return cls(width=width, height=height, **{name: getattr(options, name) for name in names})
 
+    def with_fitted_mask(self, num_frames: int | None) -> Look:
+        """This look with its mask checked against a clip in memory.
+
+        Args:
+            num_frames: Of the clip, if known.
+
+        Raises:
+            ValueError: The mask has another number of frames, or is 0 everywhere.
+            VideoError: It cannot be read.
+        """
+        if self.mask is None:
+            return self
+        return replace(self, mask=self.mask.fitted(num_frames, rate=Fraction(24)))
+
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength must be between 0 and 1, got {self.strength}")
+        object.__setattr__(self, "grain", read_grain(self.grain))
+        if self.grain_seed < 0:
+            raise ValueError(f"grain_seed must be 0 or more, got {self.grain_seed}")
+        if self.mask is not None:
+            object.__setattr__(self, "mask", Mask.of(self.mask))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..families.restorer import Traits
+from ..finish.grain import Grain
 from ..geometry import balanced_tile, next_valid_num_frames, round_down, round_up
 from ..model.live_bytes import DEVICE_SHARE
 from ..options import HALO_FRAMES
@@ -67,6 +68,8 @@ class Plan:
     """Why it is this arithmetic, where that was left to choose."""
     resized_to: str = ""
     """The result's size in words, where the model's own picture is resized to it."""
+    grain: Grain | None = None
+    """What grain is laid, where it was asked for."""
 
     def __str__(self) -> str:
         if self.num_tiles == 1:
@@ -86,7 +89,7 @@ class Plan:
         return (
             f"{tiles}; segments of {self.segment_frames} frames and {self._more()}; {arithmetic}; "
             f"about {self.estimated_bytes / 2**30:.2f} of {self.free_bytes / 2**30:.1f} GiB free "
-            "memory"
+            "memory" + ("" if self.grain is None else f"; {self.grain}")
         )
 
     def _more(self) -> str:
@@ -96,7 +99,10 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
-        return asdict(self) | {"tile": list(self.tile)}
+        values = asdict(self) | {"tile": list(self.tile)}
+        # Plans of jobs without grain are what they were before there was any.
+        del values["grain"]
+        return values if self.grain is None else values | {"grain": self.grain.to_json()}
 
     def following(self, earlier: dict[str, Any]) -> Plan:
         """This plan with all that decides the result taken from an earlier run's `to_json`."""
@@ -107,6 +113,8 @@ class Plan:
         if decided["dtype"] != self.dtype:
             decided["dtype_reason"] = "as the run was begun"
         decided["segment_multiple"] = earlier.get("segment_multiple", 1)
+        if "grain" in earlier:
+            decided["grain"] = Grain.from_json(earlier["grain"])
         return replace(self, tile=tuple(earlier["tile"]), **decided)
 
 

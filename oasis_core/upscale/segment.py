@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..families.restorer import Restorer
+from ..finish.grain import Grain, GrainLayer
+from ..finish.mask import MaskFrames
 from ..video.pixels import Frame
 from .clip_runner import ClipRunner, OnTile, Restored
 from .look import Look, StageClock
@@ -36,6 +38,7 @@ class SegmentUpscaler:
         overlap_px: Pixels that neighbouring tiles share.
         on_host: Keep the segment in main memory and only the tile at hand on the device.
         clock: Receives the seconds of each stage.
+        grain: What grain is laid on the result; None lays none.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class SegmentUpscaler:
         overlap_px: int,
         on_host: bool = False,
         clock: StageClock | None = None,
+        grain: Grain | None = None,
     ) -> None:
         self.device = device
         self.dtype = dtype
@@ -56,6 +60,11 @@ class SegmentUpscaler:
         self.tile = tile
         self.clock = clock or StageClock()
         self.traits = restorer.traits
+        self._grain = None if grain is None or grain.profile.is_none else grain
+        self._grain_layer = None if self._grain is None else GrainLayer(self._grain, device)
+        self._masks = None
+        if look.mask is not None:
+            self._masks = MaskFrames(look.mask, look.height, look.width, device)
         self._runner = ClipRunner(
             restorer,
             device,
@@ -63,6 +72,7 @@ class SegmentUpscaler:
             overlap_px=overlap_px,
             store=torch.device("cpu") if on_host else device,
             clock=self.clock,
+            masks=self._masks,
         )
 
     @property
@@ -101,9 +111,37 @@ class SegmentUpscaler:
         Raises:
             ValueError: The model's result is not finite, or memory does not suffice for any tile.
         """
+        if self._masks is not None:
+            self._masks.forget(before=first - range(len(frames))[keep].start)
         if self.look.strength == 0:
-            return (self._runner.resize(frame) for frame in frames[keep])
-        return self._finish(frames[keep], self._restored(frames, keep, on_tile, first))
+            results = (self._runner.resize(frame) for frame in frames[keep])
+        else:
+            results = self._finish(frames[keep], self._restored(frames, keep, on_tile, first))
+            if self._masks is not None:
+                results = self._masked(frames[keep], results, first)
+        return results if self._grain is None else self._grained(results, first)
+
+    @torch.inference_mode()
+    def _masked(
+        self, frames: Sequence[Frame], results: Iterator[Tensor], first: int
+    ) -> Iterator[Tensor]:
+        """The plain resize where the mask is 0, the result where it is 1, between them both."""
+        for number, (frame, result) in enumerate(zip(frames, results, strict=True), start=first):
+            plain, mask = self._runner.resize(frame), self._masks.at(number)
+            with self.clock("blend"):
+                # Exact at both ends, whatever the arithmetic between them does.
+                mixed = torch.lerp(plain, result, mask)
+                result = torch.where(mask >= 1, result, torch.where(mask <= 0, plain, mixed))
+            yield result
+
+    @torch.inference_mode()
+    def _grained(self, results: Iterator[Tensor], first: int) -> Iterator[Tensor]:
+        for number, result in enumerate(results, start=first):
+            mask = None if self._masks is None else self._masks.at(number)
+            with self.clock("blend"):
+                share = self._grain.share(self.look.strength, mask)
+                self._grain_layer.lay_(result, number, share)
+            yield result
 
     @torch.inference_mode()
     def _finish(self, frames: Sequence[Frame], restored: Restored) -> Iterator[Tensor]:

@@ -18,6 +18,7 @@ from ..options import HALO_FRAMES
 from ..video import VideoFrame
 from ..video.pixels import tensor_to_frame
 from .assemble import SegmentAssembler
+from .find_grain import grain_of, grain_of_clip
 from .memory import free_host_bytes
 from .model_bytes import measure_model_bytes
 from .plan import Plan, make_plan
@@ -158,6 +159,7 @@ class VideoUpscaler:
             overlap_px=plan.overlap_px,
             on_host=plan.on_host,
             clock=clock,
+            grain=plan.grain,
         )
 
     def upscale(
@@ -201,7 +203,7 @@ class VideoUpscaler:
         batch, _, num_frames, height, width = video.shape
         size = target_size(width, height, scale=scale, size=size)
         look |= {"strength": strength, "color_anchor": color_anchor}
-        wanted = Look(width=size[0], height=size[1], **look)
+        wanted = Look(width=size[0], height=size[1], **look).with_fitted_mask(num_frames)
         _check_host_memory(batch * num_frames, wanted)
         plan = self.plan(
             (width, height),
@@ -212,6 +214,7 @@ class VideoUpscaler:
             segment_frames=segment_frames,
             halo_frames=halo_frames,
         )
+        plan = replace(plan, grain=grain_of_clip(wanted, video, self.upscale))
         upscaler = self.segment_upscaler(wanted, plan)
         on_stage = upscaler.on_stage = stage_of(on_progress)
         out = torch.empty(batch, 3, num_frames, size[1], size[0])
@@ -262,7 +265,12 @@ class VideoUpscaler:
         height, width = first.shape[:2]
         size = target_size(width, height, scale=scale, size=size)
         look |= {"strength": strength, "color_anchor": color_anchor}
-        wanted = Look(width=size[0], height=size[1], **look)
+        wanted = Look(width=size[0], height=size[1], **look).with_fitted_mask(None)
+        if wanted.grain == "auto":
+            raise ValueError(
+                "grain auto is measured in all of a film, which is not there yet when its frames "
+                "come one by one; give an amount from 0 to 1"
+            )
         plan = self.plan(
             (width, height),
             size,
@@ -270,6 +278,9 @@ class VideoUpscaler:
             tile_px=tile_px,
             segment_frames=segment_frames,
             halo_frames=halo_frames,
+        )
+        plan = replace(
+            plan, grain=None if wanted.grain is None else grain_of(wanted, (), size, None)
         )
         upscaler = self.segment_upscaler(wanted, plan, clock)
         assembler = SegmentAssembler.of(plan, has_shots=shots)

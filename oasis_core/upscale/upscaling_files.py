@@ -15,6 +15,7 @@ from ..remote import RemoteFile
 from ..video import ClipSource, MuxReport, Source
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
+from .job_grain import check_grain, grain_of_job
 from .journal import Journal, journal_path
 from .look import STAGES, Look, StageClock
 from .picture_target import PictureTarget
@@ -139,12 +140,17 @@ def _prepare(
             codec=target.codec,
             is_picture=isinstance(target, PictureTarget),
         )
+    check_grain(wanted.grain, info, survey.num_frames)
+    look = Look.of(wanted, width, height)
+    if look.mask is not None:
+        mask = look.mask.fitted(survey.num_frames, window=window, rate=info.frame_rate)
+        look = replace(look, mask=mask)
     make_job = partial(
         Job,
         source=source,
         destination=destination,
         info=info,
-        look=Look.of(wanted, width, height),
+        look=look,
         spec=target.segment_spec(info, width, height),
         options=wanted,
         clock=StageClock(dict.fromkeys(STAGES, 0.0)),
@@ -215,6 +221,8 @@ def _carry_out(
             raise exists_error(job.destination)
         if journal.plan is not None:
             plan = plan.following(journal.plan)
+        else:
+            plan = replace(plan, grain=grain_of_job(job))
         if on_plan is not None:
             on_plan(plan)
         journal.start(plan.to_json())
