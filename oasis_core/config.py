@@ -27,9 +27,15 @@ MAY_BE_ZERO = (
     "tiny_encoder_width",
     "chunk_latents",
     "visual_width",
+    "first_chunk_latents",
+    "kept_latents",
+    "projector_width",
+    "block_size",
+    "local_range",
+    "tiny_guide",
 )
 CHOICES = {
-    "stem": ("unshuffle", "latent"),
+    "stem": ("unshuffle", "latent", "noise"),
     "decoder": ("conv", "wan", "tiny", "none"),
     "encoder": ("wan", "tiny"),
     "prediction": ("sample", "velocity"),
@@ -38,12 +44,14 @@ TINY_BOTH = "tiny-both"
 """TAEHV both ways, where a model reads a latent."""
 VAE_STRIDE = (4, 8, 8)
 """Frames and pixels of one cell of the Wan2.1 latent."""
-TRIPLES = ("stem_stride", "patch_size", "window_size")
+TRIPLES = ("stem_stride", "patch_size", "window_size", "block_size")
+FRACTIONS = {"timestep": 1000, "sigma": 1, "sparse_ratio": 100}
+"""Fields that need not be whole, and the most they may be."""
 
 
 def _check_numbers(name: str, value: object) -> None:
     """Refuse a field whose numbers are of the wrong kind or beyond any sensible model."""
-    if name in ("name", "timestep", "sigma"):
+    if name == "name" or name in FRACTIONS:
         return
     if name in CHOICES:
         if value not in CHOICES[name]:
@@ -98,7 +106,8 @@ class ModelConfig:
     `timestep_channels` says otherwise."""
     stem: str = "unshuffle"
     """What the transformer reads: "unshuffle", the video's own pixels space-to-depth; "latent", its
-    Wan2.1 latent, so that the original patch embedding fits and the VAE encoder is needed."""
+    Wan2.1 latent, so that the original patch embedding fits and the VAE encoder is needed; "noise",
+    noise in the shape of that latent, to which a projector adds tokens of the video."""
     decoder: str = "conv"
     """What turns the prediction into pixels: "conv" (small, reads the stem's features), "wan"
     (Wan2.1 VAE decoder), "tiny" (TAEHV) or "none"."""
@@ -126,6 +135,22 @@ class ModelConfig:
     visual_width: int = 0
     """Base width of the encoder of the first frame (192 as published), whose features are the
     context; 0: the model has none."""
+    first_chunk_latents: int = 0
+    """Latent frames of a clip's first chunk, which a clip has at least; 0: as the others."""
+    kept_latents: int = 0
+    """Latent frames before a chunk whose keys and values it sees; 0: those of one chunk."""
+    projector_width: int = 0
+    """Base width of what turns the video into tokens that are added to those of the noise (1024 as
+    published); 0: the model has none."""
+    block_size: tuple[int, int, int] = (0, 0, 0)
+    """Tokens (t, h, w) of the blocks among which global heads choose; zeros: they see all."""
+    local_range: int = 0
+    """Blocks (rows and columns alike) around a block, itself included, among which it chooses."""
+    sparse_ratio: float = 0.0
+    """How many blocks are chosen: so many times those of a picture of 1280x768 px for each."""
+    tiny_guide: int = 0
+    """Frames of the video that the TAEHV decoder reads with each latent frame (4 as published, with
+    further layers); 0: none."""
 
     def __post_init__(self) -> None:
         # A configuration comes from files too, so nothing about it is taken for granted.
@@ -141,7 +166,7 @@ class ModelConfig:
             raise ValueError(f"width / num_heads must be even for RoPE, got {self.head_size}")
         if any(size < 1 or size % 2 == 0 for size in self.window_size):
             raise ValueError(f"window_size must be odd on every axis, got {self.window_size}")
-        for name, most in (("timestep", 1000), ("sigma", 1)):
+        for name, most in FRACTIONS.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= most:
                 raise ValueError(f"{name} must be in [0, {most}], got {value}")
@@ -149,7 +174,7 @@ class ModelConfig:
 
     def _check_latent(self) -> None:
         """Refuse parts that do not fit together."""
-        reads_latent = self.stem == "latent"
+        reads_latent = self.reads_latent
         if (reads_latent or self.decoder in ("wan", "tiny")) and self.stem_stride != VAE_STRIDE:
             raise ValueError(
                 f"stem_stride must be {VAE_STRIDE} with a Wan2.1 latent, got {self.stem_stride}"
@@ -160,9 +185,10 @@ class ModelConfig:
                 f"{self.stem!r} with {self.stem_channels} channels; choose decoder wan or tiny"
             )
         needed = "tiny_encoder_width" if self.encoder == "tiny" else "vae_width"
+        needed = "projector_width" if self.stem == "noise" else needed
         if reads_latent and (self.stem_channels or not getattr(self, needed)):
             raise ValueError(
-                f"stem latent needs {needed} above 0 and stem_channels 0, got "
+                f"stem {self.stem} needs {needed} above 0 and stem_channels 0, got "
                 f"{getattr(self, needed)} and {self.stem_channels}"
             )
         time, rows, columns = self.stem_stride
@@ -186,6 +212,7 @@ class ModelConfig:
             )
 
         self._check_streaming(reads_latent)
+        self._check_blocks()
 
     def _check_streaming(self, reads_latent: bool) -> None:
         """Refuse chunks and a visual context that the other parts cannot serve."""
@@ -199,6 +226,44 @@ class ModelConfig:
                 "visual_width must be a multiple of 32 and needs text_channels, got "
                 f"{self.visual_width} and {self.text_channels}"
             )
+
+    def _check_blocks(self) -> None:
+        """Refuse blocks, and what only comes with noise, that the other parts cannot serve."""
+        if self.projector_width and self.stem != "noise":
+            raise ValueError(f"projector_width needs stem noise, got stem {self.stem!r}")
+        if self.tiny_guide not in (0, VAE_STRIDE[0]):
+            raise ValueError(f"tiny_guide must be 0 or {VAE_STRIDE[0]}, got {self.tiny_guide}")
+        given = {any(self.block_size), bool(self.local_range), bool(self.sparse_ratio)}
+        if given != {self.is_sparse}:
+            raise ValueError(
+                "block_size, local_range and sparse_ratio belong together, got "
+                f"{self.block_size}, {self.local_range} and {self.sparse_ratio}"
+            )
+        step = self.patch_size[0] * self.block_size[0]
+        lengths = (self.chunk_latents, self.first_chunk_latents, self.kept_latents)
+        if self.is_sparse and (not self.chunk_latents or any(n % step for n in lengths)):
+            raise ValueError(
+                f"chunks of a model with blocks must be whole blocks of {step} latent frames, got "
+                f"{lengths}"
+            )
+
+    @property
+    def reads_latent(self) -> bool:
+        """Whether the transformer reads what has the shape of a Wan2.1 latent."""
+        return self.stem in ("latent", "noise")
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether global heads choose among blocks."""
+        return min(*self.block_size, self.sparse_ratio) > 0
+
+    @property
+    def clip_stride(self) -> tuple[int, int, int]:
+        """(frames, rows, columns) to whose multiples clips are filled up: tokens, or blocks."""
+        time, rows, columns = self.token_stride
+        if not self.is_sparse:
+            return time, rows, columns
+        return time, rows * self.block_size[1], columns * self.block_size[2]
 
     @property
     def noise_share(self) -> float:
@@ -299,4 +364,23 @@ INFVSR = replace(
 """InfVSR (Kai-Liu001/InfVSR @a5b9342, MIT). Its timestep is 399 in bfloat16, which is 400; the
 nearest step of the schedule 5s / (1 + 4s), s in thousandths, is s = 0.118."""
 
-PRESETS = {config.name: config for config in (OASIS_TINY, OASIS_1_3B, INFVSR)}
+FLASHVSR = replace(
+    OASIS_1_3B,
+    name="flashvsr-1.1",
+    stem="noise",
+    decoder="tiny",
+    prediction="velocity",
+    num_context_keys=512,
+    chunk_latents=2,
+    first_chunk_latents=6,
+    kept_latents=6,
+    projector_width=1024,
+    block_size=(2, 8, 8),
+    local_range=11,
+    sparse_ratio=2.0,
+    tiny_width=128,
+    tiny_guide=4,
+)
+"""FlashVSR v1.1 (OpenImagingLab/FlashVSR, Apache-2.0): its constants as its scripts set them."""
+
+PRESETS = {config.name: config for config in (OASIS_TINY, OASIS_1_3B, INFVSR, FLASHVSR)}

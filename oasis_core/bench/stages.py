@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import PRESETS, ModelConfig
 from ..geometry import next_valid_num_frames
-from ..model.cost import VISUAL_STAGE, Counts, model_costs, padded_size
+from ..model.cost import PROJECTOR_STAGE, VISUAL_STAGE, Counts, model_costs, padded_size
 from ..model.denoiser import OasisModel, inference_autocast_off
 from ..model.held import hold_weights, to_channels_last
 from ..model.routing import HeadRouting
@@ -142,17 +142,22 @@ def _time_stages(
     model: OasisModel, video: Tensor, device: torch.device, num_runs: int
 ) -> dict[str, float]:
     seconds: dict[str, float] = {}
-    source, context = video, None
-    if model.config.stem == "latent":
+    source, context, guide = video, None, None
+    if model.config.stem == "noise":
+        source = model.encode(video)
+        seconds[PROJECTOR_STAGE], guide = fastest(lambda: model.guide(video), device, num_runs)
+    elif model.config.stem == "latent":
         seconds["encoder"], source = fastest(lambda: model.encode(video), device, num_runs)
     if model.visual is not None:
         seconds[VISUAL_STAGE], context = fastest(lambda: model.context(video), device, num_runs)
     seconds["transformer"], latent = fastest(
-        lambda: model.predict_latent(source, context), device, num_runs
+        lambda: model.predict_latent(source, context, guide), device, num_runs
     )
     # Random weights may predict anything; what is decoded should look like a latent.
     latent = latent / latent.float().std().clamp(min=1e-6).to(latent.dtype)
-    seconds["decoder"], _ = fastest(lambda: [None for _ in model.decode(latent)], device, num_runs)
+    seconds["decoder"], _ = fastest(
+        lambda: [None for _ in model.decode(latent, video)], device, num_runs
+    )
     return seconds
 
 
@@ -171,7 +176,9 @@ def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]
 
 
 def _group_costs(costs: list[Any]) -> dict[str, tuple[int, int]]:
-    groups = dict.fromkeys(("encoder", VISUAL_STAGE, "transformer", "decoder"), (0, 0))
+    groups = dict.fromkeys(
+        ("encoder", VISUAL_STAGE, PROJECTOR_STAGE, "transformer", "decoder"), (0, 0)
+    )
     for cost in costs:
         name = cost.name if cost.name in groups else "transformer"
         flops, num_bytes = groups[name]

@@ -8,10 +8,11 @@ from typing import Any
 
 from ..choices import DTYPES
 
-SOURCES = ("image", "wan2.1", "infvsr")
+SOURCES = ("image", "wan2.1", "infvsr", "flashvsr-1.1")
 ONLY_FOR = {
     "wan2.1": ("context", "stem", "timestep", "keep_timestep"),
     "infvsr": ("visual", "visual_lora"),
+    "flashvsr-1.1": ("projector", "prompt"),
     "image": ("licence", "origin"),
 }
 """Options that one source alone has."""
@@ -34,7 +35,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="checkpoint to write (.safetensors)")
     parser.add_argument("--vae", type=Path, metavar="FILE", help="Wan2.1 VAE, to decode with")
-    parser.add_argument("--tiny", type=Path, metavar="FILE", help="TAEHV taew2_1, a fast VAE")
+    parser.add_argument(
+        "--tiny",
+        type=Path,
+        metavar="FILE",
+        help="TAEHV taew2_1, a fast VAE; of FlashVSR its own TCDecoder",
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     image = parser.add_argument_group("an image model", "noted in OUT, where FILE does not say it")
     image.add_argument("--licence", metavar="NAME", help="such as CC-BY-4.0")
@@ -43,6 +49,9 @@ def add_parser(commands: Any) -> None:
     infvsr = parser.add_argument_group("InfVSR (--source infvsr), restores in one step")
     infvsr.add_argument("--visual", type=Path, metavar="FILE", help="RAM, ram_swin_large_14m.pth")
     infvsr.add_argument("--visual-lora", type=Path, metavar="FILE", help="SeeSR's DAPE.pth")
+    flashvsr = parser.add_argument_group("FlashVSR v1.1 (--source flashvsr-1.1), likewise")
+    flashvsr.add_argument("--projector", type=Path, metavar="FILE", help="LQ_proj_in.ckpt")
+    flashvsr.add_argument("--prompt", type=Path, metavar="FILE", help="posi_prompt.pth")
     wan = parser.add_argument_group("Wan2.1 (--source wan2.1), to be trained")
     wan.add_argument(
         "--context", type=Path, metavar="FILE", help="text features of the empty prompt"
@@ -65,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     if arguments.source == "image":
         return _convert_image(arguments)
-    info = _convert_infvsr(arguments) if arguments.source == "infvsr" else _convert_wan(arguments)
+    makers = {"infvsr": _convert_infvsr, "flashvsr-1.1": _convert_flashvsr}
+    info = makers.get(arguments.source, _convert_wan)(arguments)
     for part, files in info["files"].items():
         for line in files:
             print(f"{part}: {line}")
@@ -124,6 +134,21 @@ def _convert_infvsr(arguments: argparse.Namespace) -> dict[str, Any]:
     return convert_infvsr(files, arguments.out, dtype=getattr(torch, arguments.dtype))
 
 
+def _convert_flashvsr(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from ..convert.flashvsr import FlashvsrFiles, convert_flashvsr
+
+    files = FlashvsrFiles(
+        transformer=arguments.file,
+        projector=arguments.projector,
+        prompt=arguments.prompt,
+        tiny=arguments.tiny,
+        vae=arguments.vae,
+    )
+    return convert_flashvsr(files, arguments.out, dtype=getattr(torch, arguments.dtype))
+
+
 def _check_options(arguments: argparse.Namespace) -> None:
     """Refuse options of another source, and a source without what it needs."""
     for source, names in ONLY_FOR.items():
@@ -133,11 +158,16 @@ def _check_options(arguments: argparse.Namespace) -> None:
                 f"--{given[0].replace('_', '-')} is for --source {source}; leave it out"
             )
     if arguments.source == "image" and (arguments.vae or arguments.tiny):
-        raise ValueError("--vae and --tiny are for --source wan2.1 and infvsr; leave them out")
+        raise ValueError("--vae and --tiny are for large models; leave them out")
     if arguments.source == "infvsr" and None in (arguments.visual, arguments.visual_lora):
         raise ValueError(
             "--source infvsr needs --visual ram_swin_large_14m.pth and --visual-lora DAPE.pth: the "
             "features of a picture guide it"
+        )
+    if arguments.source == "flashvsr-1.1" and None in (arguments.projector, arguments.prompt):
+        raise ValueError(
+            "--source flashvsr-1.1 needs --projector LQ_proj_in.ckpt and --prompt posi_prompt.pth: "
+            "it was trained with both"
         )
 
 
@@ -145,7 +175,7 @@ def _check_destination(arguments: argparse.Namespace) -> None:
     out = arguments.out
     if out.suffix != ".safetensors":
         raise ValueError(f"the file to write must end in .safetensors, got {str(out)!r}")
-    names = ("file", "vae", "tiny", "context", "visual", "visual_lora")
+    names = ("file", "vae", "tiny", "context", "visual", "visual_lora", "projector", "prompt")
     sources = [getattr(arguments, name) for name in names]
     if any(s is not None and s.resolve() in (out.resolve(), out.parent.resolve()) for s in sources):
         raise ValueError(f"OUT must not be, or lie in, what is converted, got {out}")

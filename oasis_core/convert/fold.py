@@ -79,6 +79,29 @@ def context_rows(features: Tensor | None, channels: int) -> tuple[Tensor, Tensor
     return torch.cat([rows[:used], torch.zeros(1, channels)]), counts.log()
 
 
+def prompt_rows(features: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """The distinct rows of a stored prompt, as `context_rows`: zeros at its end become one.
+
+    Args:
+        features: All rows `m c` that the model was trained with, padding included.
+        channels: c.
+
+    Raises:
+        ValueError: The features have another shape.
+    """
+    rows = features.float()
+    rows = rows[0] if rows.ndim == 3 and len(rows) == 1 else rows
+    if rows.ndim != 2 or rows.shape[1] != channels or not 0 < len(rows) <= NUM_TEXT_ROWS:
+        raise ValueError(
+            f"the prompt must be text features of shape (1 to {NUM_TEXT_ROWS}, {channels}), got "
+            f"{tuple(features.shape)}"
+        )
+    used = int(rows.abs().sum(dim=1).nonzero().max()) + 1 if bool(rows.any()) else 0
+    num_padding = len(rows) - used
+    counts = torch.tensor([1.0] * used + [float(num_padding)] * (num_padding > 0))
+    return rows[: len(counts)].clone(), counts.log()
+
+
 def embed_context(config: ModelConfig, read: Read, rows: Tensor) -> Tensor:
     """Text features `k c` through the text embedding: `k d`, float64."""
     with torch.device("meta"):

@@ -7,7 +7,6 @@ Source: Kai-Liu001/InfVSR @a5b9342 (MIT): names, shapes and constants.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,18 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoint import FORMAT, CheckpointError
+from ..checkpoint import CheckpointError
 from ..config import INFVSR, ModelConfig
-from ..model.denoiser import OasisModel
-from ..model.held import held_names
-from ..model.routing import HeadRouting
 from ..model.tiny_encoder import TinyEncoder
 from ..model.transformer import OasisTransformer
 from ..model.visual import VisualEncoder
 from .fold import fold_timestep
 from .keys import own_tiny_encoder_name
 from .public_files import describe_hashes
-from .stream_file import check_disk, write_streamed
+from .stream_file import OnBytes
 from .visual_keys import DERIVED, ENCODER, low_rank_place, own_visual_name
 from .wan import (
     TensorReader,
@@ -40,6 +36,7 @@ from .wan import (
     wan_config,
 )
 from .weight_files import TensorSource, open_source
+from .write_model import Reads, write_model
 
 WANTED = "InfVSR.ckpt"
 TEXT_CHANNELS = 4096
@@ -52,8 +49,6 @@ LICENCES = {
     "visual_lora": "Apache-2.0 (SeeSR's DAPE)",
     "tiny": "MIT (TAEHV)",
 }
-
-Reads = dict[str, Callable[[], Tensor]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +73,7 @@ def convert_infvsr(
     *,
     dtype: torch.dtype = torch.bfloat16,
     reference: ModelConfig = INFVSR,
+    on_progress: OnBytes | None = None,
 ) -> dict[str, Any]:
     """Convert InfVSR's files to one oasis checkpoint.
 
@@ -86,6 +82,7 @@ def convert_infvsr(
         destination: The checkpoint to write; ends in .safetensors.
         dtype: Of the stored matrices.
         reference: The sizes that are expected.
+        on_progress: Called with (bytes written, bytes in all); may raise to stop.
 
     Returns:
         The facts that were written with it.
@@ -107,25 +104,8 @@ def convert_infvsr(
     reads |= part_tensors(config, {name: opened.get(name) for name in ("vae", "tiny")})
     if "tiny" in opened:
         reads |= _tiny_encoder_reads(opened["tiny"], config)
-    with torch.device("meta"):
-        model = OasisModel(config)
-    held, expected = set(held_names(model)), model.state_dict()
-    # A tensor too few or too many is this module's mistake.
-    assert set(reads) == set(expected), set(reads) ^ set(expected)
-    layout = {
-        name: (dtype if name in held else torch.float32, tuple(x.shape))
-        for name, x in expected.items()
-    }
-    check_disk(destination, layout)
     info = _facts(opened)
-    routing = HeadRouting.all_global(config.num_layers, config.num_heads, config.window_size)
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(config.to_json()),
-        "routing": json.dumps(routing.to_json()),
-        "info": json.dumps(info),
-    }
-    write_streamed(destination, layout, lambda name: reads[name](), metadata)
+    write_model(destination, config, reads, info, dtype, on_progress)
     return info
 
 

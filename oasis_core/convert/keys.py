@@ -1,10 +1,10 @@
-"""Names of the public Wan2.1 and TAEHV tensors, and what they are called here.
+"""Names of the public Wan2.1, TAEHV and FlashVSR tensors, and what they are called here.
 
 Files come with the names of the original repository (ComfyUI keeps them, some with a prefix) or
 with those of diffusers. Every name is first brought to the original form, then to this project's.
 
-Source: Wan-Video/Wan2.1 (Apache-2.0), huggingface/diffusers (Apache-2.0) and madebyollin/taehv
-(MIT): names and shapes only.
+Source: Wan-Video/Wan2.1 (Apache-2.0), huggingface/diffusers (Apache-2.0), madebyollin/taehv (MIT)
+and OpenImagingLab/FlashVSR (Apache-2.0): names and shapes only.
 """
 
 from __future__ import annotations
@@ -183,17 +183,25 @@ def own_vae_name(name: str) -> str | None:
 
 
 def own_tiny_name(name: str) -> str | None:
-    """This project's name of a TAEHV decoder tensor (the flat list of `taehv.py`).
+    """This project's name of a TAEHV decoder tensor (the flat list of `taehv.py`)."""
+    return _decoder_name(name, {1: "conv_in", 22: "conv_out"}, first=3)
 
-    Three memory blocks, an enlargement, the growth in time and a convolution make a stage of six.
-    """
+
+def own_guided_name(name: str) -> str | None:
+    """The same for the decoder of FlashVSR, which has a convolution more at either end."""
+    ends = {1: "conv_in", 3: "more_in", 24: "more_out", 26: "conv_out"}
+    return _decoder_name(name, ends, first=5)
+
+
+def _decoder_name(name: str, ends: dict[int, str], first: int) -> str | None:
+    """Three memory blocks, an enlargement, the growth in time and a convolution make a stage."""
     match = re.match(r"decoder\.(\d+)\.(.*)", name)
     if match is None:
         return None
     index, rest = int(match[1]), match[2]
-    if index in (1, 22):
-        return f"{'conv_in' if index == 1 else 'conv_out'}.{rest}"
-    stage, position = divmod(index - 3, 6)
+    if index in ends:
+        return f"{ends[index]}.{rest}"
+    stage, position = divmod(index - first, 6)
     if not 0 <= stage < 3:
         return None
     if position < 3:

@@ -19,6 +19,21 @@ PUBLIC = {
         "Comfy-Org/Wan_2.1_ComfyUI_repackaged wan_2.1_vae.safetensors"
     ),
 }
+FLASHVSR_1_1 = {
+    "transformer": "bd28180edcf3446c028e32fc6b731a80bf7e4da2ab4caac3186b9499964d37be",
+    "projector": "d6d011cdaaba6a52645086caa08fa04124e746f6ca568140a24007591142bfd2",
+    "tiny": "e224bdcf2f52745cbf4d393ff5374c2ba09e90285d5d19062d2bf63b915b6161",
+    "prompt": "4601107a11e4e11a936a6b79df579e54dbc99872132bf542151f0ffd65b4b1ef",
+}
+"""Of the files of FlashVSR v1.1, by part."""
+PUBLIC |= {
+    FLASHVSR_1_1["transformer"]: (
+        "JunhaoZhuang/FlashVSR-v1.1 diffusion_pytorch_model_streaming_dmd.safetensors"
+    ),
+    FLASHVSR_1_1["projector"]: "JunhaoZhuang/FlashVSR-v1.1 LQ_proj_in.ckpt",
+    FLASHVSR_1_1["tiny"]: "JunhaoZhuang/FlashVSR-v1.1 TCDecoder.ckpt",
+    FLASHVSR_1_1["prompt"]: "OpenImagingLab/FlashVSR posi_prompt.pth",
+}
 
 
 def describe_hashes(hashes: dict[str, str]) -> list[str]:

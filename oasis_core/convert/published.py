@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from .public_files import FLASHVSR_1_1
 
 WAN_VAE_SHA256 = "38071ab59bd94681c686fa51d75a1968f64e470262043be31f7a094e442fd981"
 WAN_VAE_COPY_SHA256 = "2fc39d31359a4b0a64f55876d8ff7fa8d780956ae2cb13463b0223e15148976b"
+FLASHVSR = "HF JunhaoZhuang/FlashVSR-v1.1"
 WAN_FP16_SHA256 = "be531024cd9018cb5b48c40cfbb6a6191645b1c792eb8bf4f8c1c6e10f924dc5"
 
 
@@ -107,6 +110,48 @@ MODELS = (
         ),
         convert="oasis convert --source infvsr InfVSR.ckpt infvsr.safetensors --visual "
         "ram_swin_large_14m.pth --visual-lora DAPE.pth --vae Wan2.1_VAE.pth --tiny taew2_1.pth",
+    ),
+    PublishedModel(
+        name="flashvsr-1.1",
+        does="restores live action in one step on Wan2.1-1.3B; for a GPU of 12 GiB and more",
+        files=(
+            PublicFile(
+                name="diffusion_pytorch_model_streaming_dmd.safetensors",
+                published=FLASHVSR,
+                licence="Apache-2.0",
+                use="the transformer",
+                num_bytes=5_676_070_392,
+                sha256=FLASHVSR_1_1["transformer"],
+            ),
+            PublicFile(
+                name="LQ_proj_in.ckpt",
+                published=FLASHVSR,
+                licence="Apache-2.0",
+                use="the source to tokens",
+                num_bytes=575_694_948,
+                sha256=FLASHVSR_1_1["projector"],
+            ),
+            PublicFile(
+                name="posi_prompt.pth",
+                published="GitHub OpenImagingLab/FlashVSR, examples/WanVSR/prompt_tensor",
+                licence="Apache-2.0",
+                use="the prompt that it was trained with",
+                sha256=FLASHVSR_1_1["prompt"],
+            ),
+            PublicFile(
+                name="TCDecoder.ckpt",
+                published=FLASHVSR,
+                licence="Apache-2.0",
+                use="its own decoder, fast",
+                num_bytes=189_018_333,
+                sha256=FLASHVSR_1_1["tiny"],
+            ),
+            replace(WAN_VAE, use="another decoder, slower: --decoder wan", is_optional=True),
+            WAN_VAE_COPY,
+        ),
+        convert="oasis convert --source flashvsr-1.1 "
+        "diffusion_pytorch_model_streaming_dmd.safetensors flashvsr.safetensors --projector "
+        "LQ_proj_in.ckpt --prompt posi_prompt.pth --tiny TCDecoder.ckpt",
     ),
     PublishedModel(
         name="oasis-1.3b",

@@ -22,6 +22,7 @@ SPARE_BYTES = 1 << 20
 
 Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 """Precision and shape of each tensor by its name, in the order of the file."""
+OnBytes = Callable[[int, int], None]
 
 
 def layout_bytes(layout: Layout) -> int:
@@ -44,7 +45,11 @@ def check_disk(path: Path, layout: Layout) -> None:
 
 
 def write_streamed(
-    path: Path, layout: Layout, read: Callable[[str], Tensor], metadata: dict[str, str]
+    path: Path,
+    layout: Layout,
+    read: Callable[[str], Tensor],
+    metadata: dict[str, str],
+    on_progress: OnBytes | None = None,
 ) -> None:
     """Write a file one tensor after the other; it appears complete or not at all.
 
@@ -53,6 +58,8 @@ def write_streamed(
         layout: What will be in it.
         read: Gives the tensor of a name, in any precision and on the CPU.
         metadata: Texts for the reader.
+        on_progress: Called with (bytes done, bytes in all) after each tensor; may raise to stop,
+            which leaves nothing behind.
 
     Raises:
         ValueError: The disk has no room for it, or the file it is written as first exists.
@@ -66,6 +73,7 @@ def write_streamed(
             f"{temporary} must not exist: another conversion writes it or was killed while it did; "
             "wait for it, or delete the file"
         ) from error
+    done, total = 0, layout_bytes(layout)
     try:
         with file:
             file.write(_header(layout, metadata))
@@ -74,6 +82,9 @@ def write_streamed(
                 # A tensor of another shape is the converter's mistake, and would shift all others.
                 assert tuple(tensor.shape) == shape, (name, tuple(tensor.shape), shape)
                 file.write(tensor.flatten().view(torch.uint8).numpy())
+                done += tensor.numel() * tensor.element_size()
+                if on_progress is not None:
+                    on_progress(done, total)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

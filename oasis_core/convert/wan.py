@@ -21,11 +21,14 @@ from ..config import OASIS_1_3B, ModelConfig
 from ..model.denoiser import OasisModel
 from ..model.held import held_names
 from ..model.routing import HeadRouting
+from ..model.tiny_decoder import TinyDecoder
 from ..model.transformer import OasisTransformer
+from ..model.wan_vae import WanDecoder, WanEncoder
 from .fold import context_rows, embed_context, fold_context, fold_timestep
 from .keys import (
     original_transformer_name,
     original_vae_name,
+    own_guided_name,
     own_tiny_name,
     own_transformer_name,
     own_vae_name,
@@ -195,7 +198,7 @@ class TensorReader:
     """Reads a transformer's tensors by this project's names, in this project's shapes."""
 
     def __init__(self, source: TensorSource, names: dict[str, str], config: ModelConfig) -> None:
-        self.config = config
+        self.config, self.path = config, source.path
         self._source = source
         self._found = {own: name for name, own in names.items()}
         self._shapes = {k: v.shape for k, v in meta_state(OasisTransformer, config).items()}
@@ -297,14 +300,15 @@ def part_tensors(
     config: ModelConfig, parts: dict[str, TensorSource | None]
 ) -> dict[str, Callable[[], Tensor]]:
     """What reads each tensor of the encoder and the decoders that the configuration has."""
-    with torch.device("meta"):
-        model = OasisModel(replace(config, stem="latent") if config.vae_width else config)
     tensors: dict[str, Callable[[], Tensor]] = {}
     if parts["vae"] is not None:
         source = parts["vae"]
         names = {name: own_vae_name(original_vae_name(name)) or name for name in source.shapes}
-        states = {"encoder": model.encoder, "decoder": model.wan_decoder}
-        shapes = {f"{k}.{n}": x.shape for k, m in states.items() for n, x in m.state_dict().items()}
+        states = {
+            "encoder": meta_state(WanEncoder, config.vae_width),
+            "decoder": meta_state(WanDecoder, config.vae_width),
+        }
+        shapes = {f"{k}.{n}": x.shape for k, m in states.items() for n, x in m.items()}
         check_tensors(source, names, shapes)
         for name, own in names.items():
             part, _, rest = own.partition(".")
@@ -314,9 +318,11 @@ def part_tensors(
                 tensors[f"{prefix}.{rest}"] = read
     if parts["tiny"] is not None:
         source = parts["tiny"]
-        shapes = {name: x.shape for name, x in model.tiny_decoder.state_dict().items()}
+        state = meta_state(TinyDecoder, config.tiny_width, config.tiny_guide)
+        shapes = {name: x.shape for name, x in state.items()}
+        own_name = own_guided_name if config.tiny_guide else own_tiny_name
         names = {
-            name: own_tiny_name(name) or name
+            name: own_name(name) or name
             for name in source.shapes
             if not name.startswith("encoder.")
         }

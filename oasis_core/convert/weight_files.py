@@ -19,6 +19,8 @@ from .keys import without_prefix
 
 NUMERIC = (torch.float32, torch.float16, torch.bfloat16)
 WRAPPERS = ("state_dict", "model", "module")
+SOLE = "tensor"
+"""What a tensor without a name is called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,8 @@ def _open_pickle(path: Path) -> TensorSource:
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
+    if isinstance(content, torch.Tensor):  # text features are published so
+        content = {SOLE: content}
     if not isinstance(content, dict) or not all(
         isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()
     ):

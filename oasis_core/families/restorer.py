@@ -88,6 +88,10 @@ class Place:
     """First column of the tile in the padded picture that is read."""
 
 
+START = Place(first_frame=0, top=0, left=0)
+"""The beginning of a job."""
+
+
 @runtime_checkable
 class Restorer(Protocol):
     """A loaded model. The engine sees no other side of it."""
@@ -186,11 +190,12 @@ class HasLatent(Protocol):
     latent_stride: tuple[int, int, int]
     """(frames, rows, columns) of one cell; the first cell holds one frame only."""
 
-    def predict_latent(self, clip: Tensor) -> Tensor:
+    def predict_latent(self, clip: Tensor, place: Place = START) -> Tensor:
         """Restore a clip up to its latent.
 
         Args:
-            clip: `1 3 t h w` in [0, 1], filled up to `traits.stride`, on the prepared device.
+            clip: `1 3 t h w` in [0, 1], in whole cells of the latent, on the prepared device.
+            place: Where it lies, for models that draw noise.
 
         Returns:
             `1 c t' h' w'` in the family's own scale.

@@ -1,4 +1,4 @@
-"""oasis-1.3b and InfVSR: a large transformer that predicts Wan2.1 latents, and their decoders."""
+"""oasis-1.3b, InfVSR, FlashVSR: a large transformer that predicts Wan2.1 latents, and decoders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import routed
-from .restorer import Traits, probe_clip
+from .restorer import START, Place, Traits, probe_clip
 from .routed import RoutedRestorer
 
 if TYPE_CHECKING:
@@ -20,24 +20,26 @@ if TYPE_CHECKING:
 FAMILY = "wan"
 LOOK_AHEAD = 3
 """Frames after its own of which TAEHV makes a latent frame, too."""
+PROJECTOR_LOOK_AHEAD = 4
+"""The same of a projector's tokens."""
 OVERLAP_PX = 128
 """The decoder sees 138 px around a pixel."""
 
 
 def traits_of(config: ModelConfig) -> Traits:
     """The traits of a model that nobody needs to have."""
-    stride = config.token_stride
-    chunk = config.chunk_latents * config.stem_stride[0]
-    # A clip's first latent frame holds one frame, so its first chunk is shorter than the others.
-    first_chunk = chunk - config.stem_stride[0] + 1 if chunk else 0
+    step, chunk = config.stem_stride[0], config.chunk_latents
+    first = config.first_chunk_latents or chunk
+    look_ahead = LOOK_AHEAD if config.encoder == "tiny" else 0
     return Traits(
         name=config.name,
         family=FAMILY,
-        stride=stride,
+        stride=config.clip_stride,
         overlap_px=OVERLAP_PX,
-        lead_frames=first_chunk,
-        segment_multiple=chunk or 1,
-        halo_frames=LOOK_AHEAD if config.encoder == "tiny" else 0,
+        # A clip's first latent frame holds one frame.
+        lead_frames=first * step - step + 1 if chunk else 0,
+        segment_multiple=chunk * step or 1,
+        halo_frames=PROJECTOR_LOOK_AHEAD if config.projector_width else look_ahead,
         arithmetic="own",
     )
 
@@ -85,6 +87,10 @@ class WanRestorer(RoutedRestorer):
         if self._is_compiled and not is_compiled(self.network):
             compile_model(self.network)
 
+    def restore(self, clip: Tensor, place: Place) -> Tensor:
+        """The residual of a clip, `1 3 t h w`."""
+        return self.network(clip, at=(place.first_frame, place.top, place.left))
+
     def memory_bytes(self, num_frames: int, height: int, width: int, sample_bytes: int) -> int:
         """Working memory of one call in bytes, from a dry run; weights not included."""
         from .wan_memory import MemoryModel
@@ -106,14 +112,21 @@ class WanLatentRestorer(WanRestorer):
         """(frames, rows, columns) of one cell of the latent."""
         return self.network.config.stem_stride
 
-    def predict_latent(self, clip: Tensor) -> Tensor:
+    def predict_latent(self, clip: Tensor, place: Place = START) -> Tensor:
         """The clean latent of a clip, `1 c t' h' w'`, normalised.
 
         Args:
             clip: `1 3 t h w` in [0, 1], in whole tokens; its dtype is that of the arithmetic.
+            place: Where it lies.
         """
-        network = self.network
-        return network.predict_latent(network.encode(clip), network.context(clip))
+        network, whole = self.network, self.network.in_blocks(clip)
+        at = (place.first_frame, place.top, place.left)
+        latent = network.predict_latent(
+            network.encode(whole, at), network.context(whole), network.guide(whole)
+        )
+        step, rows, columns = self.latent_stride
+        num_latents = 1 + (clip.shape[2] - 1) // step
+        return latent[:, :, :num_latents, : clip.shape[3] // rows, : clip.shape[4] // columns]
 
     def to_vae(self, latent: Tensor) -> Tensor:
         """A float32 latent of `predict_latent` as the Wan2.1 VAE stores it, not normalised."""

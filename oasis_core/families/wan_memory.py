@@ -18,6 +18,7 @@ from ..model.cost import chunk_grids, padded_size, token_grid
 from ..model.denoiser import OasisModel
 from ..model.held import hold_weights
 from ..model.live_bytes import DEVICE_SHARE, SAFETY, LiveTensorBytes
+from ..model.projector import stream_project
 from ..model.visual import NUM_TOKENS
 from ..model.wan_vae import CELL_PX, EXACT_HALO, WIDTHS
 
@@ -41,7 +42,7 @@ class MemoryRates:
     per_entry_cell: float
     """Likewise, of the part of Wan's decoder that never works in tiles; 0 without one."""
     per_encoder_pixel: float
-    """Of the encoder, per pixel of one frame; 0 without one."""
+    """Of the encoder, or the projector, per pixel of one frame; 0 without one."""
     visual: float = 0.0
     """Of the encoder of the first frame, whatever the size; 0 without one."""
 
@@ -76,7 +77,11 @@ class MemoryModel:
             decoder = self._tiled_decoder(grid[0], h, w) + 3 * video
         transformer = self.rates.per_token * tokens
         if len(chunks) > 1:
-            transformer += self._kept_keys(tokens) + 2 * self._latent_bytes(grid[0], h, w)
+            kept = max(num_past for _, num_past in chunks) * grid[1] * grid[2]
+            transformer += self._kept_keys(kept) + 2 * self._latent_bytes(grid[0], h, w)
+        if self.config.projector_width:
+            added = self.config.width * grid[0] * grid[1] * grid[2] * self.sample_bytes
+            transformer += added + self._latent_bytes(grid[0], h, w)
         if self.config.visual_width:
             transformer += self._kept_keys(NUM_TOKENS)
         parts = (
@@ -112,18 +117,24 @@ def memory_rates(config: ModelConfig, sample_bytes: int) -> MemoryRates:
         hold_weights(model, dtype)
         height, width = (
             round_up(side, stride)
-            for side, stride in zip((DRY_HEIGHT, DRY_WIDTH), config.token_stride[1:], strict=True)
+            for side, stride in zip((DRY_HEIGHT, DRY_WIDTH), config.clip_stride[1:], strict=True)
         )
         video = torch.empty(1, 3, DRY_FRAMES, height, width, dtype=dtype)
         source = video
         _, cell_h, cell_w = VAE_STRIDE
-        if config.stem == "latent":
+        guide = None
+        if config.reads_latent:
             # Of a model that works in chunks two, so that one sees the keys of the other.
-            num_latents = 2 * config.chunk_latents or -(-DRY_FRAMES // 4)
+            first = config.first_chunk_latents or config.chunk_latents
+            num_latents = first + config.chunk_latents or -(-DRY_FRAMES // 4)
             shape = (1, config.out_channels, num_latents, height // 8, width // 8)
             source = torch.empty(shape, dtype=dtype)
         context = model.context(video)
-        transformer = _peak(lambda x: model.transformer(x, context=context), source)
+        if config.projector_width:
+            guide = torch.empty(
+                1, num_latents, height // 16, width // 16, config.width, dtype=dtype
+            )
+        transformer = _peak(lambda x: model.transformer(x, context=context, guide=guide), source)
         visual = 0 if context is None else _peak(model.context, video)
         latent = torch.empty(
             (1, config.out_channels, DRY_LATENTS, height // cell_h, width // cell_w), dtype=dtype
@@ -131,13 +142,15 @@ def memory_rates(config: ModelConfig, sample_bytes: int) -> MemoryRates:
         decoder = encoder = entry = 0
         if config.decoder != "none":
             out_bytes = 3 * (4 * DRY_LATENTS - 3) * height * width * sample_bytes
-            decoder = _peak(lambda x: list(model.decode(x)), latent) - out_bytes
+            decoder = _peak(lambda x: list(model.decode(x, video)), latent) - out_bytes
         if config.decoder == "wan":
             entry = _peak(lambda x: model.wan_decoder.enter(x, None), latent[:, :, :1])
         if config.stem == "latent":
             encoder = _peak(model.encode, video[:, :, : 4 * DRY_LATENTS - 3])
+        if config.projector_width:
+            encoder = _peak(lambda x: stream_project(model.projector, x, DRY_LATENTS), video)
     grid = token_grid(config, DRY_FRAMES, height, width)
-    num_frames = config.chunk_latents or grid[0]
+    num_frames = config.first_chunk_latents or config.chunk_latents or grid[0]
     return MemoryRates(
         per_token=transformer / (num_frames * grid[1] * grid[2]),
         per_decoder_cell=max(0, decoder) / (height // cell_h * (width // cell_w)),
@@ -178,7 +191,8 @@ def memory_needs(config: ModelConfig) -> dict[str, str]:
         height, width = padded_size(config, height, width)
         needs[name] = f"{(weights + model(DRY_FRAMES, height, width)) / 2**30:.1f} GiB untiled"
     budget = SMALL_GPU_BYTES * DEVICE_SHARE - weights
-    sides = range(TILE_STEP_PX, 4096, TILE_STEP_PX)
+    step = max(TILE_STEP_PX, *config.clip_stride[1:])
+    sides = range(step, 4096, step)
     fitting = [side for side in sides if SAFETY * model(DRY_FRAMES, side, side) <= budget]
     tile = f"tiles of {fitting[-1]}x{fitting[-1]} px" if fitting else "not enough"
     return needs | {"8 GiB": f"{tile}, any size"}

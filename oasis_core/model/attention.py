@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from .attention_window import Grid, dense_window_attention, halo_window_attention
+from .sparse_attention import SparsePattern, local_frame_attention, sparse_attention, sparse_flops
 from .window_choice import fastest_backend
 from .window_flex import flex_is_available, flex_window_attention
 
@@ -37,6 +38,7 @@ def routed_attention(
     window: Grid,
     backend: str = "auto",
     num_past: int = 0,
+    sparse: SparsePattern | None = None,
 ) -> torch.Tensor:
     """Attend with each head's own pattern; heads lie in the order global, intra-frame, window.
 
@@ -53,6 +55,8 @@ def routed_attention(
         backend: How the window heads are computed, all to the same result: "dense" (masked, the
             reference), "halo" (any device), "flex" (FlexAttention) or "auto".
         num_past: Frames of keys that lie before the queries' own.
+        sparse: How global heads choose blocks of keys; None: they see all. Intra-frame heads then
+            keep to the same local range.
 
     Returns:
         `b k n d`; under autocast in its dtype.
@@ -61,7 +65,7 @@ def routed_attention(
         ValueError: Grid, counts, window or backend do not fit the tensors.
     """
     options = {"grid": grid, "counts": counts, "window": window, "backend": backend}
-    parts = head_groups(q, k, v, num_past=num_past, **options)
+    parts = head_groups(q, k, v, num_past=num_past, sparse=sparse, **options)
     outputs = [part() for part in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
@@ -76,6 +80,7 @@ def head_groups(
     window: Grid,
     backend: str = "auto",
     num_past: int = 0,
+    sparse: SparsePattern | None = None,
 ) -> list[Callable[[], torch.Tensor]]:
     """What `routed_attention` has to do, group by group; their results joined are its result.
 
@@ -88,6 +93,7 @@ def head_groups(
         window: Box (t, h, w) in tokens.
         backend: Of the window heads.
         num_past: Frames of keys before the queries' own.
+        sparse: How global heads choose.
 
     Returns:
         One function for each pattern that has heads, in the order of `counts`.
@@ -97,9 +103,14 @@ def head_groups(
     """
     _check(q, k, grid, counts, window, backend, num_past)
     groups = list(zip(*(x.split(counts, dim=1) for x in _autocast(q, k, v)), strict=True))
+    see_all: Callable[..., torch.Tensor] = F.scaled_dot_product_attention
+    see_frame: Callable[..., torch.Tensor] = functools.partial(intra_attention, grid=grid)
+    if sparse is not None:
+        see_all = functools.partial(sparse_attention, grid=grid, pattern=sparse, backend=backend)
+        see_frame = functools.partial(local_frame_attention, grid=grid, pattern=sparse)
     attend = (
-        F.scaled_dot_product_attention,
-        functools.partial(intra_attention, grid=grid),
+        see_all,
+        see_frame,
         functools.partial(
             window_attention, grid=grid, window=window, backend=backend, num_past=num_past
         ),
@@ -218,6 +229,7 @@ def attention_flops(
     head_size: int,
     window: Grid,
     num_past: int = 0,
+    sparse: SparsePattern | None = None,
 ) -> int:
     """Floating-point operations of one layer's attention, from the true clipped mask sizes.
 
@@ -227,6 +239,7 @@ def attention_flops(
         head_size: Channels of one head.
         window: Box (t, h, w) in tokens.
         num_past: Frames of keys before the queries' own.
+        sparse: How global heads choose; None: they see all.
 
     Returns:
         Two operations per multiply-add of both products; softmax and projections not included.
@@ -237,6 +250,12 @@ def attention_flops(
         radius, last = extent // 2, past + size - 1
         at = range(past, past + size)
         pairs_window *= sum(min(last, i + radius) - max(0, i - radius) + 1 for i in at)
+    if sparse is not None:
+        reach = sparse.num_near(grid)
+        pairs_frame = t * reach * (sparse.block[1] * sparse.block[2]) ** 2
+        of_all = sparse_flops(grid, counts[0], head_size, sparse, num_past)
+        local = counts[1] * pairs_frame + counts[2] * pairs_window
+        return of_all + 4 * head_size * local
     pairs = (t * (num_past + t) * (h * w) ** 2, t * (h * w) ** 2, pairs_window)
     return 4 * head_size * sum(n * pair for n, pair in zip(counts, pairs, strict=True))
 

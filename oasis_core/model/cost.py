@@ -12,14 +12,17 @@ from dataclasses import dataclass
 
 from ..config import VAE_STRIDE, ModelConfig
 from ..geometry import round_up
-from . import tiny_decoder, tiny_encoder, visual, wan_vae
+from . import projector, tiny_decoder, tiny_encoder, visual, wan_vae
 from .attention import attention_flops
+from .chunks import chunk_spans, whole_chunks
 from .motion import num_changes
+from .sparse_attention import SparsePattern
 
 Grid = tuple[int, int, int]
 Counts = Sequence[tuple[int, int, int]]
 
 VISUAL_STAGE = "visual encoder"
+PROJECTOR_STAGE = "projector"
 NUM_TEXT_ROWS = 512
 """Rows of a text given at run time."""
 
@@ -63,9 +66,12 @@ def uniform_counts(config: ModelConfig, counts: tuple[int, int, int]) -> Counts:
 
 
 def token_grid(config: ModelConfig, num_frames: int, height: int, width: int) -> Grid:
-    """Tokens (t, h, w) of a clip padded to whole tokens."""
+    """Tokens (t, h, w) of a clip padded to whole tokens, or to whole chunks and blocks."""
     t, h, w = config.token_stride
-    return -(-num_frames // t), -(-height // h), -(-width // w)
+    height, width = padded_size(config, height, width)
+    patch = config.patch_size[0]
+    num_latents = whole_chunks(config, -(-num_frames // t) * patch)
+    return num_latents // patch, height // h, width // w
 
 
 def model_costs(
@@ -103,9 +109,11 @@ def model_costs(
     elif config.decoder == "wan":
         stages.append(wan_decoder_cost(config.vae_width, cells, sample_bytes))
     elif config.decoder == "tiny":
-        stages.append(tiny_decoder_cost(config.tiny_width, cells, sample_bytes))
+        stages.append(tiny_decoder_cost(config.tiny_width, cells, sample_bytes, config.tiny_guide))
     if config.visual_width:
         stages.insert(0, visual_cost(config.visual_width, config.text_channels, sample_bytes))
+    if config.projector_width:
+        stages.insert(0, projector_cost(config.projector_width, config.width, grid, sample_bytes))
     if config.stem == "latent" and config.encoder == "tiny":
         stages.insert(0, tiny_encoder_cost(config.tiny_encoder_width, pixels, sample_bytes))
     elif config.stem == "latent":
@@ -116,22 +124,23 @@ def model_costs(
 
 def transformer_flops(stages: Sequence[StageCost]) -> int:
     """Operations of all stages but encoders and decoders."""
-    others = ("encoder", "decoder", VISUAL_STAGE)
+    others = ("encoder", "decoder", VISUAL_STAGE, PROJECTOR_STAGE)
     return sum(stage.flops for stage in stages if stage.name not in others)
 
 
 def chunk_grids(config: ModelConfig, grid: Grid) -> list[tuple[Grid, int]]:
     """Tokens (t, h, w) of each chunk that a model works on, and frames of keys before them."""
-    length = config.chunk_latents // config.patch_size[0] or grid[0]
-    starts = range(0, grid[0], length)
-    return [((min(length, grid[0] - i), *grid[1:]), min(i, length)) for i in starts]
+    patch = config.patch_size[0]
+    kept = (config.kept_latents or config.chunk_latents) // patch
+    spans = chunk_spans(config, grid[0] * patch)
+    return [((-(-(b - a) // patch), *grid[1:]), min(a // patch, kept)) for a, b in spans]
 
 
 def _stem_costs(config: ModelConfig, grid: Grid, sample_bytes: int) -> list[StageCost]:
     tokens = grid[0] * grid[1] * grid[2]
     patch = config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
     cells, (t, h, w) = tokens * patch, config.stem_stride
-    unshuffled = config.out_channels if config.stem == "latent" else 3 * t * h * w
+    unshuffled = config.out_channels if config.reads_latent else 3 * t * h * w
     stem = StageCost(name="stem")
     if config.stem_channels:
         width = config.stem_channels
@@ -150,6 +159,7 @@ def _block_costs(
 ) -> list[StageCost]:
     tokens, width, head = grid[0] * grid[1] * grid[2], config.width, config.head_size
     names = ("global attention", "intra-frame attention", "window attention")
+    sparse = SparsePattern.of(config)
     projections, ffn, cross = (StageCost(name=n) for n in ("projections", "ffn", "cross-attention"))
     patterns = [StageCost(name=name) for name in names]
     for layer in counts:
@@ -159,7 +169,7 @@ def _block_costs(
         for kind, (stage, number) in enumerate(zip(patterns, layer, strict=True)):
             only = tuple(number if i == kind else 0 for i in range(3))
             stage.flops += sum(
-                attention_flops(chunk, only, head, window, num_past)
+                attention_flops(chunk, only, head, window, num_past, sparse)
                 for chunk, num_past in chunk_grids(config, grid)
             )
             stage.num_bytes += 4 * number * head * tokens * sample_bytes
@@ -204,6 +214,19 @@ def visual_cost(width: int, out_channels: int, sample_bytes: int) -> StageCost:
             side //= 2
             stage.add_layer(4 * channels, 2 * channels, side**2, sample_bytes)
     stage.add_layer(channels, out_channels, visual.NUM_TOKENS, sample_bytes)
+    return stage
+
+
+def projector_cost(width: int, out_channels: int, grid: Grid, sample_bytes: int) -> StageCost:
+    """FlashVSR's projector for a grid of tokens, and the group before the first that makes none."""
+    stage, (t, h, w) = StageCost(name=PROJECTOR_STAGE), grid
+    first, second = (width * factor for factor in projector.FACTORS)
+    pixels = 3 * projector.CELL_PX**2
+    options = {"sample_bytes": sample_bytes, "taps": 36}
+    groups = (t + 1) * h * w
+    stage.add_layer(pixels, first, 2 * groups, positions_in=4 * groups, **options)
+    stage.add_layer(first, second, t * h * w, positions_in=2 * groups, **options)
+    stage.add_layer(second, out_channels, t * h * w, sample_bytes)
     return stage
 
 
@@ -305,11 +328,14 @@ def wan_encoder_cost(width: int, pixels: Grid, sample_bytes: int) -> StageCost:
     return stage
 
 
-def tiny_decoder_cost(width: int, cells: Grid, sample_bytes: int) -> StageCost:
+def tiny_decoder_cost(width: int, cells: Grid, sample_bytes: int, num_guides: int = 0) -> StageCost:
     """TAEHV's decoder over a latent of `cells` (t, h, w), the dropped frames included."""
     stage, (t, h, w) = StageCost(name="decoder"), cells
     sizes = [width * factor for factor in tiny_decoder.WIDTHS]
-    stage.add_layer(tiny_decoder.LATENT_CHANNELS, sizes[0], t * h * w, sample_bytes, taps=9)
+    inputs = tiny_decoder.LATENT_CHANNELS + 3 * tiny_decoder.CELL_PX**2 * num_guides
+    stage.add_layer(inputs, sizes[0], t * h * w, sample_bytes, taps=9)
+    if num_guides:
+        stage.add_layer(sizes[0], sizes[0], t * h * w, sample_bytes, taps=9)
     for index, growth in enumerate(tiny_decoder.GROWTH):
         channels, positions = sizes[index], t * h * w
         for _ in range(3):
@@ -322,10 +348,12 @@ def tiny_decoder_cost(width: int, cells: Grid, sample_bytes: int) -> StageCost:
             channels, sizes[index + 1], t * h * w, sample_bytes, taps=9,
             positions_in=t * h * w // 4,
         )  # fmt: skip
+    if num_guides:
+        stage.add_layer(sizes[-1], sizes[-1], t * h * w, sample_bytes, taps=9)
     stage.add_layer(sizes[-1], 3, t * h * w, sample_bytes, taps=9)
     return stage
 
 
 def padded_size(config: ModelConfig, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns in whole tokens."""
-    return round_up(height, config.token_stride[1]), round_up(width, config.token_stride[2])
+    """Rows and columns in whole tokens, or blocks."""
+    return round_up(height, config.clip_stride[1]), round_up(width, config.clip_stride[2])

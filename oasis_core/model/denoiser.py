@@ -10,10 +10,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import TINY_BOTH, ModelConfig
-from ..geometry import is_valid_num_frames, next_valid_num_frames
+from ..geometry import is_valid_num_frames, next_valid_num_frames, padding_indices, round_up
+from .chunks import whole_chunks
 from .decoder import ConvDecoder
 from .held import raised
 from .layers import ALL
+from .noise import ORIGIN, Place3, keyed_noise
+from .projector import Projector, latent_groups, stream_project
 from .tiny_decoder import TinyDecoder
 from .tiny_encoder import TinyEncoder, stream_encode_tiny
 from .transformer import OasisTransformer
@@ -31,7 +34,9 @@ ZERO_CONVS = ("decoder.conv", "conv_neighbors")
 """Convolutions that start at zero: the output, and what the frames around a frame contribute."""
 LEAST_DECODER_TILE_PX = 64
 """Smaller ones are nearly all border."""
-PUBLIC_PARTS = ("encoder.", "wan_decoder.", "tiny_decoder.", "tiny_encoder.", "visual.")
+PUBLIC_PARTS = (
+    *("encoder.", "wan_decoder.", "tiny_decoder.", "tiny_encoder.", "visual.", "projector."),
+)
 """Parts that come from public files as they are."""
 RESIDUAL_SCALE = 0.3
 """Residual branches start this much smaller than their input."""
@@ -41,7 +46,8 @@ class OasisModel(nn.Module):
     """The transformer and its decoder: restored clip = input + `model(input)`.
 
     The input is the clip resized to the target size, so one set of weights serves every scale.
-    No noise is drawn; the same input gives the same output.
+    What noise a model reads belongs to the place of its clip; the same input at the same place
+    gives the same output.
 
     Source: OASIS, arXiv 2509.23980.
     """
@@ -51,15 +57,19 @@ class OasisModel(nn.Module):
         self.config = config
         self.transformer = OasisTransformer(config)
         self.decoder = ConvDecoder(config) if config.decoder == "conv" else None
-        self.encoder = self.tiny_encoder = self.visual = None
+        self.encoder = self.tiny_encoder = self.visual = self.projector = None
         if config.stem == "latent" and config.vae_width:
             self.encoder = WanEncoder(config.vae_width)
         if config.stem == "latent" and config.tiny_encoder_width:
             self.tiny_encoder = TinyEncoder(config.tiny_encoder_width)
         if config.visual_width:
             self.visual = VisualEncoder(config.visual_width, config.text_channels)
+        if config.projector_width:
+            self.projector = Projector(config.projector_width, config.width)
         self.wan_decoder = WanDecoder(config.vae_width) if config.vae_width else None
-        self.tiny_decoder = TinyDecoder(config.tiny_width) if config.tiny_width else None
+        self.tiny_decoder = None
+        if config.tiny_width:
+            self.tiny_decoder = TinyDecoder(config.tiny_width, config.tiny_guide)
         self.skips_transformer = False
         """Leave the transformer out, as its zero-initialised head does: for training the
         convolutions first, at half the cost, and for `leave_out_transformer`."""
@@ -67,7 +77,7 @@ class OasisModel(nn.Module):
         self.decoder_tile: int | None = None
         """Side in pixels of the tiles that Wan's decoder works in; None: all at once."""
 
-    def forward(self, video: Tensor, kept: slice = ALL) -> Tensor:
+    def forward(self, video: Tensor, kept: slice = ALL, at: Place3 = ORIGIN) -> Tensor:
         """Predict the residual of a clip.
 
         Args:
@@ -76,6 +86,7 @@ class OasisModel(nn.Module):
                 the dtype of the video (but for autocast while training).
             kept: The frames whose residual is wanted; the others are looked at only. Not for a
                 model with a latent, whose frames are not made one by one.
+            at: Frame, row and column of the clip in its job, where a model draws noise.
 
         Returns:
             `b 3 t' h w` for the kept frames: restored minus input, not clamped.
@@ -87,7 +98,7 @@ class OasisModel(nn.Module):
         self.check(video)
         if self.config.is_latent:
             with inference_autocast_off(video.device):
-                return self._restore(video)
+                return self._restore(video, at)
         if self.skips_transformer:
             return self.decoder(self.transformer.stem(video, kept), 0.0, len(video))
         outputs = self.transformer(video)
@@ -110,24 +121,40 @@ class OasisModel(nn.Module):
                 f"pad to {next_valid_num_frames(video.shape[2], stride_t)}"
             )
 
-    def _restore(self, video: Tensor) -> Tensor:
-        latent = self.predict_latent(self.encode(video), self.context(video))
+    def _restore(self, video: Tensor, at: Place3) -> Tensor:
+        whole = self.in_blocks(video)
+        latent = self.predict_latent(self.encode(whole, at), self.context(whole), self.guide(whole))
+        num_latents = 1 + (video.shape[2] - 1) // self.config.stem_stride[0]
         residuals, start = [], 0
-        for frames in self.decode(latent):
+        for frames in self.decode(latent[:, :, :num_latents], whole):
             stop = start + frames.shape[2]
-            residuals.append(frames - video[:, :, start:stop])
+            inside = frames[..., : video.shape[3], : video.shape[4]]
+            residuals.append(inside - video[:, :, start:stop])
             start = stop
         return torch.cat(residuals, dim=2)
 
-    def encode(self, video: Tensor) -> Tensor:
-        """What the transformer of a latent model reads: the video itself, or its latent.
+    def in_blocks(self, video: Tensor) -> Tensor:
+        """A clip `b 3 t h w` filled up to whole blocks of tokens by reflection."""
+        for dim, stride in enumerate(self.config.clip_stride[1:], start=3):
+            length = video.shape[dim]
+            if length % stride:
+                more = torch.tensor(padding_indices(length, round_up(length, stride)))
+                edge = video.index_select(dim, more.to(video.device))
+                video = torch.cat([video, edge], dim=dim)
+        return video
+
+    def encode(self, video: Tensor, at: Place3 = ORIGIN) -> Tensor:
+        """What the transformer of a latent model reads: the video itself, its latent, or noise.
 
         Args:
             video: `b 3 t h w` in [0, 1].
+            at: Frame, row and column of the clip in its job, where the model draws noise.
 
         Returns:
-            The same, or `b c t' h' w'` with the stem "latent".
+            The same, or `b c t' h' w'` with the stem "latent" or "noise", then in whole chunks.
         """
+        if self.config.stem == "noise":
+            return self._noise(video, at)
         if self.config.stem != "latent":
             return video
         if self.config.encoder == "tiny":
@@ -135,6 +162,24 @@ class OasisModel(nn.Module):
                 return stream_encode_tiny(self.tiny_encoder, video)
         with raised(self.encoder, video.dtype):
             return stream_encode(self.encoder, video)
+
+    def _noise(self, video: Tensor, at: Place3) -> Tensor:
+        """Noise for a clip, the same for each of a batch.
+
+        A cell is told by the last frame, the row and the column that it stands for.
+        """
+        time, rows, columns = self.config.stem_stride
+        cells = (self._num_latents(video), video.shape[3] // rows, video.shape[4] // columns)
+        channels = self.config.out_channels
+        if video.is_meta:
+            return video.new_empty(len(video), channels, *cells)
+        place = (at[0], at[1] // rows, at[2] // columns)
+        noise = keyed_noise(channels, cells, at=place, time_step=time)
+        return noise.to(video.device, video.dtype).expand(len(video), -1, -1, -1, -1)
+
+    def _num_latents(self, video: Tensor) -> int:
+        num_latents = 1 + (video.shape[2] - 1) // self.config.stem_stride[0]
+        return whole_chunks(self.config, num_latents)
 
     def context(self, video: Tensor) -> Tensor | None:
         """What the transformer of some models is told about a clip: its first frame's features.
@@ -150,28 +195,46 @@ class OasisModel(nn.Module):
         with raised(self.visual, video.dtype):
             return self.visual(prepare_picture(video[:, :, 0]))
 
-    def predict_latent(self, source: Tensor, context: Tensor | None = None) -> Tensor:
+    def guide(self, video: Tensor) -> Tensor | None:
+        """What is added to the tokens of some models: those of the clip itself.
+
+        Args:
+            video: `b 3 t h w` in [0, 1], in whole blocks.
+
+        Returns:
+            `b t' h' w' d` in whole chunks; None for a model without a projector.
+        """
+        if self.projector is None:
+            return None
+        with raised(self.projector, video.dtype):
+            return stream_project(self.projector, video, self._num_latents(video))
+
+    def predict_latent(
+        self, source: Tensor, context: Tensor | None = None, guide: Tensor | None = None
+    ) -> Tensor:
         """The clean latent, by a model that has one.
 
         Args:
             source: From `encode`.
             context: From `context`.
+            guide: From `guide`.
 
         Returns:
             `b c t' h' w'`, normalised.
         """
-        _, latent = self.transformer(source, context=context)
+        _, latent = self.transformer(source, context=context, guide=guide)
         latent = rearrange(latent, "(b t) c h w -> b c t h w", b=len(source))
         if self.config.prediction == "velocity":
             # Flow matching: x_s = (1 - s) clean + s noise and v = noise - clean.
             latent = source - self.config.noise_share * latent
         return latent
 
-    def decode(self, latent: Tensor) -> Iterator[Tensor]:
+    def decode(self, latent: Tensor, video: Tensor | None = None) -> Iterator[Tensor]:
         """Pixels of a latent, streamed latent frame by latent frame, or all if in tiles.
 
         Args:
             latent: `b c t' h' w'`, normalised.
+            video: The clip `b 3 t h w` in [0, 1], for a decoder that looks at it.
 
         Yields:
             Frames `b 3 t h w` in [0, 1]: 1, then 4 for each further latent frame.
@@ -189,7 +252,10 @@ class OasisModel(nn.Module):
             if self.decoder_tile and max(latent.shape[3:]) * CELL_PX > self.decoder_tile:
                 yield decode_in_tiles(decoder, latent, self.decoder_tile // CELL_PX)
             else:
-                yield from stream_decode(decoder, latent)
+                guides = None
+                if self.config.decoder == "tiny" and self.config.tiny_guide:
+                    guides = latent_groups(video, latent.shape[2])
+                yield from stream_decode(decoder, latent, guides)
 
     def choose_decoder(self, name: str) -> None:
         """Use one of the latent decoders and give up the memory of all that then is unused.

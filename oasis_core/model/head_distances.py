@@ -31,10 +31,13 @@ from .routing_checks import (
     table_rows,
     table_shape,
 )
+from .sparse_attention import SparsePattern, select_blocks
 
 Pairs: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
 
 KEYS_PER_CHUNK = 4096
+LEAST_MASS = 1e-4
+"""Of a query's attention; a pattern that holds none of the chosen keys would lose infinitely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +131,7 @@ def head_distances(
     generator: torch.Generator,
     num_past: int = 0,
     keys_per_chunk: int = KEYS_PER_CHUNK,
+    sparse: SparsePattern | None = None,
 ) -> SampledDistances:
     """Measure the heads of one layer from sampled queries, streaming over the keys.
 
@@ -140,6 +144,9 @@ def head_distances(
         generator: CPU generator that draws the queries.
         num_past: Frames of keys that lie before the queries' own.
         keys_per_chunk: Keys looked at together; changes memory, not the result.
+        sparse: How global heads choose blocks of keys, which then are all there is: a pattern is
+            measured by what of the chosen keys it holds, and a query that would keep less than
+            `LEAST_MASS` of its attention counts as keeping that much.
 
     Returns:
         The distances of every head, averaged over the batch and the queries.
@@ -149,27 +156,79 @@ def head_distances(
     dtype = torch.promote_types(q.dtype, torch.float32)
     queries = q[:, :, chosen].to(dtype) * q.shape[-1] ** -0.5
     token = torch.arange(num_tokens, device=q.device)
+    seen = None if sparse is None else _ChosenKeys(q, k, grid, sparse, chosen)
     # Counted among the keys, where a query has its own place behind the past.
     chosen = chosen + num_past * grid[1] * grid[2]
     total, intra, box = (queries.new_full(queries.shape[:3], -math.inf) for _ in range(3))
-    size_intra, size_box = (torch.zeros(len(chosen), device=q.device) for _ in range(2))
+    shape = q.shape[:2] if sparse is not None else (1, 1)
+    size_total, size_intra, size_box = (
+        torch.zeros(*shape, len(chosen), device=q.device) for _ in range(3)
+    )
     # Autocast would round the scores, and the distances are differences of close numbers.
     with torch.autocast(q.device.type, enabled=False):
         for keys in token.split(keys_per_chunk):
             part = k[:, :, keys[0] : keys[-1] + 1].to(dtype)
             scores = torch.einsum("bkqd,bknd->bkqn", queries, part)
+            masks = [x[None, None] for x in _pattern_masks(chosen, keys, grid, window)]
+            if seen is None:
+                size_total += len(keys)
+            else:
+                mask = seen.among(keys)
+                scores = scores.masked_fill(~mask, -math.inf)
+                masks = [x & mask for x in masks]
+                size_total += mask.sum(dim=-1)
             total = torch.logaddexp(total, scores.logsumexp(dim=-1))
-            mask_intra, mask_box = _pattern_masks(chosen, keys, grid, window)
-            size_intra += mask_intra.sum(dim=1)
-            size_box += mask_box.sum(dim=1)
-            intra = torch.logaddexp(intra, _masked_logsumexp(scores, mask_intra))
-            box = torch.logaddexp(box, _masked_logsumexp(scores, mask_box))
+            size_intra += masks[0].sum(dim=-1)
+            size_box += masks[1].sum(dim=-1)
+            intra = torch.logaddexp(intra, _masked_logsumexp(scores, masks[0]))
+            box = torch.logaddexp(box, _masked_logsumexp(scores, masks[1]))
+    most = math.inf if sparse is None else -math.log(LEAST_MASS)
+    # A query that chose nothing attends to nothing: there is nothing to lose.
+    is_there = total != -math.inf
     return SampledDistances(
-        intra=(total - intra).clamp(min=0).mean(dim=(0, 2)),
-        window=(total - box).clamp(min=0).mean(dim=(0, 2)),
-        uniform_intra=float((num_tokens / size_intra.double()).log().mean()),
-        uniform_window=float((num_tokens / size_box.double()).log().mean()),
+        intra=_mean_loss(total - intra, is_there, most),
+        window=_mean_loss(total - box, is_there, most),
+        uniform_intra=_uniform_loss(size_total, size_intra, most),
+        uniform_window=_uniform_loss(size_total, size_box, most),
     )
+
+
+class _ChosenKeys:
+    """The keys that some queries look at, by the blocks that global heads chose."""
+
+    def __init__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        grid: Grid,
+        sparse: SparsePattern,
+        queries: torch.Tensor,
+    ) -> None:
+        self._grid, self._block = grid, sparse.block
+        chosen = select_blocks(q, k, grid=grid, pattern=sparse)
+        self._rows = chosen[:, :, self._block_of(queries)]
+
+    def among(self, keys: torch.Tensor) -> torch.Tensor:
+        """Bool `b k q n` for some of the keys."""
+        return self._rows[..., self._block_of(keys)]
+
+    def _block_of(self, tokens: torch.Tensor) -> torch.Tensor:
+        (_, h, w), (bt, bh, bw) = self._grid, self._block
+        rows, columns = h // bh, w // bw
+        place = tokens // (h * w) // bt, tokens // w % h // bh, tokens % w // bw
+        return (place[0] * rows + place[1]) * columns + place[2]
+
+
+def _mean_loss(loss: torch.Tensor, is_there: torch.Tensor, most: float) -> torch.Tensor:
+    """Mean over batch and queries of a divergence `b k q`, `k`; nothing is lost of nothing."""
+    loss = loss.clamp(min=0, max=most)
+    return loss.where(is_there, torch.zeros_like(loss)).mean(dim=(0, 2))
+
+
+def _uniform_loss(total: torch.Tensor, inside: torch.Tensor, most: float) -> float:
+    """What uniform attention over `total` keys would lose if `inside` were left of them."""
+    loss = (total.double() / inside.double()).log().clamp(max=most)
+    return float(loss.where(total > 0, torch.zeros_like(loss)).mean())
 
 
 def measure_distances(
@@ -220,6 +279,7 @@ def measure_distances(
             num_queries=num_queries,
             generator=generator,
             num_past=(k.shape[2] - q.shape[2]) // (grid[1] * grid[2]),
+            sparse=layers[layer].sparse,
         )
         samples[layer].append(sample)
 
@@ -228,7 +288,10 @@ def measure_distances(
         for done, clip in enumerate(clips, start=1):
             # Attention is all that counts, so nothing is decoded.
             clip = clip.to(device)
-            model.transformer(model.encode(clip), context=model.context(clip))
+            clip = model.in_blocks(clip)
+            model.transformer(
+                model.encode(clip), context=model.context(clip), guide=model.guide(clip)
+            )
             grids.add((sum(t for t, _, _ in pieces), *pieces[0][1:]))
             pieces.clear()
             if on_progress is not None:

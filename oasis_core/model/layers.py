@@ -172,7 +172,7 @@ class UnshuffleStem(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         t, h, w = self.stride = config.stem_stride
-        self.reads_latent = config.stem == "latent"
+        self.reads_latent = config.reads_latent
         unshuffled = config.out_channels if self.reads_latent else 3 * t * h * w
         self.out_channels = config.stem_channels or unshuffled
         self.reach = config.stem_reach

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attention import routed_attention
-from .chunks import ChunkKeys, KeyValues
+from .chunks import ChunkKeys, KeyValues, chunk_spans
 from .cross_attention import TextEmbedding, build_cross_attention
 from .held import raised, run_in_dtype
 from .layers import (
@@ -27,6 +27,7 @@ from .layers import (
     modulate,
 )
 from .rope import apply_rope, rope_rotations
+from .sparse_attention import SparsePattern
 
 if TYPE_CHECKING:
     from .routing import HeadRouting
@@ -48,6 +49,7 @@ class RoutedSelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.window = config.window_size
+        self.sparse = SparsePattern.of(config)
         self.counts = (config.num_heads, 0, 0)
         self.backend = "auto"
         self.is_precise = config.is_latent
@@ -67,7 +69,7 @@ class RoutedSelfAttention(nn.Module):
         rotations: tuple[Tensor, Tensor],
         chunk: ChunkKeys | None = None,
     ) -> Tensor:
-        """Attend among tokens `b n d`, and to those of the chunk before, where there are chunks."""
+        """Attend among tokens `b n d`, and to those of frames before, where there are chunks."""
         heads = {"k": self.num_heads}
         q = rearrange(self.norm_query(self.query(x)), "b n (k c) -> b n k c", **heads)
         k = rearrange(self.norm_key(self.key(x)), "b n (k c) -> b n k c", **heads)
@@ -80,6 +82,8 @@ class RoutedSelfAttention(nn.Module):
         if chunk is not None:
             k, v = chunk.with_past(k, v)
             options["num_past"] = (k.shape[2] - q.shape[2]) // (grid[1] * grid[2])
+        if self.sparse is not None:
+            options["sparse"] = self.sparse
         if self.attention_observer is not None:
             self.attention_observer(q, k, grid)
         out = self.attend(q, k, v, grid=grid, counts=self.counts, **options)
@@ -184,15 +188,23 @@ class OasisTransformer(nn.Module):
         self.register_load_state_dict_post_hook(_forget_order)
 
     def forward(
-        self, video: Tensor, *, timestep: Tensor | None = None, context: Tensor | None = None
+        self,
+        video: Tensor,
+        *,
+        timestep: Tensor | None = None,
+        context: Tensor | None = None,
+        guide: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Predict the latent.
 
         Args:
             video: `b 3 t h w` in [0, 1], h and w multiples of `config.token_stride`; with the stem
-                "latent" the normalised latent `b c t' h' w'` instead, in whole patches.
+                "latent" the normalised latent `b c t' h' w'` instead, in whole patches; with
+                "noise" noise of that shape, in whole chunks and blocks.
             timestep: `b` in [0, 1000], for a model that embeds it; None for its fixed one.
             context: Text features `b m c`, for a model that takes them.
+            guide: Tokens `b t h w d` that are added to the embedded ones, for a model with a
+                projector.
 
         Returns:
             Stem features `(b t') c h' w'` and the prediction `(b t') out_channels h' w'`, where
@@ -207,14 +219,14 @@ class OasisTransformer(nn.Module):
         cells = rearrange(features, "(b t) c h w -> b t c h w", b=len(video))
         rows = self._embed_timestep(video, timestep)
         contexts = self._embed_context(context, video.dtype)
-        length = self.config.chunk_latents
-        if not length:
+        if not self.config.chunk_latents:
             return features, self._predict(cells, rows, contexts)
         latents: list[Tensor] = []
         past: list[KeyValues | None] = [None] * len(self.blocks)
-        for start in range(0, cells.shape[1], length):
-            piece = cells[:, start : start + length]
-            latent = self._predict(piece, rows, contexts, start, past)
+        for start, stop in chunk_spans(self.config, cells.shape[1]):
+            piece = cells[:, start:stop]
+            added = None if guide is None else guide[:, start:stop]
+            latent = self._predict(piece, rows, contexts, start, past, added)
             latents.append(rearrange(latent, "(b t) c h w -> b t c h w", b=len(video)))
         return features, rearrange(torch.cat(latents, dim=1), "b t c h w -> (b t) c h w")
 
@@ -225,11 +237,13 @@ class OasisTransformer(nn.Module):
         contexts: list[tuple[Tensor, Tensor] | None],
         start: int = 0,
         past: list[KeyValues | None] | None = None,
+        added: Tensor | None = None,
     ) -> Tensor:
         """The head's prediction `(b t) c h w` for cells `b t c h w`, the clip's from `start` on.
 
-        `past` holds what each block left of the chunk before, and afterwards what it leaves of this
-        one; block by block, so that old and new are never held both: they are gigabytes.
+        `past` holds what each block left of the frames before, and afterwards what it leaves of
+        these; block by block, so that old and new are never held both: they are gigabytes. `added`
+        `b t h w d` is added to the embedded patches.
         """
         pt, ph, pw = self.config.patch_size
         patches = rearrange(
@@ -246,8 +260,11 @@ class OasisTransformer(nn.Module):
         run = run_in_dtype if is_precise else _run
         head_row, block_rows = rows
         x = run(self.patch_embedding, rearrange(patches, "b t h w c -> b (t h w) c"))
+        if added is not None:
+            x = x + rearrange(added, "b t h w d -> b (t h w) d")
+        kept = self.config.kept_latents // pt * grid[1] * grid[2] or None
         for index, (block, context) in enumerate(zip(self.blocks, contexts, strict=True)):
-            chunk = None if past is None else ChunkKeys(past[index])
+            chunk = None if past is None else ChunkKeys(past[index], kept)
             x = run(block, x, grid, rotations, block_rows, context, chunk)
             if chunk is not None:
                 past[index] = chunk.kept

@@ -171,19 +171,23 @@ class WanDecoder(nn.Module):
         return x.clamp(-1, 1) * 0.5 + 0.5, tape.cache()
 
 
-def stream_decode(decoder: nn.Module, latent: Tensor) -> Iterator[Tensor]:
+def stream_decode(
+    decoder: nn.Module, latent: Tensor, guides: Iterator[Tensor] | None = None
+) -> Iterator[Tensor]:
     """Decode a latent frame by frame, at the memory of one.
 
     Args:
         decoder: A `WanDecoder` or `TinyDecoder`.
         latent: `b 16 t h w`.
+        guides: Frames `b 3 4 8h 8w` for each latent frame, for a decoder that reads them.
 
     Yields:
         Frames `b 3 t' 8h 8w`: 1, then 4 for each further latent frame.
     """
     cache = None
     for frame in latent.split(1, dim=2):
-        video, cache = decoder(frame, cache, consume=True)
+        options = {} if guides is None else {"guide": next(guides)}
+        video, cache = decoder(frame, cache, consume=True, **options)
         yield video
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..families.restorer import HasLatent, Restorer
+from ..families.restorer import HasLatent, Place, Restorer
 from ..geometry import next_valid_num_frames, round_up, target_size
 from ..video.pixels import resize
 from .precision import arithmetic
@@ -113,19 +113,20 @@ def _latents(
     on_progress: Callable[[float, float], None] | None,
 ) -> tuple[Tensor, ...]:
     on_stage, latents = stage_of(on_progress), []
-    for clip in tiles.clips:
+    for clip, (top, left) in zip(tiles.clips, tiles.places, strict=True):
         on_stage("model", len(latents), len(tiles.clips))
-        latents.append(_finite_latent(upscaler, clip, len(latents)))
+        place = Place(first_frame=0, top=top, left=left)
+        latents.append(_finite_latent(upscaler, clip, place, len(latents)))
         if on_progress is not None:
             on_progress(len(latents), len(tiles.clips))
     return tuple(latents)
 
 
-def _finite_latent(upscaler: VideoUpscaler, clip: Tensor, number: int) -> Tensor:
+def _finite_latent(upscaler: VideoUpscaler, clip: Tensor, place: Place, number: int) -> Tensor:
     restorer, device = check_has_latent(upscaler.restorer), upscaler.device
     for is_repeated, dtype in enumerate((upscaler.dtype, torch.float32)):
         with arithmetic(upscaler.traits, device, dtype):
-            latent = restorer.predict_latent(clip.to(device, dtype)).float().cpu()
+            latent = restorer.predict_latent(clip.to(device, dtype), place).float().cpu()
         if torch.isfinite(latent).all():
             return latent
         if not is_repeated:

@@ -55,6 +55,11 @@ class TiledClip:
         return self.clips[0].shape[2]
 
     @property
+    def places(self) -> list[tuple[int, int]]:
+        """Row and column of the padded picture at which each tile begins."""
+        return list(itertools.product(self.grid.vertical.starts, self.grid.horizontal.starts))
+
+    @property
     def scale(self) -> Fraction:
         """How many times larger each side of a tile has become."""
         return Fraction(self.clips[0].shape[3], self.grid.vertical.tile)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oasis_core.config import OASIS_1_3B
+from oasis_core.config import FLASHVSR, INFVSR, OASIS_1_3B
 from oasis_core.families.catalog import restorer_of
 from oasis_core.families.wan_memory import MemoryModel, weight_bytes
 from oasis_core.lab.golden import golden_model, golden_video
@@ -113,3 +113,19 @@ def test_a_part_of_a_gpu_is_what_is_free():
         assert free_bytes(device) <= 0.25 * total
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+@pytest.mark.parametrize("config", [INFVSR, FLASHVSR], ids=lambda config: config.name)
+@pytest.mark.parametrize("gib", [8, 12, 16, 24])
+def test_public_models_fit_with_what_they_keep_between_chunks(config, gib):
+    config = config.with_decoder("tiny-both" if config.tiny_encoder_width else "tiny")
+    plan = plan_for_gpu(config, gib * GIB, SOURCE, RESULT)
+    model = MemoryModel(config, 2)
+    num_read = plan.segment_frames + plan.lead_frames + plan.halo_frames
+    assert num_read % 4 in (0, 1)
+    tile = SAFETY * model(num_read, *plan.tile)
+    assert tile < plan.estimated_bytes <= plan.free_bytes * DEVICE_SHARE
+    assert weight_bytes(config, 2) + plan.estimated_bytes < gib * GIB
+    assert plan.segment_frames % plan.segment_multiple == 0
+    # Of what is read before a segment no more is computed twice than the segment is long.
+    assert plan.segment_frames >= plan.lead_frames

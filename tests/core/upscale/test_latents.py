@@ -92,10 +92,10 @@ def test_out_of_memory_repeats_in_smaller_tiles(upscaler, monkeypatch, caplog):
     whole = denoise_to_latent(upscaler, video, scale=1, tile_px=96)
     predict = type(upscaler.restorer).predict_latent
 
-    def limited(self, clip, most_px=110):
+    def limited(self, clip, place, most_px=110):
         if max(clip.shape[3:]) > most_px:
             raise MemoryError
-        return predict(self, clip)
+        return predict(self, clip, place)
 
     monkeypatch.setattr(type(upscaler.restorer), "predict_latent", limited)
     out = denoise_to_latent(upscaler, video, scale=1, tile_px=192)
