@@ -25,7 +25,7 @@ from ..model.timing import fastest, synchronize
 from ..upscale import VideoUpscaler
 from ..upscale.memory import peak_cuda_bytes
 from ..upscale.segment import Look
-from .golden import DECODERS, golden_cases, golden_output, golden_reference
+from .golden import golden_cases, golden_output, golden_reference
 from .gpu_plan import plan_for_gpu
 from .gpu_scale import FULL, ReportScale
 from .seedvr2 import bench_seedvr2
@@ -128,7 +128,7 @@ def quality(bench: PartContext) -> dict[str, dict[str, float]]:
     Of the small model with fixed weights: the reference attends through a mask over all pairs.
     """
     found: dict[str, dict[str, float]] = {}
-    for decoder in DECODERS:
+    for decoder in bench.scale.golden_decoders:
         reference = golden_reference(decoder)
         found[decoder] = {
             name: agreement_db(golden_output(decoder, bench.device, dtype, backend), reference)

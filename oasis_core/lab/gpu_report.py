@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def gpu_report(
     num_runs: int,
     seedvr2: Path | None,
     report: Callable[[str], None],
+    only: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure all parts, write `out` and a table beside it, and compare with the targets.
 
@@ -42,6 +43,7 @@ def gpu_report(
         num_runs: Measured runs of each; the fastest counts.
         seedvr2: Checkout of SeedVR to compare with; None leaves that target open.
         report: Receives one line as each part is done.
+        only: Names of the parts to measure; none named: all.
 
     Returns:
         JSON values, those of the file.
@@ -57,6 +59,8 @@ def gpu_report(
     }
     results: dict[str, Any] = {"machine": _machine(bench), "scale": _facts(scale), "errors": {}}
     for name, measure in parts.items():
+        if only and name not in only:
+            continue
         try:
             results[name] = measure()
         except Exception as error:

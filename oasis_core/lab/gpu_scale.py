@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..config import OASIS_1_3B, ModelConfig
 from ..model.attention_window import Grid
+from .golden import DECODERS
 
 GIB = 1 << 30
 
@@ -29,6 +30,8 @@ class ReportScale:
     """(width, height) of source and result in these trials."""
     compiler: str
     """Backend of torch.compile."""
+    golden_decoders: tuple[str, ...]
+    """Whose pictures every precision and backend must agree on."""
 
 
 FULL = ReportScale(
@@ -39,6 +42,7 @@ FULL = ReportScale(
     budgets=tuple(n * GIB for n in (6, 8, 12, 16, 24)),
     memory_sizes=((1920, 1080), (3840, 2160)),
     compiler="inductor",
+    golden_decoders=DECODERS,
 )
 SHORT = ReportScale(
     config=dataclasses.replace(
@@ -57,5 +61,6 @@ SHORT = ReportScale(
     budgets=(GIB,),
     memory_sizes=((24, 16), (48, 32)),
     compiler="eager",
+    golden_decoders=("tiny",),
 )
 """To try the report itself; its figures mean nothing."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
-from ..model.motion import FrameChanges
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 OnStage = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all or 0) at every step of it; may raise to stop."""
@@ -77,6 +76,11 @@ class BlockCounter:
         on_stage: OnStage = tell_nobody,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        # Here, so that what refuses a file for its name need not load torch.
+        from torch import nn
+
+        from ..model.motion import FrameChanges
+
         modules = list(model.modules())
         lists = [module for module in modules if isinstance(module, nn.ModuleList)]
         # Without any list, its layers.
