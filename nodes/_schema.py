@@ -28,8 +28,8 @@ CODECS = choices.SOFTWARE_CODECS
 LAYOUTS = ("side by side", "split")
 PRESETS = choices.DEGRADATIONS
 SCALE = "by scale"
-SHORT_SIDES_PX = {"720p": 720, "1080p": 1080, "1440p": 1440, "4K (2160p)": 2160}
-TARGETS = (SCALE, *SHORT_SIDES_PX)
+SIZE_NAMES = {"720p": "720p", "1080p": "1080p", "1440p": "1440p", "4K (2160p)": "2160p"}
+TARGETS = (SCALE, *SIZE_NAMES)
 AUTO = 0
 """Value of a whole-number input that means: decide for me."""
 
@@ -152,6 +152,8 @@ def later_values(node: NodeKind, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = {}
     for name in _later(node):
+        if name in SIZE_OPTIONS:  # `requested_size` takes them
+            continue
         choice, value = OPTIONS[name], inputs.get(name)
         if isinstance(value, float):
             check_number(name, value)
@@ -207,10 +209,19 @@ def tile_inputs() -> list[io.Input]:
     ]
 
 
+SIZE_OPTIONS = ("fit", "max_side", "even")
+"""Later inputs that say how large the result is."""
+
+
 def requested_size(
-    source_size: tuple[int, int], target: str, scale: float, width: int, height: int
+    source_size: tuple[int, int],
+    target: str,
+    scale: float,
+    width: int,
+    height: int,
+    later: Mapping[str, Any],
 ) -> tuple[int, int]:
-    """Size of the result for the widgets of `size_inputs` and `exact_size_inputs`.
+    """Size of the result for the widgets that decide it.
 
     Args:
         source_size: (width, height) of the source in pixels.
@@ -218,23 +229,35 @@ def requested_size(
         scale: Factor for both sides.
         width: Exact width in pixels or 0.
         height: Exact height in pixels or 0.
+        later: The inputs of `later_inputs`, of which `SIZE_OPTIONS` count here.
 
     Returns:
         (width, height) in pixels.
 
     Raises:
-        ValueError: Source or result is outside the supported range.
+        ValueError: Source or result is outside the supported range, or two sizes are asked for.
     """
     from fractions import Fraction
 
-    from ..oasis_core.geometry import short_side_size, target_size
+    from ..oasis_core.geometry import wanted_size
+    from ..oasis_core.words import read_size
 
     check_choice("target", target, TARGETS)
-    if width and height:
-        return target_size(*source_size, size=(width, height))
-    if width or height:
-        exact = Fraction(width, source_size[0]) if width else Fraction(height, source_size[1])
-        return target_size(*source_size, scale=exact)
-    if target in SHORT_SIDES_PX:
-        return short_side_size(*source_size, SHORT_SIDES_PX[target])
-    return target_size(*source_size, scale=scale)
+    limits = {"max_side": later.get("max_side") or None, "even": bool(later.get("even"))}
+    wish: dict[str, Any] = {}
+    if box := later.get("fit"):
+        if width or height:
+            raise ValueError("fit and width or height exclude each other; leave one of them empty")
+        try:
+            wish["fit"] = read_size(box)
+        except ValueError as error:
+            raise ValueError(f"fit {error}") from error
+    elif width and height:
+        wish["size"] = (width, height)
+    elif width or height:
+        wish["scale"] = Fraction(width or height, source_size[0 if width else 1])
+    elif target in SIZE_NAMES:
+        wish["size"] = SIZE_NAMES[target]
+    else:
+        wish["scale"] = scale
+    return wanted_size(*source_size, **wish, **limits)

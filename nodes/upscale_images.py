@@ -95,7 +95,8 @@ class OASISUpscaleImages(io.ComfyNode):
         """Upscale the batch."""
         check_choice("frames_are", frames_are, (CLIP, STILLS))
         video = _adapters.to_video(images, is_clip=frames_are == CLIP)
-        size = requested_size((video.shape[4], video.shape[3]), target, scale, width, height)
+        sides = (video.shape[4], video.shape[3])
+        size = requested_size(sides, target, scale, width, height, later)
         _adapters.check_memory(len(images), size)
         with _adapters.progress() as report, _adapters.running(model, report) as upscaler:
             result = upscaler.upscale(

@@ -121,7 +121,7 @@ class OASISUpscaleVideo(io.ComfyNode):
         with opened(video, report.step("open")) as source:
             lengths_s = [length_s for length_s in (source.duration_s, preview_s) if length_s]
             settings = {
-                "size": requested_size(source.size, target, scale, width, height),
+                "size": requested_size(source.size, target, scale, width, height, later),
                 "strength": strength,
                 "shots": shots,
                 "tile_px": tile_px or None,

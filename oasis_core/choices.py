@@ -36,3 +36,15 @@ ENGINES = ("local", "ray")
 
 SOFTWARE_CODECS = tuple(name for name, codec in CODECS.items() if not codec.needs)
 """Codecs that need no hardware of their own."""
+
+SHORT_SIDES_PX = {
+    "480p": 480,
+    "720p": 720,
+    "1080p": 1080,
+    "1440p": 1440,
+    "2160p": 2160,
+    "4k": 2160,
+    "4320p": 4320,
+    "8k": 4320,
+}
+"""Sizes by name: pixels of the shorter side, whichever way up the picture is."""

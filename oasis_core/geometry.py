@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from .choices import SHORT_SIDES_PX
+
 MIN_SIDE_PX = 1
 MAX_SIDE_PX = 1 << 15  # more than any codec here takes; keeps byte estimates honest
+LEAST_BOX_PX = 8
+"""Least side that a size which is a limit may have; less is a slip of the keys."""
 
 
 # Picture sizes
@@ -58,29 +62,97 @@ def target_size(
     return target
 
 
-def short_side_size(width: int, height: int, short_px: int) -> tuple[int, int]:
-    """Size of the result whose shorter side has so many pixels, as in "1080p".
+def wanted_size(
+    width: int,
+    height: int,
+    *,
+    scale: float | Fraction | None = None,
+    size: tuple[int, int] | str | None = None,
+    fit: tuple[int, int] | None = None,
+    max_side: int | None = None,
+    even: bool = False,
+) -> tuple[int, int]:
+    """Size of the result in any of the ways in which a user may ask for it.
 
     Args:
         width: Source width in pixels.
         height: Source height in pixels.
-        short_px: Shorter side of the result.
+        scale: Factor for both sides.
+        size: Exact (width, height) in pixels, or a name of `choices.SHORT_SIDES_PX` such as
+            "1080p", which the shorter side then has. Or
+        fit: (width, height) in pixels of a box: the largest result of the source's shape inside.
+        max_side: Greatest length of the longer side in pixels, which keeps the shape.
+        even: Whether odd sides become the even number below, as 4:2:0 video needs.
 
     Returns:
-        (width, height) in pixels; the longer side is even, which 4:2:0 video needs.
+        (width, height) in pixels. A size by name and one that fits a box have even sides where
+        the wish itself is not odd.
 
     Raises:
-        ValueError: Source or result is outside the supported range.
+        ValueError: Not exactly one of scale, size and fit is given, a name is unknown, or source or
+            result is outside the supported range.
     """
-    factor = Fraction(short_px, min(width, height)) if min(width, height) else Fraction(1)
-    long_px = 2 * _round_half_up(max(width, height) * factor / 2)
-    sides = (long_px, short_px) if width >= height else (short_px, long_px)
-    return target_size(width, height, size=sides)
+    given = {"scale": scale, "size": size, "fit": fit}
+    if sum(value is not None for value in given.values()) != 1:
+        asked = ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+        raise ValueError(f"exactly one of scale, size and fit must be given, got {asked or 'none'}")
+    if isinstance(size, str):
+        target = _short_side_size(width, height, size)
+    elif fit is not None:
+        target = _fitted_size(width, height, _exact_size(fit, "fit"))
+    else:
+        target = target_size(width, height, scale=scale, size=size)
+    if max_side is not None:
+        target = _limited_size(target, max_side)
+    if even:
+        target = tuple(max(2, side - side % 2) for side in target)
+    return target_size(width, height, size=target)
 
 
-def _exact_size(size: tuple[int, int]) -> tuple[int, int]:
+def _short_side_size(width: int, height: int, name: str) -> tuple[int, int]:
+    if name not in SHORT_SIDES_PX:
+        raise ValueError(
+            f"size must be (width, height) in pixels or one of {', '.join(SHORT_SIDES_PX)}, got "
+            f"{name!r}"
+        )
+    short_px = SHORT_SIDES_PX[name]
+    long_px = _even(Fraction(max(width, height) * short_px, max(1, min(width, height))))
+    return (long_px, short_px) if width >= height else (short_px, long_px)
+
+
+def _fitted_size(width: int, height: int, box: tuple[int, int]) -> tuple[int, int]:
+    if min(box) < LEAST_BOX_PX:
+        raise ValueError(
+            f"fit must be at least {LEAST_BOX_PX}x{LEAST_BOX_PX} pixels, got {box[0]}x{box[1]}"
+        )
+    factor = min(Fraction(box[0], max(1, width)), Fraction(box[1], max(1, height)))
+    # The side that decides fills the box; the other one is even where the box has room for that.
+    sides = zip((width, height), box, strict=True)
+    return tuple(min(whole, _even(side * factor)) for side, whole in sides)
+
+
+def _limited_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    if isinstance(max_side, bool) or max_side != int(max_side) or max_side < LEAST_BOX_PX:
+        raise ValueError(
+            f"max_side must be a whole number of at least {LEAST_BOX_PX} pixels, got {max_side}"
+        )
+    if max(size) <= max_side:
+        return size
+    factor = Fraction(int(max_side), max(size))
+    return tuple(
+        int(max_side) if side == max(size) else min(int(max_side), _even(side * factor))
+        for side in size
+    )
+
+
+def _even(length: Fraction) -> int:
+    """The nearest even number of pixels, at least 2."""
+    return max(2, 2 * _round_half_up(length / 2))
+
+
+def _exact_size(size: tuple[int, int], name: str = "size") -> tuple[int, int]:
     if len(size) != 2 or any(isinstance(v, bool) or int(v) != v for v in size):
-        raise ValueError(f"size must be two whole numbers (width, height), got {size!r}")
+        raise ValueError(f"{name} must be two whole numbers (width, height), got {size!r}")
     return int(size[0]), int(size[1])
 
 

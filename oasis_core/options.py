@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .choices import COMPARISONS, ON_CHANGE
 from .codecs import CODECS
-from .geometry import plain_number
-from .words import read_grain, read_size, read_time
+from .geometry import plain_number, wanted_size
+from .words import read_grain, read_size, read_target, read_time
 
 if TYPE_CHECKING:
     from .video import Source, TimeWindow
@@ -186,14 +186,59 @@ class UpscaleOptions(Encoding):
             help="factor for both sides (default 4, or an image model's own; 1 restores)",
         ),
     )
-    """Factor for both sides; or `size`."""
-    size: tuple[int, int] | None = option(
+    """Factor for both sides; or `size`; or `fit`."""
+    size: tuple[int, int] | str | None = option(
         None,
         shell=Argument(
-            heading=USUAL, read=read_size, metavar="WxH", help="exact size of the result"
+            heading=USUAL,
+            read=read_target,
+            metavar="SIZE",
+            help="of the result: WxH exactly, or its shorter side: 720p, 1080p, 1440p, 4k",
         ),
     )
-    """Exact (width, height) in pixels."""
+    """Exact (width, height) in pixels, or a name of `choices.SHORT_SIDES_PX` for the shorter
+    side."""
+    fit: tuple[int, int] | None = option(
+        None,
+        shell=Argument(
+            heading=USUAL,
+            read=read_size,
+            metavar="WxH",
+            help="the largest size of the source's shape inside a box",
+        ),
+        node=Widget(
+            tooltip="The largest size of the picture's shape inside a box, such as 1920x1080, in "
+            "place of target and scale. Empty: no box.",
+        ),
+    )
+    """(width, height) in pixels of a box that the result fills while it keeps its shape."""
+    max_side: int | None = option(
+        None,
+        shell=Argument(
+            heading=PICTURE, read=int, metavar="PX", help="longest side of the result at most"
+        ),
+        node=Widget(
+            low=0,
+            high=32768,
+            step=2,
+            tooltip="The longer side of the result is at most so many pixels; its shape stays. 0: "
+            "no limit.",
+        ),
+    )
+    """Greatest length of the result's longer side in pixels; None sets no limit."""
+    even: bool = option(
+        False,
+        shell=Argument(
+            heading=PICTURE,
+            switches_to=True,
+            help="make odd sides of the result even, one pixel less, so that every player takes it",
+        ),
+        node=Widget(
+            tooltip="Make odd sides of the result even, by one pixel less. Video of odd sides has "
+            "full colour resolution (4:4:4), which many players do not show.",
+        ),
+    )
+    """Whether odd sides of the result become even, which 4:2:0 video needs."""
     strength: float = option(
         1.0,
         identity="always",
@@ -415,8 +460,10 @@ class UpscaleOptions(Encoding):
             from .finish.mask import Mask
 
             object.__setattr__(self, "mask", Mask.of(self.mask))
-        if self.size is not None:
-            object.__setattr__(self, "size", tuple(plain_number(side) for side in self.size))
+        for name in ("size", "fit"):
+            sides = getattr(self, name)
+            if sides is not None and not isinstance(sides, str):
+                object.__setattr__(self, name, tuple(plain_number(side) for side in sides))
         if self.on_change not in ON_CHANGE:
             raise ValueError(
                 f"on_change must be one of {', '.join(ON_CHANGE)}, got {self.on_change!r}"
@@ -438,6 +485,22 @@ class UpscaleOptions(Encoding):
             start_s=self.start_s or 0.0,
             duration_s=self.duration_s,
             context_frames=self.halo_frames,
+        )
+
+    def target_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels of the result of a source of this size in pixels.
+
+        Raises:
+            ValueError: See `oasis_core.geometry.wanted_size`.
+        """
+        return wanted_size(
+            width,
+            height,
+            scale=self.scale,
+            size=self.size,
+            fit=self.fit,
+            max_side=self.max_side,
+            even=self.even,
         )
 
     @property

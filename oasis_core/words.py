@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from .choices import SHORT_SIDES_PX
+
 LEAST_LIKENESS = 0.65
 """Share of letters in common from which a name may have been meant: "--foo" is not "--fps"."""
 
@@ -43,6 +45,23 @@ def read_size(text: str) -> tuple[int, int]:
         return int(width), int(height)
     except ValueError as error:
         raise ValueError(f"must be WIDTHxHEIGHT, like 1280x720, got {text!r}") from error
+
+
+def read_target(text: str) -> tuple[int, int] | str:
+    """Read "1280x720" as (1280, 720), and "1080p" or "4K" as the name of a size, in small letters.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if text.lower() in SHORT_SIDES_PX:
+        return text.lower()
+    try:
+        return read_size(text)
+    except ValueError as error:
+        raise ValueError(
+            f"must be WIDTHxHEIGHT, like 1280x720, or {one_of([*SHORT_SIDES_PX])}, got {text!r}"
+            f"{meant(text, SHORT_SIDES_PX)}"
+        ) from error
 
 
 def read_time(text: str) -> float:

@@ -66,7 +66,7 @@ def add_parser(commands: Any) -> None:
 
 def _add_usual(usual: Any, given: OptionArguments) -> None:
     """What most people look for; it stands first in the help."""
-    given.add(usual.add_mutually_exclusive_group(), "scale", "size")
+    given.add(usual.add_mutually_exclusive_group(), "scale", "size", "fit")
     usual.add_argument(
         "--preview",
         nargs="?",
@@ -184,7 +184,7 @@ def _options(
 ) -> dict[str, Any]:
     """The fields of `UpscaleOptions` that the user's words mean for one file."""
     options = option_values(arguments)
-    if arguments.scale is None and arguments.size is None:
+    if arguments.scale is arguments.size is arguments.fit is None:
         options["scale"] = engine.default_scale
     options["start_s"], options["duration_s"] = _piece(arguments, source)
     options["compare"] = _comparison(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..geometry import target_size
 from ..options import UpscaleOptions
 from ..remote import RemoteFile
 from ..video import ClipSource, MuxReport, Source
@@ -25,9 +25,12 @@ from .side_by_side import check_comparison, compare_files, comparison_path, is_t
 from .targets import Target, make_target
 
 if TYPE_CHECKING:
+    from ..video import EncodeSpec
     from .plan import Plan
     from .run import JobRun
     from .upscaler import OnProgress, VideoUpscaler
+
+log = logging.getLogger(__name__)
 
 OnSegment = Callable[[int, int], None]
 
@@ -130,7 +133,7 @@ def _prepare(
     info = survey.info
     if wanted.on_change == "stop":
         survey.refuse_changes(source, window)
-    width, height = target_size(info.width, info.height, scale=wanted.scale, size=wanted.size)
+    width, height = wanted.target_size(info.width, info.height)
     if wanted.compare is not None:
         larger = replace(info, width=width, height=height)
         check_comparison(
@@ -145,13 +148,15 @@ def _prepare(
     if look.mask is not None:
         mask = look.mask.fitted(survey.num_frames, window=window, rate=info.frame_rate)
         look = replace(look, mask=mask)
+    spec = target.segment_spec(info, width, height)
+    _warn_of_odd_sides(spec, wanted)
     make_job = partial(
         Job,
         source=source,
         destination=destination,
         info=info,
         look=look,
-        spec=target.segment_spec(info, width, height),
+        spec=spec,
         options=wanted,
         clock=StageClock(dict.fromkeys(STAGES, 0.0)),
         window=window,
@@ -160,6 +165,19 @@ def _prepare(
         stores_light=target.stores_light,
     )
     return make_job, target
+
+
+def _warn_of_odd_sides(spec: EncodeSpec, wanted: UpscaleOptions) -> None:
+    is_odd = spec.width % 2 or spec.height % 2
+    if is_odd and not wanted.pix_fmt and spec.pixel_format.startswith("yuv444p"):
+        log.warning(
+            "%dx%d is odd, so the film is 4:4:4, which many players do not show; --even makes it "
+            "%dx%d",
+            spec.width,
+            spec.height,
+            spec.width - spec.width % 2,
+            spec.height - spec.height % 2,
+        )
 
 
 def _with_model(

@@ -54,12 +54,6 @@ class SegmentWriter:
         self._last_pts = 0
         self._num_packets = 0
         self._durations: dict[int, int] = {}
-        if spec.pixel_format.startswith("yuv444p"):
-            log.info(
-                "%dx%d is odd, and 4:2:0 has only even sizes; writing 4:4:4",
-                spec.width,
-                spec.height,
-            )
         tags = spec.written_color
         self._from_rgb = FromRgb(
             width=spec.width,

@@ -32,6 +32,60 @@ def test_target_size(source, request_, expected):
     assert g.target_size(*source, **request_) == expected
 
 
+@pytest.mark.parametrize(
+    ("source", "request_", "expected"),
+    [
+        ((640, 360), {"size": "1080p"}, (1920, 1080)),
+        ((360, 640), {"size": "1080p"}, (1080, 1920)),  # upright: still the shorter side
+        ((720, 576), {"size": "4k"}, (2700, 2160)),
+        ((853, 480), {"size": "720p"}, (1280, 720)),  # 1279.5
+        ((101, 57), {"size": "480p"}, (850, 480)),  # 850.5: the nearest even number
+        ((720, 576), {"fit": (1920, 1080)}, (1350, 1080)),
+        ((1920, 800), {"fit": (1280, 720)}, (1280, 534)),  # 533.3: even
+        ((333, 251), {"fit": (333, 251)}, (333, 251)),  # an odd box that fits is filled
+        ((640, 360), {"scale": 4, "max_side": 1920}, (1920, 1080)),
+        ((360, 640), {"scale": 4, "max_side": 1920}, (1080, 1920)),
+        ((640, 360), {"scale": 2, "max_side": 1920}, (1280, 720)),  # short enough
+        ((101, 101), {"scale": 1, "max_side": 99}, (99, 99)),
+        ((853, 481), {"scale": 1, "even": True}, (852, 480)),
+        ((64, 1), {"scale": 1, "even": True}, (64, 2)),
+        ((64, 64), {"size": (65, 63), "even": True}, (64, 62)),
+    ],
+)
+def test_size_by_name_box_and_limit(source, request_, expected):
+    assert g.wanted_size(*source, **request_) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({}, "exactly one of scale, size and fit must be given, got none"),
+        ({"scale": 2, "fit": (9, 9)}, "exactly one of .*, got scale=2, fit="),
+        ({"size": "1080i"}, "size must be .* or one of 480p, .*, got '1080i'"),
+        ({"fit": (7, 900)}, "fit must be at least 8x8 pixels, got 7x900"),
+        ({"fit": (8.5, 900)}, "fit must be two whole numbers"),
+        ({"scale": 2, "max_side": 4}, "max_side must be .* at least 8 pixels, got 4"),
+        ({"scale": 2, "max_side": True}, "max_side must be"),
+        ({"scale": 2, "max_side": 99.5}, "max_side must be a whole number"),
+    ],
+)
+def test_size_that_cannot_be_is_refused(request_, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        g.wanted_size(64, 48, **request_)
+
+
+def test_shape_stays_in_every_box():
+    for _ in range(300):
+        width, height = RANDOM.randint(8, 4000), RANDOM.randint(8, 4000)
+        box = RANDOM.randint(8, 9000), RANDOM.randint(8, 9000)
+        sides = g.wanted_size(width, height, fit=box)
+        factor = min(box[0] / width, box[1] / height)
+        assert sides[0] == box[0] or sides[1] == box[1]
+        for side, length, most in zip(sides, (width, height), box, strict=True):
+            assert side <= most
+            assert abs(side - max(2, length * factor)) <= 1
+
+
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), "4", True])
 def test_scale_must_be_a_positive_number(scale):
     with pytest.raises(ValueError, match="scale must be"):
