@@ -28,6 +28,7 @@ from .info import ColorTags, VideoInfo
 from .piece import TimeWindow, empty_piece
 
 _TICK = Fraction(1, 1000)
+_LEAST_MS = 10
 _ALPHA = 0x10
 _DISPOSE, _NO_BLEND = 1, 2
 _PLACE = 16
@@ -225,9 +226,14 @@ def _frame_of(head: bytes, offset: int, size: int, time: int) -> _Frame:
         width=_number(head, 6) + 1,
         height=_number(head, 9) + 1,
         pts=time,
-        duration=max(1, _number(head, 12)),
+        duration=_shown_ms(_number(head, 12)),
         flags=head[15],
     )
+
+
+def _shown_ms(stored: int) -> int:
+    """Return how long a frame is shown: browsers take 10 ms and less for a tenth of a second."""
+    return stored if stored > _LEAST_MS else 100
 
 
 def _number(data: bytes, place: int) -> int:

@@ -158,6 +158,8 @@ def _film(path: Path | RemoteFile, container: av.container.InputContainer) -> av
     photo = read_photo(path) if may_be_photo(container) else None
     if photo is not None:  # its streams are tiles, thumbnails and so on
         films = [s for s in films if s.id == photo.tiles[0]] or films
+    elif may_be_photo(container):  # a sequence, and a still for those who cannot play it
+        films = [s for s in films if s.frames > 1] or films
     stream = films[0]
     context = stream.codec_context
     if context is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,9 @@ def _survey_packets(path: Path | RemoteFile, info: VideoInfo, window: TimeWindow
     if window is not None and found:
         info = _as_the_piece_begins(path, info, found, start)
     changes = _changes(found, start, stop, info)
+    if window is None and info.container.endswith(("_pipe", "image2")):  # stills, one or more
+        count = count or number
+        info = replace(info, num_frames=count or None)
     return Survey(num_frames=count or None, info=info, changes=changes)
 
 

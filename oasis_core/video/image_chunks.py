@@ -67,6 +67,9 @@ class Ifd:
         return data[:4] + struct.pack(self.order + "I", len(data)) + data[8:] + directory
 
 
+_RESTARTS = range(0xD0, 0xD8)
+
+
 def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Return name and content of a PNG's chunks."""
     chunks, place = [], len(PNG_HEAD)
@@ -91,6 +94,35 @@ def jpeg_segments(data: bytes) -> list[tuple[int, bytes]]:
         segments.append((data[place + 1], data[place + 4 : place + 2 + length]))
         place += 2 + length
     return segments
+
+
+def jpeg_end(data: bytes) -> int | None:
+    """Return where a JPEG's picture ends; None if it is cut off.
+
+    What lies behind is no part of it, whatever it holds: a second picture, a film.
+    """
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xD9:
+            return place + 2
+        if marker == 0xFF:  # a fill byte
+            place += 1
+            continue
+        place += 2 + (0 if marker in range(0xD0, 0xD8) else _length(data, place + 2))
+        if marker != 0xDA:
+            continue
+        # Coded data: a marker is what is followed by neither 0 nor a restart's number.
+        place = data.find(b"\xff", place)
+        while 0 <= place < len(data) - 1 and (not data[place + 1] or data[place + 1] in _RESTARTS):
+            place = data.find(b"\xff", place + 2)
+        if place < 0:
+            return None
+    return len(data) if data[place : place + 2] == b"\xff\xd9" else None
+
+
+def _length(data: bytes, place: int) -> int:
+    return struct.unpack_from(">H", data, place)[0]
 
 
 def webp_chunks(data: bytes) -> dict[bytes, bytes]:

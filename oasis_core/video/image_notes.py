@@ -13,7 +13,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from .image_chunks import PNG_HEAD, Ifd, png_chunk, png_chunks
+from .image_chunks import PNG_HEAD, Ifd, jpeg_end, png_chunk, png_chunks
 
 _JFIF, _XMP_HEAD = b"JFIF\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _PHOTOSHOP = b"Photoshop 3.0\x00"
@@ -27,6 +27,7 @@ _PNG_OWN = (
 )  # fmt: skip
 _SRGB_GAMMA = struct.pack(">I", 45_455)
 _PIECE = 65_000
+_LEAST_REST = 16
 _MOST = 0xFFFFFFFF
 _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _XMP_TAG, _IPTC_TAG = 282, 283, 296, 700, 33723
 _TIFF_TEXTS = {
@@ -86,9 +87,27 @@ def png_notes(chunks: list[tuple[bytes, bytes]]) -> Notes:
     )  # fmt: skip
 
 
-def jpeg_notes(segments: list[tuple[int, bytes]]) -> Notes:
-    """Return the notes in a JPEG's segments."""
-    density, xmp, comment, iptc, others = None, None, None, None, []
+def behind_jpeg(data: bytes) -> list[str]:
+    """Return a name for what lies behind the end of a JPEG's picture."""
+    end = jpeg_end(data)
+    rest = b"" if end is None else data[end:].strip(b"\x00")
+    if len(rest) < _LEAST_REST:
+        return []
+    if b"ftyp" in rest[:_LEAST_REST] or b"MotionPhoto_Data" in rest:
+        return ["a film behind the picture (motion photo)"]
+    if rest.startswith(b"\xff\xd8"):
+        return ["further pictures in the file (MPF: a second eye, a preview or a gain map)"]
+    return [f"{len(rest):,} bytes behind the picture"]
+
+
+def jpeg_notes(segments: list[tuple[int, bytes]], others: list[str]) -> Notes:
+    """Return the notes in a JPEG's segments.
+
+    Args:
+        segments: before the picture.
+        others: names of what lies behind it.
+    """
+    density, xmp, comment, iptc = None, None, None, None
     for marker, content in segments:
         if marker == 0xE0 and content.startswith(_JFIF) and len(content) >= 12:
             unit = {1: "in", 2: "cm"}.get(content[7])

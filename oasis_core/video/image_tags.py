@@ -24,6 +24,7 @@ from .image_chunks import (
 )
 from .image_notes import (
     Notes,
+    behind_jpeg,
     bmp_notes,
     jpeg_notes,
     jpeg_with,
@@ -85,7 +86,10 @@ def read_image_tags(path: Path) -> ImageTags:
         if data.startswith(PNG_HEAD):
             (icc, exif), notes = _read_png(data), png_notes(png_chunks(data))
         elif data.startswith(b"\xff\xd8"):
-            (icc, exif), notes = _read_jpeg(data), jpeg_notes(jpeg_segments(data))
+            (icc, exif), notes = (
+                _read_jpeg(data),
+                jpeg_notes(jpeg_segments(data), behind_jpeg(data)),
+            )
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             (icc, exif), notes = _read_webp(data), webp_notes(webp_chunks(data))
         elif data[:4] in (b"II*\x00", b"MM\x00*"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil
 
 import av
 
@@ -75,9 +76,14 @@ def copy_chapters(
     chapters = source.chapters()
     if not chapters:
         return
-    kept = []
+    kept, num_behind, end_s = [], 0, _end_s(source)
     for chapter in chapters:
         tick = chapter["time_base"]
+        if end_s is not None:  # they would make the film as long as themselves
+            if chapter["start"] * tick >= end_s:
+                num_behind += 1
+                continue
+            chapter["end"] = min(chapter["end"], ceil(end_s / tick))
         if span is not None:
             chapter["end"] = min(chapter["end"], int(span.stop_s / tick))
             if span.start_s is not None:
@@ -90,6 +96,23 @@ def copy_chapters(
     if kept:
         output.set_chapters(kept)
         lines[0].append(f"{len(kept)} chapters")
+    if num_behind:
+        lines[1].append(f"{num_behind} chapters: they begin behind the end of the film")
+
+
+def _end_s(source: av.container.InputContainer) -> Fraction | None:
+    """Return when the last of a file's tracks ends; None where it does not say."""
+    tracks = [s for s in source.streams if s.type in ("video", "audio")]
+    ends = [
+        ((s.start_time or 0) + s.duration) * s.time_base
+        for s in tracks
+        if s.duration is not None and s.time_base is not None
+    ]
+    if len(ends) < len(tracks):
+        ends = []
+    if not ends and source.duration is not None:
+        ends = [Fraction((source.start_time or 0) + source.duration, av.time_base)]
+    return max(ends, default=None)
 
 
 def lost_metadata(

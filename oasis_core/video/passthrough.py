@@ -51,6 +51,10 @@ class Passthrough:
     """Source stream index to the last packet's time and its distance from the one before."""
     is_strict: bool = False
     """Whether the container wants each packet of sound later than the one before it."""
+    adts: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Source stream index to what the first AAC packet says of itself."""
+    changed: set[int] = field(default_factory=set)
+    """Indices of streams that go on otherwise."""
     num_moved: Counter[int] = field(default_factory=Counter)
     """Source stream index to the number of its packets that went back in time."""
 
@@ -79,6 +83,7 @@ class Passthrough:
             for packet in clock.packets(streams):
                 if packet.size == 0 or packet.stream_index == self.film_index:
                     continue
+                self._note_change(packet)
                 if packet.stream.type == "video":  # a cover picture has no time
                     packet.pts = packet.dts = 0
                 elif not self._place(packet, shift):
@@ -106,6 +111,25 @@ class Passthrough:
                 f"the sound and subtitles of {str(path)!r} cannot be copied ({reason(error)}); "
                 "the file may be damaged; `oasis export-partial` writes the film without them"
             ) from error
+
+    def _note_change(self, packet: av.packet.Packet) -> None:
+        """Say once for each AAC track that goes on otherwise: containers describe it once."""
+        if packet.stream_index in self.changed or packet.stream.type != "audio":
+            return
+        if packet.stream.codec_context is None or packet.stream.codec_context.name != "aac":
+            return
+        head = bytes(packet)[:4]
+        if len(head) < 4 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:  # no header of its own
+            return
+        kind = (head[2] & 0xFD, head[3] & 0xC0)
+        if self.adts.setdefault(packet.stream_index, kind) != kind:
+            self.changed.add(packet.stream_index)
+            at_s = float((packet.pts or 0) * packet.time_base)
+            self.dropped.append(
+                f"{describe_stream(packet.stream)}: from {at_s:.3f} s on it has another number of "
+                "channels or another rate, which the container says once for all; encode it again "
+                "if it does not play"
+            )
 
     def _place(self, packet: av.packet.Packet, shift: Fraction) -> bool:
         """Put sound without a time behind the packet before it; return whether it has one now."""
@@ -216,7 +240,7 @@ def add_streams(
             _note_timecode(stream, source.streams[film_index], result)
             continue
         try:
-            why = _add_stream(stream, path, output, result)
+            why = _add_stream(stream, source, path, output, result)
         except (*AV_ERRORS, AttributeError, TypeError, NotImplementedError) as error:
             log.debug("%s: %s", name, error)
             why = f"{_container_name(output)} cannot hold it; write to .mkv to keep it"
@@ -241,6 +265,7 @@ def _note_timecode(stream: av.stream.Stream, film: av.VideoStream, result: Passt
 
 def _add_stream(
     stream: av.stream.Stream,
+    source: av.container.InputContainer,
     path: Path | RemoteFile,
     output: av.container.OutputContainer,
     result: Passthrough,
@@ -251,6 +276,8 @@ def _add_stream(
         return _add_attachment(
             output, stream.metadata, getattr(stream, "data", b""), is_matroska=is_matroska
         )
+    if stream.type == "video" and not is_picture(stream) and may_be_photo(source):
+        return "only the pictures of the sequence are read, no still or transparency beside them"
     if stream.type == "video" and not is_picture(stream):
         return "only the first video track is upscaled, further ones are left out"
     if stream.type == "video" and is_matroska:

@@ -15,6 +15,7 @@ import av
 
 from ..remote import RemoteError, RemoteFile, as_source
 from .alpha import decoder_with_alpha, has_clear_pixels
+from .appended import film_behind
 from .changes import KindWatch, PictureKind, described_anew, stop_at, without_strangers
 from .clock import OneClock
 from .coded_times import CodedTimes
@@ -34,8 +35,16 @@ from .side_data import Carried, side_data_of
 log = logging.getLogger(__name__)
 
 # Codecs of which every packet is one shown picture, so that a missing one is a loss.
-_ONE_PICTURE_PER_PACKET = ("h264", "hevc", "av1", "vp9", "mpeg4", "ffv1", "prores", "mjpeg")
+_ONE_PICTURE_PER_PACKET = (
+    "h264", "hevc", "av1", "vp9", "mpeg4", "ffv1", "prores",
+    "mjpeg", "mpeg1video", "mpeg2video", "libdav1d",
+)  # fmt: skip
 _MAX_WARNINGS = 5
+# FFmpeg hands out the fields of H.265 one by one; those of H.264 and MPEG-2 it puts together.
+_FIELDS = (
+    "whole frames: each picture is one field of half the height (H.265 codes them so); put them "
+    "together first"
+)
 _SEEK_MARGIN_S = 1
 
 
@@ -106,11 +115,18 @@ class VideoReader:
             self.info: VideoInfo = describe(
                 self.path, self._container, self._stream, self._first, self._orientation, carried
             )
-            self.info = replace(self.info, not_kept=(*lost_alpha, *self.info.not_kept))
+            self._behind = None
+            if isinstance(self.path, Path):
+                self._behind = film_behind(self.path, self.info.container)
+            lost = (*lost_alpha, *((self._behind,) if self._behind else ()), *self.info.not_kept)
+            self.info = replace(self.info, not_kept=lost)
             self._trust_first_picture()
             if self._photo is not None:
                 lost = dict.fromkeys((*self.info.not_kept, *self._photo.losses))
                 self.info = replace(self.info, other_streams=(), not_kept=tuple(lost))
+            self._is_of_fields = self.info.is_interlaced and self.info.codec == "hevc"
+            if self._is_of_fields:
+                self.info = replace(self.info, not_kept=(*self.info.not_kept, _FIELDS))
             if self._fields.num_second:
                 again, film = open_video(self.path, allow_truncated=True)
                 with again:
@@ -183,6 +199,11 @@ class VideoReader:
             )
 
     def _say_what_is_lost(self) -> None:
+        if self._behind:
+            log.warning("%s: %s", self.path.name, self._behind)
+        if self._is_of_fields:
+            log.warning("%s: not kept: %s", self.path.name, _FIELDS)
+            return
         if self.info.is_interlaced and not self._deinterlace:
             log.warning(
                 "%s: the video is interlaced and is treated as progressive; use --deinterlace for "
@@ -234,7 +255,7 @@ class VideoReader:
     def _say_interlaced(self, frame: av.VideoFrame) -> None:
         """Say once that fields begin where the film began with whole frames."""
         is_new = frame.interlaced_frame and not self.info.is_interlaced
-        if self._is_told_interlaced or self._deinterlace or not is_new:
+        if self._is_told_interlaced or self._deinterlace or self._is_of_fields or not is_new:
             return
         self._is_told_interlaced = True
         log.warning(

@@ -9,8 +9,12 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from .errors import VideoError
+import av
 
+from .errors import AV_ERRORS, VideoError
+from .image_chunks import jpeg_end
+
+_BESIDE = (*range(0xE1, 0xEE), 0xEF, 0xFE)  # APP0 and APP14 say how colours are meant
 _EXR_MAGIC = b"v/1\x01"
 _TILED, _DEEP_OR_PARTS = 0x200, 0x1800
 _LINES = {0: 1, 1: 1, 2: 1, 3: 16, 4: 32, 5: 16, 6: 32, 7: 32, 8: 32, 9: 256}
@@ -30,8 +34,12 @@ def check_whole(path: Path) -> None:
         head = file.read(4)
     if head[:2] == b"\xff\xd8":
         data = path.read_bytes()
-        # Coded data cannot hold a marker; a preview's end lies before the picture's scan begins.
-        is_whole = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+        is_whole = jpeg_end(data) is not None
+        if is_whole and not _has_all_data(data):
+            raise VideoError(
+                f"{str(path)!r} is damaged: part of its picture is missing; copy or download it "
+                "again"
+            )
     elif head == _EXR_MAGIC:
         is_whole = _is_whole_exr(path.read_bytes())
     else:
@@ -40,6 +48,28 @@ def check_whole(path: Path) -> None:
         raise VideoError(
             f"{str(path)!r} is cut off before its last rows; copy or download it again"
         )
+
+
+def _has_all_data(data: bytes) -> bool:
+    """Return whether a JPEG's coded data reach to its last block.
+
+    FFmpeg's decoder says so when it is told to be strict, which it then is with camera data, too:
+    these are left away.
+    """
+    kept, place = [data[:2]], 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
+        end = place + 2 + struct.unpack_from(">H", data, place + 2)[0]
+        if data[place + 1] not in _BESIDE:
+            kept.append(data[place:end])
+        place = end
+    decoder = av.CodecContext.create("mjpeg", "r")
+    decoder.thread_count = 1
+    decoder.options = {"err_detect": "explode"}
+    try:
+        packet = av.Packet(b"".join(kept) + data[place:])
+        return bool([*decoder.decode(packet), *decoder.decode(None)])
+    except AV_ERRORS:
+        return False
 
 
 def _is_whole_exr(data: bytes) -> bool:

@@ -14,6 +14,7 @@ from .memory import flat, huge, not_finite, out_of_memory
 from .security import isolated
 from .shell import shell
 from .tally import Campaign
+from .wild import wild
 
 PARTS: dict[str, Callable[[Campaign], None]] = {
     "kill": kill,
@@ -24,6 +25,7 @@ PARTS: dict[str, Callable[[Campaign], None]] = {
     "places": places,
     "shell": shell,
     "zoo": zoo,
+    "wild": wild,
     "truncation": truncation,
     "mutation": mutation,
     "mutation-of-data": mutation_of_data,

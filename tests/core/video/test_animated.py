@@ -77,7 +77,7 @@ def test_every_frame_and_time(animation):
         frames = list(reader)
         assert (reader.info.width, reader.info.height, reader.info.num_frames) == (*SIZE, 5)
     assert [frame.pts for frame in frames] == [0, 40, 120, 240, 280]
-    assert [frame.duration for frame in frames] == [40, 80, 120, 40, 1]
+    assert [frame.duration for frame in frames] == [40, 80, 120, 40, 100]
     for index, frame in enumerate(frames):
         np.testing.assert_array_equal(frame.pixels, picture(index))
         assert (frame.alpha == 255).all()
