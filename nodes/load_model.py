@@ -33,7 +33,9 @@ class OASISLoadModel(io.ComfyNode):
                     "model_name",
                     options=_adapters.model_names(),
                     tooltip="oasis-tiny comes with the pack and runs anywhere. Further models "
-                    "belong into models/oasis as .safetensors.",
+                    "belong into models/oasis as .safetensors; of the public files of InfVSR or "
+                    "FlashVSR v1.1 there one is made on the first run, which takes some minutes "
+                    "and 3.5 GB of disk.",
                 ),
                 widget(
                     io.Combo.Input,
@@ -87,7 +89,10 @@ class OASISLoadModel(io.ComfyNode):
     @plain_errors
     def fingerprint_inputs(cls, model_name: str, **others: Any) -> str:
         """Changes when the file does."""
-        status = _adapters.model_path(model_name).stat()
+        path = _adapters.model_path(model_name)
+        if not path.exists():
+            return f"to be converted {sorted(others.items())}"
+        status = path.stat()
         return f"{status.st_size} {status.st_mtime_ns} {sorted(others.items())}"
 
     @classmethod
@@ -106,7 +111,8 @@ class OASISLoadModel(io.ComfyNode):
         # The default is each model's own choice, so that one without a vivid end loads, too.
         wanted = None if detail == DEFAULT_DETAIL else detail
         options = {"detail": wanted, "compiled": compiled, "int8": int8}
-        model, facts = _adapters.load_model(_adapters.model_path(model_name), dtype, **options)
+        path = _adapters.make_model(model_name)
+        model, facts = _adapters.load_model(path, dtype, **options)
         if routing == ALL_GLOBAL:
             model = model.all_global()
         if routing == NO_TRANSFORMER:

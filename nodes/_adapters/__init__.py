@@ -13,7 +13,14 @@ from .folders import (
     temp_folder,
 )
 from .frames import alpha_of, check_images, check_memory, to_clip, to_images, to_video
-from .models import LoadedModel, from_upscale_model, load_model, managed, running
+from .models import (
+    LoadedModel,
+    from_upscale_model,
+    load_model,
+    make_model,
+    managed,
+    running,
+)
 from .reporting import Progress, check, progress
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     "is_named",
     "keep_result",
     "load_model",
+    "make_model",
     "managed",
     "model_names",
     "model_path",

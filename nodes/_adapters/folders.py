@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import folder_paths
 
@@ -14,8 +15,13 @@ from ...oasis_core.choices import BUNDLED
 from .._results import DEFAULT_KEPT, SHELF
 from .reporting import server
 
+if TYPE_CHECKING:
+    from ...oasis_core.convert.folders import PublicSet
+
 MODEL_FOLDER = "oasis"
 MODEL_SUFFIX = ".safetensors"
+PUBLIC_SUFFIXES = (".ckpt", ".pth")
+"""Of public files that models are made of; none is loaded as it is."""
 KEPT_SETTING = "OASIS.keptResults"
 """Of web/oasis.js: how many results the temporary folder keeps."""
 
@@ -28,18 +34,28 @@ def register_model_folder() -> None:
         Path(default).mkdir(parents=True, exist_ok=True)
     # Without a suffix ComfyUI would list every file of the folder.
     folders, suffixes = folder_paths.folder_names_and_paths[MODEL_FOLDER]
-    known = (folders, set(suffixes) | {MODEL_SUFFIX})
+    known = (folders, set(suffixes) | {MODEL_SUFFIX, *PUBLIC_SUFFIXES})
     folder_paths.folder_names_and_paths[MODEL_FOLDER] = known
 
 
 def model_names() -> list[str]:
-    """Bundled models, then the files of the model folder."""
-    files = folder_paths.get_filename_list(MODEL_FOLDER)
-    return [*BUNDLED, *(name for name in files if name.endswith(MODEL_SUFFIX))]
+    """Bundled models, then those of the model folder: files, and what public files there make."""
+    from ...oasis_core.convert.folders import is_part, models_among, target_name
+
+    inside: dict[str, list[str]] = {}
+    for name in folder_paths.get_filename_list(MODEL_FOLDER):
+        folder, file = os.path.split(name)
+        inside.setdefault(folder, []).append(file)
+    found = set()
+    for folder, files in inside.items():
+        models = [file for file in files if file.endswith(MODEL_SUFFIX) and not is_part(file)]
+        models += map(target_name, models_among(files))
+        found |= {os.path.join(folder, file) for file in models}  # noqa: PTH118 (as ComfyUI has it)
+    return [*BUNDLED, *sorted(found)]
 
 
 def model_path(name: str) -> Path:
-    """The file of a model from `model_names`.
+    """The file of a model from `model_names`; it may still have to be made, by `make_model`.
 
     Raises:
         ValueError: There is no such model.
@@ -53,7 +69,31 @@ def model_path(name: str) -> Path:
             f"model_name must be one of {', '.join(model_names())}, got {name!r}; put the file "
             f"into models/{MODEL_FOLDER} and press R"
         )
-    return Path(folder_paths.get_full_path_or_raise(MODEL_FOLDER, name))
+    path = folder_paths.get_full_path(MODEL_FOLDER, name)
+    if path is not None:
+        return Path(path)
+    files = public_files(name)
+    if files is None:
+        raise ValueError(
+            f"models/{MODEL_FOLDER} has no {name} any more; press R to refresh the list"
+        )
+    return files.target
+
+
+def public_files(name: str) -> PublicSet | None:
+    """The public files of a model from `model_names` that is still to be made of them.
+
+    None if there are none of its name.
+    """
+    from ...oasis_core.convert.folders import find_set
+
+    folder, file = os.path.split(name)
+    for base in folder_paths.get_folder_paths(MODEL_FOLDER):
+        place = Path(base) / folder
+        files = find_set(place, file) if place.is_dir() else None
+        if files is not None:
+            return files
+    return None
 
 
 def keep_result(path: Path, inputs: Mapping[str, Any], beside: tuple[Path, ...] = ()) -> None:

@@ -12,7 +12,8 @@ import comfy.model_management
 import comfy.model_patcher
 import torch
 
-from .reporting import Progress, check
+from .folders import model_path, public_files
+from .reporting import Progress, check, progress
 
 if TYPE_CHECKING:
     from ...oasis_core.families.restorer import HasRouting, Restorer
@@ -119,6 +120,29 @@ def load_model(path: Path, dtype: str, **options: Any) -> tuple[LoadedModel, dic
         "source": restorer.facts.get("source", "not stated"),
     }
     return managed(restorer, dtype), facts
+
+
+def make_model(name: str) -> Path:
+    """The file of a model, made of the public files beside it if it is not there yet.
+
+    Args:
+        name: From `model_names`.
+
+    Raises:
+        ValueError: A public file is missing or another one, or disk or memory do not suffice.
+    """
+    from ...oasis_core.convert.folders import convert_set
+    from ...oasis_core.upscale.memory import free_host_bytes
+
+    path = model_path(name)
+    files = None if path.exists() else public_files(name)
+    if files is None:
+        return path
+    with progress("megabytes") as report, torch.inference_mode(False):
+        report.stage("convert")
+        return convert_set(
+            files, lambda done, total: report(done / 1e6, total / 1e6), free_host_bytes()
+        )
 
 
 def from_upscale_model(upscale_model: Any, dtype: str) -> tuple[LoadedModel, dict[str, Any]]:

@@ -90,11 +90,14 @@ def _state(file: PublicFile, path: Path | None, *, check: bool) -> str:
     if path is None:
         return "absent"
     size = path.stat().st_size
-    if file.num_bytes is not None and size != file.num_bytes:
+    is_copy = path.name.lower() != file.name.lower()
+    if file.num_bytes is not None and size != file.num_bytes and not is_copy:
         return f"here, but of {size} bytes: incomplete, or another file of this name"
     if not check:
-        return "here"
+        return "here, a copy by others" if is_copy else "here"
     found = file_sha256(path)
+    if is_copy:
+        return f"here, a copy by others, sha256 {found}"
     if file.sha256 is None:
         return f"here, sha256 {found}; what it should be is not known"
     return "as published" if found == file.sha256 else f"here, but another file: sha256 {found}"

@@ -31,12 +31,21 @@ class PublicFile:
     """Its hash, where that is known."""
     is_optional: bool = False
     """Whether the model works without it."""
+    part: str = ""
+    """What it is of the model, by the converter's word."""
+    copies: tuple[str, ...] = ()
+    """Names under which others have published it again."""
+
+    @property
+    def names(self) -> set[str]:
+        """All its names, in small letters."""
+        return {name.lower() for name in (self.name, *self.copies)}
 
     def find(self, folders: list[Path]) -> Path | None:
-        """The first file of this name, whatever its case, in some folders."""
+        """The first file of these names, whatever their case, in some folders."""
         for folder in folders:
             for path in sorted(folder.iterdir()):
-                if path.name.lower() == self.name.lower() and path.is_file():
+                if path.name.lower() in self.names and path.is_file():
                     return path
         return None
 
@@ -57,6 +66,8 @@ class PublishedModel:
 
 WAN_VAE = PublicFile(
     name="Wan2.1_VAE.pth",
+    part="vae",
+    copies=("Wan2.1_VAE.safetensors",),
     published="HF Wan-AI/Wan2.1-T2V-1.3B",
     licence="Apache-2.0",
     use="pixels to latents and back",
@@ -65,6 +76,7 @@ WAN_VAE = PublicFile(
 )
 WAN_VAE_COPY = PublicFile(
     name="wan_2.1_vae.safetensors",
+    part="vae",
     published="HF Comfy-Org/Wan_2.1_ComfyUI_repackaged, split_files/vae",
     licence="Apache-2.0",
     use="the same in half precision, instead",
@@ -74,6 +86,7 @@ WAN_VAE_COPY = PublicFile(
 )
 TAEHV = PublicFile(
     name="taew2_1.pth",
+    part="tiny",
     published="GitHub madebyollin/taehv",
     licence="MIT",
     use="the same, fast: --decoder tiny, tiny-both",
@@ -88,19 +101,22 @@ MODELS = (
         files=(
             PublicFile(
                 name="InfVSR.ckpt",
+                part="transformer",
                 published="HF zzqingz/InfVSR",
                 licence="MIT",
                 use="the transformer, about 2.8 GB",
             ),
             PublicFile(
                 name="ram_swin_large_14m.pth",
+                part="visual",
                 published="HF space xinyu1205/recognize-anything",
                 licence="Apache-2.0",
                 use="features of the first frame",
             ),
             PublicFile(
                 name="DAPE.pth",
-                published="HF space alexnasa/SEESR",
+                part="visual_lora",
+                published="HF alexnasa/SEESR",
                 licence="Apache-2.0",
                 use="low-rank additions to those",
             ),
@@ -117,6 +133,8 @@ MODELS = (
         files=(
             PublicFile(
                 name="diffusion_pytorch_model_streaming_dmd.safetensors",
+                part="transformer",
+                copies=("FlashVSR1_1.safetensors",),
                 published=FLASHVSR,
                 licence="Apache-2.0",
                 use="the transformer",
@@ -125,6 +143,8 @@ MODELS = (
             ),
             PublicFile(
                 name="LQ_proj_in.ckpt",
+                part="projector",
+                copies=("LQ_proj_in.safetensors",),
                 published=FLASHVSR,
                 licence="Apache-2.0",
                 use="the source to tokens",
@@ -133,6 +153,8 @@ MODELS = (
             ),
             PublicFile(
                 name="posi_prompt.pth",
+                part="prompt",
+                copies=("Prompt.safetensors",),
                 published="GitHub OpenImagingLab/FlashVSR, examples/WanVSR/prompt_tensor",
                 licence="Apache-2.0",
                 use="the prompt that it was trained with",
@@ -140,6 +162,8 @@ MODELS = (
             ),
             PublicFile(
                 name="TCDecoder.ckpt",
+                part="tiny",
+                copies=("TCDecoder.safetensors",),
                 published=FLASHVSR,
                 licence="Apache-2.0",
                 use="its own decoder, fast",
