@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SOUND_SIDE_PX = 16
 """Side of the pictures of a file that only carries sound; the least that encoders take."""
 COPY_BYTES = 1 << 22
+TRANSFERS = {"HDR": 18, "HDR PQ": 16}
+"""ComfyUI's colour space -> FFmpeg's number of its transfer; both have colours of BT.2020."""
+BT2020, LIMITED = 9, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,7 @@ def _written_down(stream: Any, check: Callable[[], None]) -> Iterator[Path]:
 def _frames_of(video: Input.Video, check: Callable[[], None]) -> Iterator[Source]:
     """The frames of a VIDEO, with their sound in a file."""
     from ..oasis_core.video import ClipSource, nearest_rate
+    from ..oasis_core.video.info import ColorTags
 
     if isinstance(video, InputImpl.VideoFromFile):
         # ComfyUI decodes the whole piece at once.
@@ -150,6 +154,10 @@ def _frames_of(video: Input.Video, check: Callable[[], None]) -> Iterator[Source
             sound=sound,
             alpha=_alpha_of(components),
         )
+        transfer = TRANSFERS.get(_ask(video, "get_color_space", "auto"))
+        if transfer is not None:
+            tags = {"primaries": BT2020, "transfer": transfer, "matrix": BT2020, "range": LIMITED}
+            clip = replace(clip, color=ColorTags(**tags))
         yield Source(
             place=clip,
             size=(images.shape[2], images.shape[1]),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FULL_SCALE = 65535
+PLAIN_RGB = ColorTags(matrix=RGB_MATRIX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -38,6 +39,8 @@ class ClipSource:
     """File whose sound belongs to the frames and begins with the first one."""
     alpha: Tensor | None = None
     """`t h w` in [0, 1], 0 is transparent."""
+    color: ColorTags = PLAIN_RGB
+    """What the numbers mean: light and primaries are kept, the matrix is that of a YUV result."""
     _digests: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +97,8 @@ class ClipSource:
             "shape": list(self.frames.shape),
             "frame_rate": str(self.frame_rate),
             "sha256_of_frames": self._digests[0],
+            # Only where it is said: runs on other clips are those they were.
+            **({} if self.color == PLAIN_RGB else {"color": str(self.color)}),
         }
 
     def _stored(self, index: int) -> list[Tensor]:
@@ -162,7 +167,7 @@ def _describe(clip: ClipSource) -> VideoInfo:
         pixel_format="gbrp16le" if clip.alpha is None else "gbrap16le",
         bit_depth=16,
         has_alpha=clip.alpha is not None,
-        color=ColorTags(matrix=RGB_MATRIX),
+        color=clip.color,
         is_interlaced=False,
         frame_times=tuple(range(num_frames)),
     )

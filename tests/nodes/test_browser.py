@@ -144,7 +144,7 @@ def count_of(page):
 
 
 def test_compare_viewer_by_mouse_and_keyboard(page):
-    open_workflow(page, "4_degrade_upscale_compare")
+    open_workflow(page, "4 Degrade, upscale, compare")
     run(page)
     page.wait_for_function("document.querySelector('.oasis-stage video').readyState >= 2")
     fit(page)
@@ -198,11 +198,11 @@ def assert_place_by_keyboard(page):
 
 
 def test_viewer_is_filled_again_after_another_tab(page):
-    open_workflow(page, "4_degrade_upscale_compare")
+    open_workflow(page, "4 Degrade, upscale, compare")
     run(page)
     numbers = page.inner_text(".oasis-numbers")
     assert "PSNR" in numbers
-    open_workflow(page, "1_upscale_video")
+    open_workflow(page, "1 Upscale a video")
     eventually(page, lambda: page.locator(STAGE).count() == 0)
     page.evaluate("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
     page.wait_for_function("document.querySelector('.oasis-stage video')?.readyState >= 2")
@@ -210,7 +210,7 @@ def test_viewer_is_filled_again_after_another_tab(page):
 
 
 def test_nothing_of_the_front_end_reaches_the_prompt(page):
-    for name in ("4_degrade_upscale_compare", "7_calibrate_routing"):
+    for name in ("4 Degrade, upscale, compare", "7 Calibrate the routing"):
         open_workflow(page, name)
         api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
         for _ in range(2):
@@ -237,7 +237,7 @@ def test_nothing_of_the_front_end_reaches_the_prompt(page):
 
 
 def test_status_line_and_routing_map(page):
-    open_workflow(page, "7_calibrate_routing")
+    open_workflow(page, "7 Calibrate the routing")
     # Values that no other test uses, so that nothing comes from the cache.
     page.evaluate(
         """() => {
@@ -284,9 +284,28 @@ def test_workflow_opens_without_missing_nodes(page, name):
             assert prompt[node]["inputs"][key] == value, (node, key)
 
 
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "subgraphs").glob("*.json")))
+def test_blueprint_becomes_its_nodes(page, name):
+    blueprint = json.loads((ROOT / "subgraphs" / f"{name}.json").read_text("utf-8"))
+    page.evaluate(
+        """async (graph) => {
+            await app.loadGraphData(graph, true, true, "blueprint");
+            const clip = LiteGraph.createNode("OASISExampleClip");
+            app.graph.add(clip);
+            clip.connect(0, app.graph.nodes.find((n) => n.type !== "OASISExampleClip"), 0);
+        }""",
+        blueprint,
+    )
+    page.wait_for_timeout(1000)
+    fit(page)
+    (inner,) = blueprint["definitions"]["subgraphs"]
+    kinds = [step["class_type"] for step in prompt_of(page).values()]
+    assert sorted(kinds) == sorted(["OASISExampleClip", *(n["type"] for n in inner["nodes"])])
+
+
 def test_page_speaks_chinese(page):
     load_with(page, {"Comfy.Locale": "zh"})
-    open_workflow(page, "4_degrade_upscale_compare")
+    open_workflow(page, "4 Degrade, upscale, compare")
     names = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8"))
     title = page.evaluate("() => LiteGraph.registered_node_types.OASISCompare.title")
     assert title == names["OASISCompare"]["display_name"]

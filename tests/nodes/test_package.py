@@ -21,7 +21,7 @@ def packed():
 def test_everything_that_runs_is_packed(packed):
     for name in ("__init__.py", "pyproject.toml", "LICENSE", "README.md"):
         assert name in packed
-    for folder in ("nodes", "web", "locales", "workflows"):
+    for folder in ("nodes", "web", "locales", "workflows", "subgraphs"):
         inside = {name for name in tracked(folder) if not name.endswith("make_hand_held.py")}
         assert inside
         assert inside <= packed

@@ -45,7 +45,7 @@ def test_images_are_what_the_model_makes_of_them(server):
 
 
 def test_a_video_streams_through_with_its_sound(server, clip):
-    prompt = workflow("10_any_image_model")
+    prompt = workflow("10 Any image model")
     prompt["1"] = LOADER
     prompt["6"] = {**prompt["6"], "inputs": {"upscale_model": ["1", 0], "dtype": "float32"}}
     prompt["2"] = {"class_type": "LoadVideo", "inputs": {"file": clip.name}}

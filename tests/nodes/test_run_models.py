@@ -152,7 +152,7 @@ def wan_models(server, comfyui):
 
 @pytest.mark.slow
 def test_latent_workflow_decodes_with_the_vae_of_comfyui(server, small_model, wan_models):
-    prompt = workflow("9_denoise_to_latent")
+    prompt = workflow("9 Denoise to latent")
     prompt["1"] = small_model
     prompt["4"] = empty_images(30, 70, 9)
     run = server.run(prompt)
@@ -164,7 +164,7 @@ def test_latent_workflow_decodes_with_the_vae_of_comfyui(server, small_model, wa
 
 @pytest.mark.slow
 def test_workflow_after_a_generator_runs_in_small(server, wan_models):
-    prompt = workflow("8_after_text_to_video")
+    prompt = workflow("8 After text to video")
     del prompt["2"]  # the text encoder has only one size
     for node, seed in (("5", 1), ("6", 2)):
         prompt[node] = {"class_type": "RandomConditioning", "inputs": {"seed": seed}}

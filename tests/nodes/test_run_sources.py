@@ -87,6 +87,20 @@ def test_created_video_is_not_cut_to_eight_bits(server, clip):
             assert video.streams.video[0].format.components[0].bits == depth
 
 
+@pytest.mark.parametrize(("kind", "transfer"), [("HLG frames", 18), ("PQ frames", 16)])
+def test_frames_that_are_hdr_stay_so(server, clip, kind, transfer):
+    prompt = video_prompt(codec="h265", file_name="hdr/h", video=["7", 0])
+    prompt["7"] = {"class_type": "OddVideo", "inputs": {"file": "small.mp4", "kind": kind}}
+    del prompt["2"], prompt["4"]
+    run = server.run(prompt)
+    assert run.is_success, run.history
+    with av.open(json.loads(run.text("5"))["destination"]) as video:
+        context = video.streams.video[0].codec_context
+        assert context.format.components[0].bits == 10
+        tags = context.color_primaries, context.color_trc, context.colorspace
+    assert [int(tag) for tag in tags] == [9, transfer, 9]
+
+
 def test_cancelled_run_on_created_video_goes_on_later(server):
     write_clip(server.base / "input" / "long.mp4", 60)
     prompt = created(23.976, file="long.mp4", scale=4.0, segment_frames=12)

@@ -190,7 +190,7 @@ def test_cancelled_run_goes_on_later(server):
 @needs_proc
 @pytest.mark.parametrize("share", [0.2, 0.6])
 def test_cancelling_takes_less_than_a_second_at_default_tiles(server, share):
-    prompt = workflow("1_upscale_video")
+    prompt = workflow("1 Upscale a video")
     prompt["1"]["inputs"]["dtype"] = "float32"
     prompt["3"]["inputs"]["strength"] = next(STRENGTHS)
     begun_s = server.cpu_s()

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from oasis_core.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+SUBGRAPHS = sorted((ROOT / "subgraphs").glob("*.json"))
+SLOT_PX, TITLE_PX = 20, 30
 CORE_NODES = {
     "CLIPLoader",
     "CLIPTextEncode",
@@ -67,6 +70,65 @@ def test_there_are_workflows_and_nodes():
     assert {p.name for p in (ROOT / "workflows" / "api").iterdir()} == {p.name for p in WORKFLOWS}
     pictures = {p.stem for p in (ROOT / "workflows").glob("*.jpg")}  # in the list of templates
     assert pictures == {p.stem for p in WORKFLOWS}
+
+
+def test_no_link_runs_under_a_node_and_no_node_lies_on_another(workflow):
+    graph, _ = workflow
+    boxes = {n["id"]: (*n["pos"], *n["size"]) for n in graph["nodes"]}
+    for link, source, slot, target, position, _ in graph["links"]:
+        x, y, width, _ = boxes[source]
+        start = x + width, y + 10 + SLOT_PX * slot
+        end = boxes[target][0], boxes[target][1] + 10 + SLOT_PX * position
+        assert start[0] < end[0], "links go from left to right"
+        for share in range(1, 100):
+            part = share / 100  # as the page bends it
+            bent = 3 * part**2 - 2 * part**3
+            place = [a + (b - a) * at for a, b, at in zip(start, end, (part, bent), strict=True)]
+            others = [box for node, box in boxes.items() if node not in (source, target)]
+            assert not any(_holds(box, place) for box in others), link
+    for first, second in itertools.combinations(boxes.values(), 2):
+        apart = [
+            first[a] + first[a + 2] <= second[a] - title
+            or second[a] + second[a + 2] <= first[a] - title
+            for a, title in ((0, 0), (1, TITLE_PX))
+        ]
+        assert any(apart), (first, second)
+
+
+def _holds(box, place):
+    x, y, width, height = box
+    return x < place[0] < x + width and y - TITLE_PX < place[1] < y + height
+
+
+@pytest.mark.parametrize("path", SUBGRAPHS, ids=lambda path: path.stem)
+def test_blueprints_are_whole_and_like_the_workflows(path):
+    blueprint = json.loads(path.read_text(encoding="utf-8"))
+    (outer,), (inner,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+    assert outer["type"] == inner["id"]
+    assert outer["title"] == inner["name"] == path.stem
+    nodes = {node["id"]: node for node in inner["nodes"]}
+    for link in inner["links"]:
+        number, source, target = link["id"], link["origin_id"], link["target_id"]
+        if source in nodes:
+            assert number in nodes[source]["outputs"][link["origin_slot"]]["links"]
+        else:
+            assert number in inner["inputs"][link["origin_slot"]]["linkIds"]
+        if target in nodes:
+            assert nodes[target]["inputs"][link["target_slot"]]["link"] == number
+        else:
+            assert number in inner["outputs"][link["target_slot"]]["linkIds"]
+    known = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))
+    for node, widget in outer["properties"]["proxyWidgets"]:
+        kind = nodes[int(node)]["type"]
+        assert kind not in known or widget in known[kind]["inputs"], widget
+    shipped = {
+        node["type"]: node["widgets_values"]
+        for workflow in WORKFLOWS
+        for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]
+        if workflow.name.startswith(("1 ", "10 "))
+    }
+    for node in nodes.values():
+        assert len(node["widgets_values"]) == len(shipped[node["type"]]), node["type"]
 
 
 def test_workflows_use_only_our_nodes_and_old_core_ones(workflow):

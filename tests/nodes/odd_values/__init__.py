@@ -8,7 +8,7 @@ from pathlib import Path
 import comfy.model_management
 import folder_paths
 import torch
-from comfy_api.input_impl import VideoFromFile
+from comfy_api.input_impl import VideoFromComponents, VideoFromFile
 from comfy_execution.utils import get_executing_context
 
 from .random_values import RandomImages, RandomVideo
@@ -54,7 +54,23 @@ class Cropped(VideoFromFile):
         return dataclasses.replace(whole, images=left)
 
 
+class Graded(VideoFromComponents):
+    """Frames that are HDR, as Create Video after 0.30 says it."""
+
+    def __init__(self, path, color_space):
+        super().__init__(VideoFromFile(path).get_components())
+        self._color_space = color_space
+
+    def get_color_space(self):
+        return self._color_space
+
+    def get_bit_depth(self):
+        return 10
+
+
 VIDEO_KINDS = {
+    "HLG frames": lambda path: Graded(path, "HDR"),
+    "PQ frames": lambda path: Graded(path, "HDR PQ"),
     "cropped": Cropped,
     "in memory": lambda path: VideoFromFile(io.BytesIO(Path(path).read_bytes())),
 }
