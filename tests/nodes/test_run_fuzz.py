@@ -26,6 +26,7 @@ LARGEST = {
 LARGE = ("target",)
 """Widgets that make pictures of thousands of pixels, and have tests of their own."""
 EDGE_SHARE = 0.15
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 
 
 def drawn(random, name, kind, limits):
@@ -57,14 +58,18 @@ def fuzz_prompt(server, seed):
         if name in LARGE or isinstance(SETTINGS[node].get(name, []), list):
             continue
         if random.random() < 0.5:
-            changes[name] = (
-                random.choice(choices_of(info, name))
-                if kind == "COMBO"
-                else drawn(random, name, kind, limits)
-            )
+            continue
+        if kind == "COMBO":
+            changes[name] = random.choice(choices_of(info, name))
+        elif kind in WIDGETS:
+            changes[name] = drawn(random, name, kind, limits)
+        elif kind == "MASK":
+            changes[name] = ["10", 0]
     if node == "OASISLoadModel" or changes.get("model_name"):
         changes["model_name"] = LOAD["inputs"]["model_name"]
     prompt = node_prompt(node, **changes)
+    if ["10", 0] in changes.values():
+        prompt["10"] = {"class_type": "RandomMask", "inputs": {"seed": seed}}
     if "2" in prompt:
         is_video = "video" in SETTINGS[node] or (node == "OASISCompare" and random.random() < 0.5)
         kind = "RandomVideo" if is_video else "RandomImages"
@@ -96,7 +101,7 @@ def assert_answers(server, seed):
     if run.is_success:
         return
     (message,) = run.messages("execution_error")
-    drawn_from = json.dumps([prompt["3"], prompt.get("2"), prompt.get("9")])
+    drawn_from = json.dumps([prompt["3"], prompt.get("2"), prompt.get("9"), prompt.get("10")])
     print(drawn_from, *message.pop("traceback")[-3:])  # noqa: T201 - shown by pytest
     assert message["node_type"].startswith("OASIS"), message["node_type"]
     assert_clear(message)

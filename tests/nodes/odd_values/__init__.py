@@ -11,7 +11,7 @@ import torch
 from comfy_api.input_impl import VideoFromComponents, VideoFromFile
 from comfy_execution.utils import get_executing_context
 
-from .random_values import RandomImages, RandomVideo
+from .random_values import RandomImages, RandomMask, RandomVideo
 
 KINDS = {
     "nan": lambda: torch.full((2, 24, 32, 3), float("nan")),
@@ -162,5 +162,6 @@ NODE_CLASS_MAPPINGS = {
     "OddVideo": OddVideo,
     "RandomConditioning": RandomConditioning,
     "RandomImages": RandomImages,
+    "RandomMask": RandomMask,
     "RandomVideo": RandomVideo,
 }

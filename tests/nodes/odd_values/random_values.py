@@ -108,6 +108,16 @@ class RandomImages:
         return (images_of(seed),)
 
 
+class RandomMask(RandomImages):
+    """MASK by a seed: of one picture, of a batch, or what is none."""
+
+    RETURN_TYPES = ("MASK",)
+
+    def make(self, seed):
+        images = images_of(seed + 7)
+        return (images[..., 0] if images.ndim == 4 else images,)
+
+
 class RandomVideo(RandomImages):
     """VIDEO by a seed."""
 
