@@ -78,6 +78,8 @@ class Codec:
     """Whether its own bits say what shape a pixel has, so that any container will do."""
     reorders: bool = True
     """Whether pictures may be coded in another order than they are shown."""
+    counts: bool = False
+    """Whether it is told the numbers of pictures, since it refuses times that others take."""
     full_chroma_formats: dict[int, str] = field(default_factory=dict)
     """Pixel format by bits with colours at full size, where it has one of its own: for odd sizes,
     and for `full_chroma_presets`."""
@@ -154,7 +156,7 @@ def _nvenc(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
         mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
-        containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
+        containers=("mp4", "matroska", "webm") if "av1" in encoder else ("mp4", "mov", "matroska"),
         says_aspect="av1" not in encoder,
         crf=19,
         crf_options=("cq",),
@@ -171,7 +173,7 @@ def _qsv(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
         mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
-        containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
+        containers=("mp4", "matroska", "webm") if "av1" in encoder else ("mp4", "mov", "matroska"),
         says_aspect="av1" not in encoder,
         crf=19,
         crf_range=(1, 51),
@@ -188,7 +190,7 @@ def _amf(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
         mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
-        containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
+        containers=("mp4", "matroska", "webm") if "av1" in encoder else ("mp4", "mov", "matroska"),
         says_aspect="av1" not in encoder,
         crf=19,
         crf_options=("qp_i", "qp_p"),
@@ -217,7 +219,7 @@ def _vaapi(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
         mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
         encoder=encoder,
         depths=depths,
-        containers=("mp4", "matroska") if "av1" in encoder else ("mp4", "mov", "matroska"),
+        containers=("mp4", "matroska", "webm") if "av1" in encoder else ("mp4", "mov", "matroska"),
         says_aspect="av1" not in encoder,
         formats={8: "nv12", 10: "p010le"},
         needs="a GPU of Intel or AMD under Linux",
@@ -247,7 +249,7 @@ CODECS: dict[str, Codec] = {
     ),
     "av1": Codec(
         encoder="libsvtav1",
-        containers=("mp4", "matroska"),
+        containers=("mp4", "matroska", "webm"),
         crf=22,
         crf_range=(0, 63),
         preset="8",
@@ -285,6 +287,21 @@ CODECS: dict[str, Codec] = {
         is_rgb=True,
         is_lossless=True,
         options={"level": "3", "slices": "4", "slicecrc": "1", "g": "1"},
+    ),
+    "vp9": Codec(
+        encoder="libvpx-vp9",
+        containers=("webm", "mp4", "matroska"),
+        crf=18,
+        crf_range=(0, 63),
+        preset="3",
+        presets=tuple(str(n) for n in range(9)),
+        preset_option="cpu-used",
+        depths=(8,),
+        says_aspect=False,
+        reorders=False,  # what is not shown travels inside the next shown picture's packet
+        counts=True,  # libvpx 1.16 refuses times that are no whole numbers of 100 ns
+        # Tiles and not rows of blocks are shared out: these give the same bits on any processor.
+        options={"b": "0", "deadline": "good", "row-mt": "0", "tile-columns": "2"},
     ),
     "h264_nvenc": _nvenc("h264_nvenc", (8,)),
     "h265_nvenc": _nvenc("hevc_nvenc"),

@@ -16,12 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-AUTO = "auto"
-"""In place of an amount: the source's own grain."""
-
-LEAST_SIDE_PX = 64
-"""Of a source whose grain is measured: smaller pictures have too few flat places."""
-
 LUMA = (0.2126, 0.7152, 0.0722)
 """Share of red, green and blue in brightness (BT.709), on coded values."""
 _RED_OF_CR, _BLUE_OF_CB = 2 * (1 - LUMA[0]), 2 * (1 - LUMA[2])
@@ -91,19 +85,6 @@ class GrainProfile:
 
 def _enlarged(size_px: tuple[float, float], scale: tuple[float, float]) -> tuple[float, float]:
     return tuple(max(s, PIXEL_SIZE) * f for s, f in zip(size_px, scale, strict=True))
-
-
-def check_measurable(width: int, height: int) -> None:
-    """Refuse to measure grain in pictures that are too small for it.
-
-    Raises:
-        ValueError: They are.
-    """
-    if min(width, height) < LEAST_SIDE_PX:
-        raise ValueError(
-            f"grain auto must have a source of at least {LEAST_SIDE_PX}x{LEAST_SIDE_PX} pixels to "
-            f"measure, got {width}x{height}; give an amount from 0 to 1"
-        )
 
 
 def print_grain(amount: float, height: int) -> GrainProfile:

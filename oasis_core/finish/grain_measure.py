@@ -18,7 +18,8 @@ from einops import rearrange
 from torch import Tensor
 
 from ..video.pixels import frame_to_tensor
-from .grain import LUMA, PIXEL_SIZE, GrainProfile, check_measurable
+from .grain import LUMA, PIXEL_SIZE, GrainProfile
+from .grain_checks import check_measurable
 
 LEAST_SIGMA = 1 / 255
 """Weaker grain is what rounding to 8 bits and a good encoder leave of clean pictures; it is not

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..finish.grain import Grain, GrainProfile, print_grain
+from ..finish.grain_checks import check_frames
 from ..finish.grain_measure import RUN_FRAMES, FlatPlace, measure_grain, share_left
 from ..video.pixels import Frame, frame_to_tensor
 from .look import Look
@@ -19,19 +20,6 @@ ReadRun = Callable[[], Sequence[Frame]]
 """Reads neighbouring frames, the same each time."""
 UpscaleClip = Callable[..., Tensor]
 """As `VideoUpscaler.upscale`."""
-
-
-def check_frames(num_frames: int | None) -> None:
-    """Refuse to measure grain in one picture.
-
-    Raises:
-        ValueError: There is only one.
-    """
-    if num_frames == 1:
-        raise ValueError(
-            "grain auto must have at least 2 frames to tell grain from texture, got 1; give an "
-            "amount from 0 to 1"
-        )
 
 
 def places_in(num_frames: int) -> list[int]:

@@ -5,37 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from ..finish.grain import Grain, check_measurable
+from ..finish.grain import Grain
 from ..finish.grain_measure import RUN_FRAMES
-from ..video import TimeWindow, VideoError, VideoInfo
+from ..video import TimeWindow, VideoError
 from ..video.pixels import Frame
-from .find_grain import PLACES, ReadRun, check_frames, grain_of, places_in
+from .find_grain import PLACES, ReadRun, grain_of, places_in
 from .job import Job
 
 MOST_READ_FRAMES = 240
 """Read from the beginning at most, of a film in which nothing can be found by its time."""
-
-
-def check_grain(grain: float | str | None, info: VideoInfo, num_frames: int | None) -> None:
-    """Refuse grain where there cannot be any, before the model is loaded.
-
-    Args:
-        grain: As asked for.
-        info: Of the source.
-        num_frames: That will be done, if known.
-
-    Raises:
-        ValueError: It cannot be laid or measured.
-    """
-    if grain is None:
-        return
-    if info.bit_depth == 1:
-        raise ValueError(
-            "grain must have shades to lie on, got a source of 1 bit per pixel; leave --grain out"
-        )
-    if grain == "auto":
-        check_measurable(info.width, info.height)
-        check_frames(num_frames)
 
 
 def grain_of_job(job: Job) -> Grain | None:

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from ..finish.mask import Mask
 from ..options import UpscaleOptions
 from ..words import read_grain
+
+if TYPE_CHECKING:
+    from ..finish.mask import Mask
 
 STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
 """What a job spends its time on."""
@@ -88,4 +91,6 @@ class Look:
         if self.grain_seed < 0:
             raise ValueError(f"grain_seed must be 0 or more, got {self.grain_seed}")
         if self.mask is not None:
+            from ..finish.mask import Mask  # loads torch, which a refusal can do without
+
             object.__setattr__(self, "mask", Mask.of(self.mask))

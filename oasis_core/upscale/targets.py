@@ -24,6 +24,7 @@ from ..video import (
     trial_mux,
 )
 from ..video.color import FULL
+from ..video.destination import OWN_CODECS
 from ..video.image_notes import note_lines
 from ..video.image_tags import read_image_tags
 from ..video.image_writer import IMAGE_FORMATS
@@ -91,7 +92,8 @@ class FilmTarget:
         self.destination = destination
         self._encoding = encoding
         self.stores_light = False
-        self.codec = self.format_name = encoding.codec or DEFAULT_CODEC
+        usual = OWN_CODECS.get(destination.suffix.lower(), DEFAULT_CODEC)
+        self.codec = self.format_name = encoding.codec or usual
         check_destination(destination, self.codec, makes_folder=makes_folder)
         if encoding.quality is not None:
             raise VideoError(

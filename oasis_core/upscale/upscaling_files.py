@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..finish.grain_checks import check_grain
 from ..options import UpscaleOptions
 from ..remote import RemoteFile
 from ..video import ClipSource, MuxReport, Source
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
-from .job_grain import check_grain, grain_of_job
 from .journal import Journal, journal_path
 from .look import STAGES, Look, StageClock
 from .picture_target import PictureTarget
@@ -143,7 +143,7 @@ def _prepare(
             codec=target.codec,
             is_picture=isinstance(target, PictureTarget),
         )
-    check_grain(wanted.grain, info, survey.num_frames)
+    check_grain(wanted.grain, (info.width, info.height), info.bit_depth, survey.num_frames)
     look = Look.of(wanted, width, height)
     if look.mask is not None:
         mask = look.mask.fitted(survey.num_frames, window=window, rate=info.frame_rate)
@@ -239,7 +239,9 @@ def _carry_out(
             raise exists_error(job.destination)
         if journal.plan is not None:
             plan = plan.following(journal.plan)
-        else:
+        elif job.look.grain is not None:
+            from .job_grain import grain_of_job
+
             plan = replace(plan, grain=grain_of_job(job))
         if on_plan is not None:
             on_plan(plan)

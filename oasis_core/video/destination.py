@@ -8,8 +8,18 @@ from pathlib import Path
 from ..codecs import CODECS
 from .errors import VideoError
 
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+}
 """FFmpeg's muxer by file extension."""
+MATROSKA = ("matroska", "webm")
+"""Muxers that write Matroska; WebM is one with few codecs."""
+OWN_CODECS = {".webm": "vp9"}
+"""Codec of an ending that does not hold the usual one, if none is asked for."""
 
 
 def check_destination(destination: str | Path, codec: str, *, makes_folder: bool = False) -> str:
@@ -34,6 +44,11 @@ def check_destination(destination: str | Path, codec: str, *, makes_folder: bool
     # MOV is MP4 with more room; FFmpeg has a muxer for each.
     kind = "mov" if path.suffix.lower() == ".mov" else muxer
     if kind not in holders:
+        if kind == "webm":
+            raise VideoError(
+                f"{str(path)!r} cannot hold {codec}; WebM holds vp9 and av1: take one of these, or "
+                f"name the output {path.with_suffix('.mkv').name!r}"
+            )
         ending = {"matroska": ".mkv"}.get(holders[0], f".{holders[0]}")
         needs = {"matroska": "Matroska", "mov": "MOV or Matroska"}.get(
             holders[0], "MP4 or Matroska"

@@ -18,7 +18,7 @@ from av.container import InputContainer
 from ..codecs import CODECS
 from ..remote import RemoteFile, as_source, is_url
 from .containers import open_video
-from .destination import check_destination
+from .destination import MATROSKA, check_destination
 from .errors import AV_ERRORS, VideoError, discard, is_refusal, reason, write_error
 from .matroska_aspect import FILLER, display_size, write_display_size
 from .metadata import (
@@ -256,7 +256,7 @@ class _Muxing:
 
     def _rounded(self) -> list[str]:
         """Return a line if the container's clock is coarser than the film's."""
-        if self._muxer == "matroska" or self.most_packets is not None:
+        if self._muxer in MATROSKA or self.most_packets is not None:
             return []
         scale, is_exact = mov_timescale(self._timeline)
         if is_exact:
@@ -321,7 +321,7 @@ class _Muxing:
     @property
     def _lacks_aspect(self) -> bool:
         """Whether neither the codec's bits nor PyAV say what shape a pixel has."""
-        is_said = CODECS[self._spec.codec].says_aspect or self._muxer != "matroska"
+        is_said = CODECS[self._spec.codec].says_aspect or self._muxer not in MATROSKA
         return self._spec.sample_aspect_ratio != 1 and not is_said
 
     def _moved(self, written: InputContainer) -> list[str]:
@@ -339,7 +339,7 @@ class _Muxing:
     def _options(self, opened: tuple[InputContainer, av.VideoStream] | None) -> dict[str, str]:
         # bitexact: no random ids, no version strings, so that the same input gives the same file.
         options = {"fflags": "+bitexact"}
-        if self._muxer != "matroska":
+        if self._muxer not in MATROSKA:
             options["movflags"] = "+faststart"
             names = {*self._metadata, *(opened[0].metadata if opened else ())}
             # Free names (ComfyUI's "workflow") need Apple's form of metadata, which all of FFmpeg
@@ -365,7 +365,7 @@ class _Muxing:
         context.colorspace = tags.matrix
         context.color_range = tags.range
         tag = CODECS[spec.codec].mp4_tag
-        if tag is not None and self._muxer != "matroska":
+        if tag is not None and self._muxer not in MATROSKA:
             context.codec_tag = tag
         return picture
 

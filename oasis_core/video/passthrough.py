@@ -16,10 +16,12 @@ from ..remote import RemoteError, RemoteFile
 from .clock import OneClock
 from .container_trial import refusal_of
 from .containers import open_video
+from .destination import MATROSKA
 from .errors import AV_ERRORS, VideoError, reason
 from .heif import may_be_photo, read_photo
 from .info import describe_stream, is_picture
 from .metadata import is_timecode
+from .opus import OPUS_CODECS, OpusSound
 from .span import Span
 from .subtitles import TEXT_CODECS, MovText
 
@@ -43,6 +45,8 @@ class Passthrough:
     """Source stream index to output stream."""
     converted: dict[int, MovText] = field(default_factory=dict)
     """Source stream index to what turns its packets into the output's."""
+    recoded: dict[int, OpusSound] = field(default_factory=dict)
+    """Likewise of sound that is encoded anew."""
     names: dict[int, str] = field(default_factory=dict)
     """Source stream index to its line in `kept`."""
     kept: list[str] = field(default_factory=list)
@@ -91,7 +95,7 @@ class Passthrough:
                     continue
                 elif span is not None and not span.takes(packet):
                     if span.is_over(packet):
-                        return
+                        break
                     continue
                 ticks = round(shift / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts + ticks
@@ -102,8 +106,13 @@ class Passthrough:
                     if packet is not None:
                         yield packet
                     continue
+                if packet.stream_index in self.recoded:
+                    yield from self.recoded[packet.stream_index].convert(packet)
+                    continue
                 packet.stream = self.pairs[packet.stream_index]
                 yield packet
+            for sound in self.recoded.values():
+                yield from sound.rest()
         except RemoteError as error:  # the network's fault, not the file's
             raise VideoError(str(error)) from error
         except AV_ERRORS as error:
@@ -219,7 +228,7 @@ def add_streams(
         output: opened for writing, its picture stream added, nothing written yet.
         left_out: indices of streams not to add, and why.
     """
-    result = Passthrough(film_index=film_index, is_strict="matroska" not in output.format.name)
+    result = Passthrough(film_index=film_index, is_strict=output.format.name not in MATROSKA)
     # Of a HEIF file: its streams are parts of a picture.
     is_photo = may_be_photo(source) and read_photo(path) is not None
     # Attachments are written by Matroska in any order; sound first is what players expect.
@@ -244,12 +253,13 @@ def add_streams(
         except (*AV_ERRORS, AttributeError, TypeError, NotImplementedError) as error:
             log.debug("%s: %s", name, error)
             why = f"{_container_name(output)} cannot hold it; write to .mkv to keep it"
-            if "matroska" in output.format.name:
+            if output.format.name == "matroska":
                 why = f"Matroska cannot hold it ({reason(error)})"
         if why:
             result.dropped.append(f"{name}: {why}")
         else:
             how = ", as mov_text" if stream.index in result.converted else ""
+            how += ", as Opus" if stream.index in result.recoded else ""
             result.names[stream.index] = name + how
             result.kept.append(name + how)
     return result
@@ -271,7 +281,7 @@ def _add_stream(
     result: Passthrough,
 ) -> str | None:
     """Add one stream; return why it cannot be, if so."""
-    is_matroska = "matroska" in output.format.name
+    is_matroska = output.format.name == "matroska"
     if stream.type == "attachment":
         return _add_attachment(
             output, stream.metadata, getattr(stream, "data", b""), is_matroska=is_matroska
@@ -305,7 +315,13 @@ def _add_stream(
         if layout is None and output.format.name == "mp4":
             return "it does not say which speakers it is for; write to .mkv or .mov to keep it"
     is_text = stream.type == "subtitle" and stream.codec_context.name in TEXT_CODECS
-    if is_text and not is_matroska:
+    if output.format.name == "webm" and stream.type == "audio" and codec not in OPUS_CODECS:
+        try:
+            sound = result.recoded[stream.index] = OpusSound(stream, output)
+        except NotImplementedError as error:
+            return f"WebM holds Opus and Vorbis only ({error}); write to .mkv to keep it"
+        copy = sound.stream
+    elif is_text and output.format.name not in MATROSKA:
         text = result.converted[stream.index] = MovText(stream, output)
         copy = text.stream
     else:
@@ -350,6 +366,6 @@ def _picture_bytes(path: Path | RemoteFile, index: int) -> bytes:
 
 
 def _container_name(output: av.container.OutputContainer) -> str:
-    return {"matroska": "Matroska", "mov": "MOV"}.get(
+    return {"matroska": "Matroska", "mov": "MOV", "webm": "WebM"}.get(
         output.format.name, output.format.name.upper()
     )

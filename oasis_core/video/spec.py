@@ -180,6 +180,11 @@ class EncodeSpec:
         return ("yuv420p" if is_even else "yuv444p") + deep
 
     @property
+    def encoder_tick(self) -> Fraction:
+        """Seconds per tick of the encoder's own clock."""
+        return 1 / self.frame_rate if CODECS[self.codec].counts else self.time_base
+
+    @property
     def written_color(self) -> ColorTags:
         """The tags that go into the file: RGB codecs have no YUV matrix, YUV ones need one."""
         tags = self.color
@@ -289,7 +294,7 @@ def configure(context: av.VideoCodecContext, spec: EncodeSpec) -> None:
     tags = spec.written_color
     context.width, context.height = spec.width, spec.height
     context.pix_fmt = spec.pixel_format
-    context.time_base = spec.time_base
+    context.time_base = spec.encoder_tick
     context.framerate = spec.frame_rate
     context.sample_aspect_ratio = spec.sample_aspect_ratio
     context.color_primaries = tags.primaries

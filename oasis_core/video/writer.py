@@ -54,6 +54,7 @@ class SegmentWriter:
         self._last_pts = 0
         self._num_packets = 0
         self._durations: dict[int, int] = {}
+        self._times: dict[int, int] = {}
         tags = spec.written_color
         self._from_rgb = FromRgb(
             width=spec.width,
@@ -122,7 +123,10 @@ class SegmentWriter:
         self._last_pts = pts
         self._durations[pts] = max(1, duration)
         frame = self._from_rgb(pixels, alpha)
-        frame.pts, frame.time_base = pts, self.spec.time_base
+        frame.pts, frame.time_base = pts, self.spec.encoder_tick
+        if CODECS[self.spec.codec].counts:
+            frame.pts = self.num_frames
+            self._times[frame.pts] = pts
         self._tag(frame)
         self._encode(frame)
         self.num_frames += 1
@@ -137,6 +141,7 @@ class SegmentWriter:
     def _encode(self, frame: av.VideoFrame | None) -> None:
         try:
             for packet in self._stream.encode(frame):
+                packet.pts = self._times.pop(packet.pts, packet.pts)
                 packet.duration = self._durations.pop(packet.pts)
                 packet.pts -= self._first_pts
                 # The encoder's own is not to be relied on (x265 may give two pictures times that go

@@ -52,7 +52,7 @@ def test_choices_are_those_of_the_code_that_has_the_things():
     assert tuple(DTYPES) == choices.DTYPES
     assert tuple(LAYOUTS) == choices.STANDARD_SETS
     assert tuple(checkpoint.BUNDLED) == choices.BUNDLED
-    assert choices.SOFTWARE_CODECS == ("h264", "h265", "av1", "prores", "ffv1")
+    assert choices.SOFTWARE_CODECS == ("h264", "h265", "av1", "prores", "ffv1", "vp9")
     assert all(path.is_file() for path in checkpoint.BUNDLED.values())
 
 

@@ -293,7 +293,7 @@ def test_extra_metadata_and_no_source(make_clip, clips, tmp_path):
 @pytest.mark.parametrize(
     ("name", "codec", "match"),
     [
-        ("out.avi", "h264", r"must end in one of .mp4, .m4v, .mov, .mkv, got '.avi'"),
+        ("out.avi", "h264", r"must end in one of .mp4, .m4v, .mov, .mkv, .webm, got '.avi'"),
         ("out", "h264", "got 'no ending'"),
         ("out.mp4", "ffv1", "cannot hold ffv1, which needs Matroska; name the output 'out.mkv'"),
         ("no/out.mp4", "h264", "does not exist; create it first"),

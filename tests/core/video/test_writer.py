@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ON_CPU = [name for name, codec in CODECS.items() if not codec.needs]
 if int(av.__version__.split(".")[0]) < 16:
     ON_CPU.remove("av1")  # their SVT-AV1 takes nothing below 64x64
-QUICK = {"h264": "ultrafast", "h265": "ultrafast", "av1": "12"}
+QUICK = {"h264": "ultrafast", "h265": "ultrafast", "av1": "12", "vp9": "8"}
 ORDINARY = {"h264": "medium", "h265": "medium", "av1": "10"}
 TIMES = [-700, -188, 0, 1, 5000, 5001, 5777, 90_000, 190_000, 190_512]
 
