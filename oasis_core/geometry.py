@@ -318,6 +318,8 @@ class Segment:
     stop: int
     read_start: int
     read_stop: int
+    shot_start: int = 0
+    """The shot's first frame, where segments are numbered in a clip of several."""
 
     @property
     def num_frames(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..upscale.assemble import SegmentAssembler, SegmentFrames
 from ..upscale.job import Job
 from ..upscale.plan import Plan
 from ..upscale.run import visible
-from ..video import TimeWindow, VideoError, VideoFrame
+from ..video import TimeWindow, VideoError, VideoFrame, VideoInfo
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class Span:
     """Seconds from there to the end of the last frame to read."""
     marks: tuple[tuple[int, int, int], ...]
     """Of each frame to read: PTS, duration and a checksum of its pixels."""
+    opening: Span | None = None
+    """The first frame of the shot, for models that build up a state; None: the first to read."""
 
     @property
     def num_frames(self) -> int:
@@ -64,6 +66,7 @@ def scan(job: Job, plan: Plan) -> Iterator[Span | ScanEnd]:
     """
     assembler = SegmentAssembler.of(plan, has_shots=job.options.shots)
     numbers: dict[int, int] = {}
+    shot, opening = -1, None
 
     def numbered(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         for number, frame in enumerate(frames):
@@ -73,20 +76,32 @@ def scan(job: Job, plan: Plan) -> Iterator[Span | ScanEnd]:
     with job.open() as reader:
         info = reader.info
         for segment in assembler.segments(numbered(iter(reader))):
-            first, last = segment.frames[0], segment.frames[-1]
-            yield Span(
-                index=segment.index,
-                shot=segment.shot,
-                first_frame=segment.first_frame,
-                keep=(segment.keep.start, segment.keep.stop),
-                read_start=numbers[first.pts],
-                start_s=float((first.pts - info.start_pts) * info.time_base),
-                duration_s=float((last.pts + max(1, last.duration) - first.pts) * info.time_base),
-                marks=tuple(_mark(frame) for frame in segment.frames),
-            )
+            first = segment.frames[0]
+            if segment.shot != shot and plan.lead_frames:
+                shot, frame = segment.shot, segment.opening
+                alone = replace(segment, frames=[frame], keep=slice(0, 1))
+                opening = _span(alone, info, numbers[frame.pts])
+            yield _span(segment, info, numbers[first.pts], opening)
             for pts in [pts for pts in numbers if pts < first.pts]:
                 del numbers[pts]
         yield ScanEnd(num_corrupt_frames=reader.num_corrupt_frames)
+
+
+def _span(
+    segment: SegmentFrames, info: VideoInfo, read_start: int, opening: Span | None = None
+) -> Span:
+    first, last = segment.frames[0], segment.frames[-1]
+    return Span(
+        index=segment.index,
+        shot=segment.shot,
+        first_frame=segment.first_frame,
+        keep=(segment.keep.start, segment.keep.stop),
+        read_start=read_start,
+        start_s=float((first.pts - info.start_pts) * info.time_base),
+        duration_s=float((last.pts + max(1, last.duration) - first.pts) * info.time_base),
+        marks=tuple(_mark(frame) for frame in segment.frames),
+        opening=None if opening is None or opening.read_start == read_start else opening,
+    )
 
 
 def read_span(job: Job, span: Span) -> SegmentFrames:
@@ -109,12 +124,14 @@ def read_span(job: Job, span: Span) -> SegmentFrames:
             f"{span.read_start} differ from those seen before; it was changed meanwhile, or this "
             "machine has another FFmpeg or another file of that name"
         )
+    opening = frames[0] if span.opening is None else read_span(job, span.opening).frames[0]
     return SegmentFrames(
         index=span.index,
         shot=span.shot,
         first_frame=span.first_frame,
         frames=frames,
         keep=slice(*span.keep),
+        opening=opening,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -56,6 +56,8 @@ class Traits:
     segment_multiple: int = 1
     """A full segment produces a multiple of so many frames, the first of a shot `lead_frames`
     more; only the last two of a shot may not."""
+    wants_opening: bool = False
+    """Whether a clip is restored with the first frame of its shot in view, wherever it begins."""
     arithmetic: Literal["probe", "own"] = "probe"
     """"probe": float32 weights, computed in autocast where that is close enough; "own": the
     restorer computes in the dtype it is prepared for and decides on every rounding itself."""
@@ -86,6 +88,9 @@ class Place:
     """First row of the tile in the padded picture that is read."""
     left: int
     """First column of the tile in the padded picture that is read."""
+    opening: Tensor | None = field(default=None, compare=False, repr=False)
+    """The first frame of the shot at this place, `1 3 1 h w` in [0, 1], for a restorer that wants
+    it; None: the clip's own first frame is that."""
 
 
 START = Place(first_frame=0, top=0, left=0)

@@ -39,6 +39,7 @@ def traits_of(config: ModelConfig) -> Traits:
         # A clip's first latent frame holds one frame.
         lead_frames=first * step - step + 1 if chunk else 0,
         segment_multiple=chunk * step or 1,
+        wants_opening=config.visual_width > 0,
         halo_frames=PROJECTOR_LOOK_AHEAD if config.projector_width else look_ahead,
         arithmetic="own",
     )
@@ -89,7 +90,8 @@ class WanRestorer(RoutedRestorer):
 
     def restore(self, clip: Tensor, place: Place) -> Tensor:
         """The residual of a clip, `1 3 t h w`."""
-        return self.network(clip, at=(place.first_frame, place.top, place.left))
+        at = (place.first_frame, place.top, place.left)
+        return self.network(clip, at=at, opening=place.opening)
 
     def memory_bytes(self, num_frames: int, height: int, width: int, sample_bytes: int) -> int:
         """Working memory of one call in bytes, from a dry run; weights not included."""

@@ -77,7 +77,13 @@ class OasisModel(nn.Module):
         self.decoder_tile: int | None = None
         """Side in pixels of the tiles that Wan's decoder works in; None: all at once."""
 
-    def forward(self, video: Tensor, kept: slice = ALL, at: Place3 = ORIGIN) -> Tensor:
+    def forward(
+        self,
+        video: Tensor,
+        kept: slice = ALL,
+        at: Place3 = ORIGIN,
+        opening: Tensor | None = None,
+    ) -> Tensor:
         """Predict the residual of a clip.
 
         Args:
@@ -87,6 +93,8 @@ class OasisModel(nn.Module):
             kept: The frames whose residual is wanted; the others are looked at only. Not for a
                 model with a latent, whose frames are not made one by one.
             at: Frame, row and column of the clip in its job, where a model draws noise.
+            opening: First frame of the shot, `b 3 1 h w` in [0, 1], for a model that is guided by
+                it; None: that of the clip.
 
         Returns:
             `b 3 t' h w` for the kept frames: restored minus input, not clamped.
@@ -98,7 +106,7 @@ class OasisModel(nn.Module):
         self.check(video)
         if self.config.is_latent:
             with inference_autocast_off(video.device):
-                return self._restore(video, at)
+                return self._restore(video, at, opening)
         if self.skips_transformer:
             return self.decoder(self.transformer.stem(video, kept), 0.0, len(video))
         outputs = self.transformer(video)
@@ -121,9 +129,10 @@ class OasisModel(nn.Module):
                 f"pad to {next_valid_num_frames(video.shape[2], stride_t)}"
             )
 
-    def _restore(self, video: Tensor, at: Place3) -> Tensor:
+    def _restore(self, video: Tensor, at: Place3, opening: Tensor | None) -> Tensor:
         whole = self.in_blocks(video)
-        latent = self.predict_latent(self.encode(whole, at), self.context(whole), self.guide(whole))
+        first = whole if opening is None else opening
+        latent = self.predict_latent(self.encode(whole, at), self.context(first), self.guide(whole))
         num_latents = 1 + (video.shape[2] - 1) // self.config.stem_stride[0]
         residuals, start = [], 0
         for frames in self.decode(latent[:, :, :num_latents], whole):

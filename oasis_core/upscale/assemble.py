@@ -29,6 +29,8 @@ class SegmentFrames:
     """All frames to look at, halo included."""
     keep: slice
     """The frames to produce."""
+    opening: VideoFrame
+    """The first frame of its shot."""
 
     @property
     def kept(self) -> list[VideoFrame]:
@@ -66,6 +68,7 @@ class SegmentAssembler:
         self._detector = ShotDetector() if has_shots else None
         self._undecided: deque[VideoFrame] = deque()
         self._held: list[VideoFrame] = []
+        self._opening: VideoFrame | None = None
         self._done = 0  # how many of the held frames are not to be produced: the halo behind
         self._has_begun = False
         self._index = 0
@@ -103,7 +106,7 @@ class SegmentAssembler:
             yield from self._decide(self._detector.flush())
             self._detector = ShotDetector()
         yield from self._emit(is_shot_over=True)
-        self._held, self._done = [], 0
+        self._held, self._done, self._opening = [], 0, None
         self._shot += 1
 
     def _push(self, frame: VideoFrame) -> list[bool]:
@@ -113,9 +116,11 @@ class SegmentAssembler:
         for is_cut in decisions:
             if is_cut:
                 yield from self._emit(is_shot_over=True)
-                self._held, self._done = [], 0
+                self._held, self._done, self._opening = [], 0, None
                 self._shot += 1
             frame = self._undecided.popleft()
+            if self._opening is None:
+                self._opening = frame
             self._held.append(frame)
             self._has_begun |= not frame.is_context
             self._done += not self._has_begun
@@ -140,6 +145,7 @@ class SegmentAssembler:
                 first_frame=self._first_frame,
                 frames=self._held[start : stop + self._halo_frames],
                 keep=slice(self._done - start, stop - start),
+                opening=self._opening,
             )
             self._index += 1
             self._first_frame += length

@@ -101,6 +101,7 @@ class ClipRunner:
         dtype: torch.dtype,
         first: int,
         on_tile: OnTile | None,
+        opening: Frame | None = None,
     ) -> tuple[Restored, list[int]]:
         """Restore a segment.
 
@@ -111,13 +112,15 @@ class ClipRunner:
             dtype: Arithmetic of the model.
             first: Number of the first kept frame in the job.
             on_tile: Called after each tile.
+            opening: First frame of the shot; None: the first of these.
 
         Returns:
             What the model made of the kept frames, and the numbers, from the first kept, of frames
             that are not finite; those of the halo count, too, where the anchor looks at them.
         """
         run = self._run_frames if self.traits.is_per_frame else self._run_clip
-        return run(frames, keep, _Pass(tile=tile, dtype=dtype), first, on_tile)
+        how = _Pass(tile=tile, dtype=dtype, opening=opening)
+        return run(frames, keep, how, first, on_tile)
 
     @torch.inference_mode()
     def resize(self, frame: Frame) -> Tensor:
@@ -253,6 +256,9 @@ class ClipRunner:
         padded = padded_size(self.traits, *size)
         grid = plan_tiles(*padded, how.tile, self.overlap_px, self.traits.stride[1:])
         clip = self._padded_clip(frames, how.dtype, size, padded)
+        opening = None
+        if self.traits.wants_opening and how.opening is not None:
+            opening = self._padded_clip([how.opening], how.dtype, size, padded)
         canvas = TileCanvas(
             (scale * size[0], scale * size[1]),
             grid,
@@ -272,7 +278,10 @@ class ClipRunner:
             if counts is None or self._counts(counts, tile, size):
                 with self.clock("model"):
                     piece = piece.to(self.device)
-                    place = Place(first_frame=number, top=tile.top, left=tile.left)
+                    shown = None
+                    if opening is not None:
+                        shown = opening[..., tile.rows, tile.columns].to(self.device)
+                    place = Place(first_frame=number, top=tile.top, left=tile.left, opening=shown)
                     with arithmetic(self.traits, self.device, how.dtype):
                         content = self.restorer.restore(piece, place)
                     synchronize(self.device)
@@ -342,7 +351,7 @@ class ClipRunner:
         return clip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Pass:
     """One try at a segment."""
 
@@ -350,6 +359,8 @@ class _Pass:
     """(height, width) of a tile in pixels that the model reads."""
     dtype: torch.dtype
     """Arithmetic of the model."""
+    opening: Frame | None = None
+    """First frame of the shot; None: that of the segment."""
 
 
 def _share_of(on_tile: OnTile | None, done: int, num_frames: int) -> OnTile | None:

@@ -181,6 +181,7 @@ class LocalRun(JobRun):
             segment.keep,
             on_tile=self._on_tile,
             first=segment.first_frame,
+            opening=segment.opening.pixels,
         )
         self.tile = self.segments.tile
         path = self.journal.segment_path(segment.index)

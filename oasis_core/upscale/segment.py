@@ -90,7 +90,12 @@ class SegmentUpscaler:
         self._runner.on_stage = on_stage
 
     def run(
-        self, frames: Sequence[Frame], keep: slice, on_tile: OnTile | None = None, first: int = 0
+        self,
+        frames: Sequence[Frame],
+        keep: slice,
+        on_tile: OnTile | None = None,
+        first: int = 0,
+        opening: Frame | None = None,
     ) -> Iterator[Tensor]:
         """Upscale a segment.
 
@@ -103,6 +108,8 @@ class SegmentUpscaler:
             on_tile: Called after each tile.
             first: Number of the first kept frame in the clip, for messages and for models that
                 draw noise.
+            opening: First frame of the shot, for models that are guided by it; None: the first of
+                these.
 
         Returns:
             Kept frames in order: `3 h w` float32 in [0, 1], on the job's device. The memory of one
@@ -116,7 +123,9 @@ class SegmentUpscaler:
         if self.look.strength == 0:
             results = (self._runner.resize(frame) for frame in frames[keep])
         else:
-            results = self._finish(frames[keep], self._restored(frames, keep, on_tile, first))
+            results = self._finish(
+                frames[keep], self._restored(frames, keep, on_tile, first, opening)
+            )
             if self._masks is not None:
                 results = self._masked(frames[keep], results, first)
         return results if self._grain is None else self._grained(results, first)
@@ -166,13 +175,20 @@ class SegmentUpscaler:
             yield video
 
     def _restored(
-        self, frames: Sequence[Frame], keep: slice, on_tile: OnTile | None, first: int
+        self,
+        frames: Sequence[Frame],
+        keep: slice,
+        on_tile: OnTile | None,
+        first: int,
+        opening: Frame | None,
     ) -> Restored:
         """What the model makes of the kept frames, with both retries."""
         dtype, is_repeated = self.dtype, False
         while True:
             try:
-                restored, bad = self._runner.run(frames, keep, self.tile, dtype, first, on_tile)
+                restored, bad = self._runner.run(
+                    frames, keep, self.tile, dtype, first, on_tile, opening
+                )
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -288,7 +288,13 @@ class VideoUpscaler:
         stream = (VideoFrame(pixels=pixels, pts=index, duration=1) for index, pixels in numbered)
         for segment in assembler.segments(stream):
             pixels = [frame.pixels for frame in segment.frames]
-            for result in upscaler.run(pixels, segment.keep, first=segment.first_frame):
+            results = upscaler.run(
+                pixels,
+                segment.keep,
+                first=segment.first_frame,
+                opening=segment.opening.pixels,
+            )
+            for result in results:
                 yield tensor_to_frame(result, first.dtype)
 
 
@@ -347,7 +353,13 @@ def _upscale_segment(
 
     blocks = BlockCounter(upscaler.model, report, upscaler.on_stage)
     with blocks.watching():
-        results = upscaler.run(read, segment.keep, on_tile=on_tile, first=segment.start)
+        results = upscaler.run(
+            read,
+            segment.keep,
+            on_tile=on_tile,
+            first=segment.start,
+            opening=frames[segment.shot_start],
+        )
     rest = (1 - MODEL_SHARE) / segment.num_frames
     for index, result in enumerate(results, start=segment.start):
         out[:, index] = result
@@ -372,6 +384,7 @@ def _segments(
             stop=first + segment.stop,
             read_start=first + segment.read_start,
             read_stop=first + segment.read_stop,
+            shot_start=first,
         )
         for first, last in shots_from_cuts(len(frames), list(cuts))
         for segment in plan_segments(

@@ -79,6 +79,27 @@ def test_a_span_holds_the_frames_of_the_plain_run(tmp_path, make_film, name, win
             assert np.array_equal(frame.pixels, other.pixels)
 
 
+@pytest.mark.parametrize(
+    "window", [None, TimeWindow(start_s=0.5, duration_s=1.7, context_frames=5)]
+)
+def test_spans_of_a_model_with_a_state_name_the_first_frame_of_their_shot(
+    tmp_path, make_film, window
+):
+    job = job_of(make_film(tmp_path / "film.mp4"), window)
+    plan = replace(PLAN, lead_frames=5, segment_multiple=4, segment_frames=4)
+    assembler = SegmentAssembler.of(plan, has_shots=True)
+    with job.open() as reader:
+        expected = list(assembler.segments(iter(reader)))
+    *spans, _ = scan(job, plan)
+    assert len({segment.shot for segment in expected}) > 1
+    assert any(segment.opening is not segment.frames[0] for segment in expected)
+    for span, plain in zip(spans, expected, strict=True):
+        segment = read_span(job, span)
+        assert segment.opening.pts == plain.opening.pts
+        assert np.array_equal(segment.opening.pixels, plain.opening.pixels)
+        assert (span.opening is None) == (plain.opening.pts == plain.frames[0].pts)
+
+
 def test_where_seeking_gives_other_frames_the_film_is_read_from_the_beginning(tmp_path, make_film):
     job = job_of(make_film(tmp_path / "film.mkv"))
     spans = list(scan(job, PLAN))[:-1]

@@ -177,6 +177,42 @@ def test_a_resumed_run_is_the_uninterrupted_one(upscaler, tmp_path, write_video)
     assert all(np.array_equal(a, b) for a, b in zip(resumed, straight, strict=True))
 
 
+def test_segments_are_guided_by_the_first_frame_of_their_shot(monkeypatch):
+    """In whichever order, in memory, from frames and tile by tile; not by that of another shot."""
+    model = random_model(dataclasses.replace(SMALL, vae_width=0, encoder="tiny", decoder="tiny"))
+    upscaler = VideoUpscaler(model, device="cpu")
+    assert upscaler.traits.wants_opening
+    seen = []
+
+    def context(picture):
+        seen.append(picture)
+        return torch.zeros(len(picture), 145, 12)
+
+    monkeypatch.setattr(model, "visual", None)  # 24 blocks a call, for nothing here
+    monkeypatch.setattr(model, "context", lambda video: context(video[:, :, 0]))
+    generator = torch.Generator().manual_seed(1)
+    first = (0.2 * torch.rand(1, 3, 1, 36, 64, generator=generator)).repeat(1, 1, 30, 1, 1)
+    second = (1 - 0.2 * torch.rand(1, 3, 1, 36, 64, generator=generator)).repeat(1, 1, 30, 1, 1)
+    clip = torch.cat([first, second], dim=2) * torch.linspace(0.9, 1, 60).view(1, 1, -1, 1, 1)
+    upscaler.upscale(clip, scale=1, segment_frames=12)
+    assert len(seen) == 4  # two segments of each shot
+    shown = [picture[0, :, :36, :64] for picture in seen]
+    for index, start in enumerate((0, 0, 30, 30)):
+        assert (shown[index] - clip[0, :, start]).abs().max() < 1e-5
+    seen.clear()
+    frames = [(f * 255).round().byte().permute(1, 2, 0).numpy() for f in clip[0].unbind(1)]
+    assert len(list(upscaler.upscale_frames(frames, scale=1, segment_frames=12))) == 60
+    assert [round(float(x[0, :, :36, :64].mean()), 2) for x in seen] == [
+        round(float(clip[0, :, start].mean()), 2) for start in (0, 0, 30, 30)
+    ]
+    seen.clear()
+    upscaler.upscale(clip[:, :, 30:], size=(128, 36), segment_frames=12, tile_px=64, shots=False)
+    assert len(seen) == 2 * (len(seen) // 2) > 2
+    half = len(seen) // 2  # tiles of the first segment, and of the second: the same pictures
+    assert all(torch.equal(a, b) for a, b in zip(seen[:half], seen[half:], strict=True))
+    assert not torch.equal(seen[0], seen[1])
+
+
 @pytest.fixture(scope="module")
 def gentle():
     """Small random weights, as those of a trained model are."""
