@@ -27,7 +27,7 @@ SCALE = 4
 FRAMES = 5
 LINE = (255, 255, 255)
 TILE_PX = 100
-WITHOUT_MODEL = ("8 ", "9 ", "10 ")
+WITHOUT_MODEL = ("8 ", "9 ", "10 ", "11 ", "12 ")
 
 
 def read_frames(first: int) -> Tensor:

@@ -27,7 +27,7 @@ TITLE_PX = 30
 SHOWN_WIDTH_PX = 1300
 PREVIEW_S = 0.2
 RUN_MS = 900_000
-NEEDS_FILES = ("8 ", "9 ", "10 ")
+NEEDS_FILES = ("8 ", "9 ", "10 ", "11 ", "12 ")
 READY = """() => window.app?.extensionManager && window.app?.graph
     && window.LiteGraph?.registered_node_types?.OASISCompare"""
 OPEN = """async (name) => {

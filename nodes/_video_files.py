@@ -54,6 +54,8 @@ def upscale_on_disk(
     from ..oasis_core import upscale_file
     from ..oasis_core.upscale import journal_path
 
+    if file_name:
+        _adapters.check_output_name(file_name)
     settings = {**settings, "bit_depth": _bit_depth(source, settings)}
     path = _result_path(source, model, settings)
     facts = path.with_suffix(".json")

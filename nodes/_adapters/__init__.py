@@ -4,6 +4,7 @@ The only modules that touch `comfy.*`, `folder_paths` and `server`.
 """
 
 from .folders import (
+    check_output_name,
     is_named,
     keep_result,
     model_names,
@@ -30,6 +31,7 @@ __all__ = [
     "check",
     "check_images",
     "check_memory",
+    "check_output_name",
     "from_upscale_model",
     "is_named",
     "keep_result",

@@ -118,6 +118,24 @@ def _num_kept_results() -> int:
         return DEFAULT_KEPT
 
 
+def check_output_name(prefix: str) -> None:
+    """Refuse a name of a result before any work, not after it.
+
+    Args:
+        prefix: As `new_output` takes it.
+
+    Raises:
+        ValueError: It leaves the output folder, or no file can be called so.
+    """
+    output = Path(folder_paths.get_output_directory()).resolve()
+    is_plain = prefix.isprintable() and not prefix.endswith(("/", "\\"))
+    if not is_plain or not (output / prefix).resolve().is_relative_to(output):
+        raise ValueError(
+            f"file_name must be a name within the output folder, got {prefix!r}; write "
+            "video/film, without .. and without a disk"
+        )
+
+
 def new_output(prefix: str, size: tuple[int, int], suffix: str) -> Path:
     """A file in ComfyUI's output folder that does not exist yet.
 

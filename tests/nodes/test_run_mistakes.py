@@ -152,6 +152,12 @@ def test_sound_without_pictures_is_refused_in_words(server):
     assert "sound.mp4" in refusal(server, video_prompt("sound.mp4"))
 
 
+@pytest.mark.parametrize("name", ["../out", "/out", "a/../../b", "folder/", "a\0b"])
+def test_result_outside_the_output_folder_is_refused_before_any_work(server, clip, name):
+    text = refusal(server, video_prompt(file_name=name))
+    assert "file_name must be a name within the output folder" in text
+
+
 @pytest.mark.parametrize("name", ["nowhere.mp4", "../models/oasis/foreign.safetensors"])
 def test_video_outside_the_folder_is_refused(server, name):
     assert name in refusal(server, video_prompt(name))
