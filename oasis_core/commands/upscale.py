@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
         "destination",
         metavar="DST",
         type=parse_output,
-        help=".mp4, .mkv, .mov, .webm, a picture, out_%%05d.png, or a folder",
+        help=".mp4, .mkv, .mov, .webm, .gif, a picture, out_%%05d.png, or a folder",
     )
     given = OptionArguments()
     groups = {heading: parser.add_argument_group(heading) for heading in HEADINGS}

@@ -29,7 +29,9 @@ from ..video.image_notes import note_lines
 from ..video.image_tags import read_image_tags
 from ..video.image_writer import IMAGE_FORMATS
 from ..video.info import UNSPECIFIED
+from ..video.names import is_pattern
 from ..video.writer import give_name
+from .animation_target import ANIMATED, GIF, AnimationTarget
 from .job import Job, exists_error
 from .journal import Journal, sync_folder
 from .picture_target import PictureTarget
@@ -200,6 +202,13 @@ def _losses(job: Job) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _plays(source: Source, suffix: str) -> bool:
+    """Whether what is made of a source moves; a GIF of one picture is an animation of one."""
+    if suffix == GIF or source.kind in ("animation", "clip") or len(source.pictures) > 1:
+        return True
+    return source.kind == "film" and source.probe().num_frames != 1
+
+
 def make_target(
     name: str | os.PathLike[str] | RemoteFile | ClipSource | Source,
     destination: Path,
@@ -224,11 +233,13 @@ def make_target(
         VideoError: The destination cannot be written, or the source means nothing.
     """
     suffix = destination.suffix.lower()
-    is_picture = suffix in IMAGE_FORMATS
+    is_picture = suffix in IMAGE_FORMATS or suffix == GIF
     if not is_picture and suffix and not destination.is_dir():
         film = FilmTarget(destination, encoding, makes_folder=makes_folder)
         return Source.resolve(name), film
     source = Source.resolve(name)
+    if suffix in ANIMATED and not is_pattern(destination) and _plays(source, suffix):
+        return source, AnimationTarget(destination, encoding, makes_folder=makes_folder)
     if is_picture or source.pictures:
         return source, PictureTarget(destination, source, encoding, makes_folder=makes_folder)
     return source, FilmTarget(destination, encoding, makes_folder=makes_folder)

@@ -14,6 +14,7 @@ from ..finish.grain_checks import check_grain
 from ..options import UpscaleOptions
 from ..remote import RemoteFile
 from ..video import ClipSource, MuxReport, Source
+from .animation_target import AnimationTarget
 from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
 from .journal import Journal, journal_path
@@ -134,6 +135,11 @@ def _prepare(
     if wanted.on_change == "stop":
         survey.refuse_changes(source, window)
     width, height = wanted.target_size(info.width, info.height)
+    if wanted.compare is not None and isinstance(target, AnimationTarget):
+        raise ValueError(
+            f"compare is for videos and pictures, got {destination.suffix}; leave it out (and "
+            "--preview, which asks for it), or write a video"
+        )
     if wanted.compare is not None:
         larger = replace(info, width=width, height=height)
         check_comparison(
