@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ..oasis_core.choices import BEFORE_WORK
+
 EVERY_S = 0.25
 """Between two messages, but for those that say something new."""
 SPEED_OVER_S = 30.0
@@ -14,8 +16,6 @@ SPEED_OVER_S = 30.0
 LEAST_SHARE = 0.05
 """Done since the first sign of progress before a time left is told; less says too little."""
 LEAST_SAMPLES = 3
-BEFORE_WORK = ("start", "load", "precision", "plan", "open", "read", "shots")
-"""Stages in which nothing is produced: frames that are done by then were done by another run."""
 
 
 class Status:

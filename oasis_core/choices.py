@@ -48,3 +48,6 @@ SHORT_SIDES_PX = {
     "8k": 4320,
 }
 """Sizes by name: pixels of the shorter side, whichever way up the picture is."""
+
+BEFORE_WORK = ("start", "load", "precision", "plan", "open", "read", "shots")
+"""Stages of a run in which nothing is produced: what is done by then was done by another run."""

@@ -22,6 +22,21 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def lasting(seconds: float) -> str:
+    """How long something takes, as exactly as a guess can be: "40 s", "12 min", "3 h 20 min".
+
+    Args:
+        seconds: At least 0.
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if rest and hours < 24 else f"{round(seconds / 3600)} h"
+
+
 def one_of(names: Sequence[str]) -> str:
     """Names to choose from: "a", "a or b", "a, b or c"."""
     *others, last = names

@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..choices import BUNDLED, DTYPES, LATENT_DECODERS
+from ..choices import BEFORE_WORK, BUNDLED, DTYPES, LATENT_DECODERS
 from ..remote import RemoteFile, as_source, is_url, no_result
-from ..words import read_size, read_time
+from ..words import lasting, read_size, read_time
 
 Report = Callable[[str], None]
 Options = argparse._ActionsContainer
@@ -136,18 +136,46 @@ def can_draw_bar() -> bool:
         return False
 
 
-class Progress:
-    """One bar for the whole job on a terminal; elsewhere a line for every tenth."""
+FIRST_LINE_S = 10.0
+"""After so long a log hears how it goes, even where no tenth is done."""
+EVERY_LINE_S = 300.0
+"""And again after so long, in films of which a tenth takes hours."""
 
-    def __init__(self, unit: str, is_quiet: bool = False) -> None:
-        self.unit, self.is_quiet = unit, is_quiet
+
+class Progress:
+    """One bar for the whole job on a terminal; elsewhere a line for every tenth.
+
+    What an earlier run has done and the time before work begins count for neither speed nor time
+    left.
+
+    Args:
+        unit: What is counted, of one.
+        is_quiet: Show nothing.
+        clock: Gives seconds.
+    """
+
+    def __init__(
+        self, unit: str, is_quiet: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.unit, self.is_quiet, self._clock = unit, is_quiet, clock
         self.bar: Any = None
-        self.start = time.monotonic()
+        self.start = self._said_at = clock()
         self.next_share = 0.1
         self.num_said = 0
+        self._done = self._done_before = 0.0
+        self._has_begun = self._is_waiting = False
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Hear what the run is doing; the first stage that makes something begins the count."""
+        del done, total
+        self._is_waiting = not self._has_begun and name in BEFORE_WORK
+        if not self._has_begun and not self._is_waiting:
+            self._has_begun, self._done_before = True, self._done
+            self.start = self._said_at = self._clock()
 
     def __call__(self, done: float, total: float) -> None:
         """Show that `done` of `total` units are finished."""
+        self._done = done
         try:
             self._show(done, total)
         except OSError:  # a closed terminal or a full log is no reason to stop a night's work
@@ -163,22 +191,29 @@ class Progress:
     def _show(self, done: float, total: float) -> None:
         if can_draw_bar() and not self.is_quiet:
             self._draw(done, total)
-        elif not self.is_quiet and total and self._is_news(int(done + 1e-6), total):
-            seconds = max(time.monotonic() - self.start, 1e-9)
-            left = seconds * (total - done) / max(done, 1e-9)
+        elif self.is_quiet or self._is_waiting or not total:
+            return
+        elif self._is_news(int(done + 1e-6), total):
+            seconds = max(self._clock() - self.start, 1e-9)
+            speed = max(done - self._done_before, 1e-9) / seconds
             print(
-                f"{self.num_said}/{total:.0f} {self.unit}s, {done / seconds:.2f} {self.unit}s/s, "
-                f"{left:.0f} s left",
+                f"{self.num_said}/{total:.0f} {self.unit}s, {speed:.2f} {self.unit}s/s, "
+                f"{lasting((total - done) / speed)} left",
                 file=sys.stderr,
                 flush=True,
             )
 
     def _is_news(self, num_done: int, total: float) -> bool:
-        """Whether another tenth is full of units that are finished whole, none said twice."""
-        share = num_done / total
-        if num_done <= self.num_said or share < self.next_share - 1e-9:
+        """Whether another unit is finished whole, and with it another tenth or a while is over."""
+        share, now_s = num_done / total, self._clock()
+        if num_done <= max(self.num_said, self._done_before):
             return False
-        self.num_said, self.next_share = num_done, int(10 * share + 1e-9) / 10 + 0.1
+        is_first = self.num_said == 0
+        is_due = now_s - self._said_at >= (FIRST_LINE_S if is_first else EVERY_LINE_S)
+        if share < self.next_share - 1e-9 and not is_due:
+            return False
+        self.num_said, self._said_at = num_done, now_s
+        self.next_share = int(10 * share + 1e-9) / 10 + 0.1
         return True
 
     def _draw(self, done: float, total: float) -> None:
@@ -187,6 +222,7 @@ class Progress:
         if self.bar is None:
             self.bar = tqdm(
                 total=round(total),
+                initial=done,
                 unit=self.unit,
                 bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]",
             )

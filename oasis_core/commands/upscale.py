@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from ._shared import (
     parse_time,
     print_json,
 )
+
+log = logging.getLogger(__name__)
 
 PREVIEW_S = 3.0
 
@@ -172,11 +176,17 @@ def _upscale(
             source,
             destination,
             on_progress=on_progress or progress,
-            on_plan=None if is_quiet else progress.say,
+            on_begin=None if is_quiet else partial(_say_outline, progress),
             **options,
         )
     finally:
         progress.close()
+
+
+def _say_outline(progress: Progress, outline: Any) -> None:
+    """What is about to be done; how it is cut up is for those who look closer."""
+    progress.say(outline)
+    log.info("%s", outline.plan)
 
 
 def _options(

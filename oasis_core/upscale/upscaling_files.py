@@ -19,6 +19,7 @@ from .forecast import Forecast, make_forecast
 from .job import Job, check_paths, exists_error, output_path
 from .journal import Journal, journal_path
 from .look import STAGES, Look, StageClock
+from .outline import Outline
 from .picture_target import PictureTarget
 from .progress import stage_of
 from .report import UpscaleReport
@@ -41,6 +42,7 @@ def upscale_file(
     destination: str | Path,
     *,
     upscaler: VideoUpscaler | Callable[[], VideoUpscaler],
+    on_begin: Callable[[Outline], None] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_segment: OnSegment | None = None,
     on_progress: OnProgress | None = None,
@@ -61,6 +63,8 @@ def upscale_file(
             or a folder for pictures from pictures.
         upscaler: Model, device and arithmetic; or what loads it, called once everything that names,
             files and options decide has been checked.
+        on_begin: Called with what is about to be done, which is one line as text, once all that was
+            to be checked has been.
         on_plan: Called with the plan before the first frame is upscaled.
         on_segment: Called with (shot, segment), both from 0, when one is begun in this process.
         on_progress: Called with (frames done, frames in all) after each block of the model and each
@@ -83,7 +87,7 @@ def upscale_file(
     wanted = UpscaleOptions(**options)
     make_job, target = _prepare(source, output_path(destination), wanted)
     job = _with_model(make_job, upscaler, on_segment=on_segment)
-    run, muxed = _carry_out(job, target, wanted, engine, on_plan, on_progress)
+    run, muxed = _carry_out(job, target, wanted, engine, on_begin, on_plan, on_progress)
     return run.report(muxed, time.perf_counter() - begun)
 
 
@@ -228,6 +232,7 @@ def _carry_out(
     target: Target,
     wanted: UpscaleOptions,
     engine: Callable[..., JobRun] | None,
+    on_begin: Callable[[Outline], None] | None,
     on_plan: Callable[[Plan], None] | None,
     on_progress: OnProgress | None,
 ) -> tuple[JobRun, MuxReport]:
@@ -249,6 +254,9 @@ def _carry_out(
             from .job_grain import grain_of_job
 
             plan = replace(plan, grain=grain_of_job(job))
+        if on_begin is not None:
+            done = sum(record.num_frames for record in journal.records)
+            on_begin(Outline.of(job, plan, done))
         if on_plan is not None:
             on_plan(plan)
         journal.start(plan.to_json())

@@ -247,6 +247,40 @@ def test_progress_lines_count_finished_frames_and_none_twice(capsys, reports, ex
     assert [line.split(" frames,")[0] for line in lines] == expected
 
 
+def test_time_left_counts_neither_loading_nor_what_an_earlier_run_did(capsys):
+    now = [0.0]
+    progress = Progress("frame", clock=lambda: now[0])
+    progress.stage("load", 0, 0)
+    now[0] = 100.0
+    progress(40, 100)  # taken over
+    progress.stage("motion", 1, 8)
+    now[0] = 110.0
+    progress(45, 100)  # 5 frames in 10 s
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "45/100 frames, 0.50 frames/s, 2 min left"
+
+
+def test_a_long_film_is_heard_of_before_its_first_tenth(capsys):
+    now = [0.0]
+    progress = Progress("frame", clock=lambda: now[0])
+    progress.stage("model", 0, 0)
+    for second in range(1, 1000):
+        now[0] = float(second)
+        progress(second, 100_000)
+    lines = capsys.readouterr().err.splitlines()
+    done = [int(line.split("/")[0]) for line in lines]
+    assert done == [10, 310, 610, 910]
+    assert lines[0].endswith("1.00 frames/s, 28 h left")
+
+
+def test_the_first_line_says_what_is_done(tmp_path, capsys):
+    clip = write_clip(tmp_path / "a.mp4", num_frames=3)
+    assert run("upscale", clip, tmp_path / "o.mp4", *QUICK) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "a.mp4: 3 frames, 32x24 to 32x24, oasis-tiny on cpu" in lines
+    assert not any("segments of" in line for line in lines)
+
+
 def test_a_rate_is_for_pictures_and_must_be_a_number(tmp_path, capsys):
     clip, picture, out = write_clip(tmp_path / "a.mp4"), write_png(tmp_path / "p.png"), tmp_path
     for source, rate, said in (

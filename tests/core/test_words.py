@@ -1,4 +1,6 @@
-from oasis_core.words import counted, one_of
+import pytest
+
+from oasis_core.words import counted, lasting, one_of
 
 
 def test_counts_fit_their_noun():
@@ -11,3 +13,19 @@ def test_choices():
     assert one_of(["a"]) == "a"
     assert one_of(["a", "b"]) == "a or b"
     assert one_of(["a", "b", "c"]) == "a, b or c"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (3540, "59 min"),
+        (3599, "1 h"),
+        (12000, "3 h 20 min"),
+        (99990, "28 h"),
+    ],
+)
+def test_lasting(seconds, text):
+    assert lasting(seconds) == text
