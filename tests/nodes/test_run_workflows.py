@@ -68,6 +68,10 @@ def test_video_workflow_runs_as_it_is(server):
 def test_workflow_lacks_nothing_but_files_of_models(server, name):
     answer = server.post("/prompt", {"prompt": workflow(name)})
     loaders = {"UpscaleModelLoader", "UNETLoader", "CLIPLoader", "VAELoader", "OASISLoadModel"}
+    if "prompt_id" in answer:  # ComfyUI before 0.8 does not check choices: the node does
+        (message,) = server.wait(answer["prompt_id"]).messages("execution_error")
+        assert message["node_type"] in loaders
+        return
     wrong = answer["node_errors"].values()
     assert wrong
     assert {node["class_type"] for node in wrong} <= loaders
