@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..choices import DTYPES
+from ..words import counted
 
 SOURCES = ("image", "wan2.1", "infvsr", "flashvsr-1.1")
 ONLY_FOR = {
@@ -79,6 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
     for part, files in info["files"].items():
         for line in files:
             print(f"{part}: {line}")
+    for part, names in info.get("unused", {}).items():
+        if names:
+            print(f"{part}: {counted(len(names), 'tensor')} not used, e.g. {names[0]}")
     print(f"{arguments.out}: written; licence {info['licence']}; context: {info['context']}")
     if info["untrained"]:
         print(f"{info['untrained']} is random: train it before upscaling, or use --stem latent")

@@ -49,6 +49,11 @@ LICENCES = {
     "visual_lora": "Apache-2.0 (SeeSR's DAPE)",
     "tiny": "MIT (TAEHV)",
 }
+USED: dict[str, Callable[[str], bool]] = {
+    "visual": lambda name: name.startswith((ENCODER, "image_proj.")),
+    "visual_lora": lambda name: low_rank_place(name) is not None,
+}
+"""Which tensors of a file are looked at; others are named in the facts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +200,10 @@ def _low_rank_pairs(source: TensorSource, wanted: dict[str, Tensor]) -> dict[str
     for name in source.shapes:
         if (place := low_rank_place(name)) is not None:
             found.setdefault(place[0], {})[place[1]] = name
+        elif "lora" in name.lower():
+            raise CheckpointError(
+                f"{source.path} adds to what is not known here, {name}; it is not SeeSR's DAPE.pth"
+            )
     weights = [name for name in wanted if name.endswith(".qkv.weight")]
     if not found:
         raise CheckpointError(f"{source.path} holds no low-rank additions; give SeeSR's DAPE.pth")
@@ -273,4 +282,8 @@ def _facts(opened: dict[str, TensorSource]) -> dict[str, Any]:
         "files": {part: describe_hashes(source.hashes()) for part, source in opened.items()},
         "context": "features of the first frame",
         "untrained": "",
+        "unused": {
+            part: sorted(name for name in opened[part].shapes if not is_used(name))
+            for part, is_used in USED.items()
+        },
     }

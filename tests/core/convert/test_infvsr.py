@@ -255,6 +255,8 @@ def test_from_the_shell(tmp_path, folder, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "transformer: InfVSR.ckpt (not a file known here), sha256 " in text
     assert "MIT (InfVSR), Apache-2.0 (Wan2.1 VAE)" in text
+    assert "visual: 1 tensor not used, e.g. label_embed" in text
+    assert "visual_lora: " in text
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
     assert main(["info", str(out), "--json"]) == 0
@@ -326,6 +328,8 @@ BAD = [
     ("visual_lora", lambda t: {"a": torch.zeros(1)}, "no low-rank additions; give SeeSR's DAPE"),
     ("visual_lora", lambda t: without(t, f"{QKV}.lora_B"), "lacks a low-rank addition, the one to"),
     ("visual_lora", lambda t: {**t, f"{QKV}.lora_A": torch.zeros(15, 256)}, "must have shapes"),
+    ("visual_lora", lambda t: {**t, "text_decoder.lora_A": torch.zeros(2, 2)},
+     "adds to what is not known here, text_decoder.lora_A; it is not SeeSR's DAPE.pth"),
     ("visual_lora", lambda t: {**t, "layers.9.blocks.0.attn.qkv.lora_A": torch.zeros(2, 2)},
      "changes layers that the visual encoder does not have"),
     ("vae", lambda t: {"decoder.head.0.gamma": torch.zeros(4)}, "lacks tensors"),

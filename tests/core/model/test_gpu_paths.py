@@ -1,12 +1,13 @@
 """What is meant for GPUs, as far as a CPU can prove it."""
 
+import dataclasses
 import logging
 import time
 
 import pytest
 import torch
 
-from oasis_core.config import OASIS_1_3B
+from oasis_core.config import FLASHVSR, INFVSR, OASIS_1_3B
 from oasis_core.model.attention import routed_attention
 from oasis_core.model.compiled import compile_model
 from oasis_core.model.denoiser import build_model
@@ -56,8 +57,6 @@ def test_a_backend_that_fails_is_left_out_with_one_line(caplog):
 
 
 def small_model():
-    import dataclasses
-
     config = dataclasses.replace(
         OASIS_1_3B, width=48, num_layers=2, num_heads=4, ffn_width=64, vae_width=4, tiny_width=0
     )
@@ -73,6 +72,27 @@ def test_compiled_model_gives_the_same():
         expected = model(video)
         compile_model(model, backend="eager")
         got = model(video)
+    assert torch.allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", [INFVSR, FLASHVSR], ids=lambda preset: preset.name)
+def test_compiled_blocks_hand_keys_from_chunk_to_chunk(preset, caplog):
+    config = dataclasses.replace(
+        preset, width=48, num_layers=2, num_heads=4, ffn_width=64, vae_width=4, tiny_width=0,
+        tiny_guide=0, decoder="wan", encoder="wan", tiny_encoder_width=0, visual_width=0,
+        text_channels=0, num_context_keys=3, projector_width=4 if preset.projector_width else 0,
+    )  # fmt: skip
+    model = build_model(config).eval().requires_grad_(False)
+    torch.nn.init.normal_(model.transformer.head.weight, generator=torch.Generator().manual_seed(1))
+    source = torch.randn(1, 16, 10, 16, 16, generator=torch.Generator().manual_seed(2))
+    guide = torch.randn(1, 10, 8, 8, 48) if preset.projector_width else None
+    with torch.inference_mode():
+        expected = model.predict_latent(source, guide=guide)
+        compile_model(model, backend="eager")
+        with caplog.at_level(logging.WARNING, logger="oasis_core"):
+            got = model.predict_latent(source, guide=guide)
+    assert caplog.text == ""  # it compiled
     assert torch.allclose(got, expected, atol=1e-5)
 
 
