@@ -16,7 +16,6 @@ from torch import Tensor
 
 from . import _adapters
 from ._sources import opened
-from ._video_files import write_clip
 
 VIEWER_WIDTH_PX = 1920
 """Larger pictures are shown smaller: two side by side are what browsers decode without effort."""
@@ -72,6 +71,8 @@ def clip_file(clip: Tensor, frame_rate: Fraction, name: str, check: Callable[[],
     Returns:
         An H.264 file.
     """
+    from ..oasis_core.video.film import write_clip
+
     digest = hashlib.sha256(f"{frame_rate} {tuple(clip.shape)}".encode())
     for frame in clip:
         check()

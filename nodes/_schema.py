@@ -54,6 +54,19 @@ def model_input() -> io.Input:
     )
 
 
+def dtype_input() -> io.Input:
+    """Arithmetic of a model."""
+    return widget(
+        io.Combo.Input,
+        "dtype",
+        options=list(DTYPES),
+        default=DTYPES[0],
+        advanced=True,
+        tooltip="Arithmetic of the model. auto takes a lower precision only where the device "
+        "computes in it and it looks the same; float32 is exact and slowest.",
+    )
+
+
 def scale_input(tooltip: str) -> io.Input:
     """How many times larger each side becomes."""
     return widget(

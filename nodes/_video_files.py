@@ -1,4 +1,4 @@
-"""Upscaling a VIDEO into a file of ComfyUI's folders, and encoding frames into one."""
+"""Upscaling a VIDEO into a file of ComfyUI's folders."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
-from fractions import Fraction
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
+from ..oasis_core.codecs import CODECS
 from . import _adapters
 from ._results import SHELF
 from ._sources import Source
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = {"ffv1": ".mkv", "prores": ".mov"}
-"""Of codecs that MP4 does not hold."""
-LOSSLESS = ("ffv1",)
 
 
 def upscale_on_disk(
@@ -91,12 +86,10 @@ def upscale_on_disk(
 
 def _bit_depth(source: Source, settings: dict[str, Any]) -> int | None:
     """Bits of the result: those asked for, else the file's own or what frames were meant for."""
-    wanted = settings.get("bit_depth") or source.bit_depth
-    if wanted is None or (settings["codec"] in LOSSLESS and not settings.get("bit_depth")):
+    wanted, codec = settings.get("bit_depth") or source.bit_depth, CODECS[settings["codec"]]
+    if wanted is None or (codec.is_lossless and not settings.get("bit_depth")):
         return None
-    from ..oasis_core.video import CODECS
-
-    depths = CODECS[settings["codec"]].depths
+    depths = codec.depths
     return min((depth for depth in depths if depth >= wanted), default=max(depths))
 
 
@@ -138,48 +131,4 @@ def _result_path(source: Source, model: _adapters.LoadedModel, settings: dict[st
     }
     identity = json.dumps([source.identity, model.identity, model.dtype, said])
     name = f"oasis_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    return _adapters.temp_folder() / (name + SUFFIXES.get(settings["codec"], ".mp4"))
-
-
-def write_clip(
-    clip: Tensor,
-    frame_rate: Fraction,
-    path: Path,
-    *,
-    codec: str,
-    crf: float | None = None,
-    check: Callable[[], None] | None = None,
-) -> None:
-    """Encode frames into a file.
-
-    Args:
-        clip: `t 3 h w`, float in [0, 1].
-        frame_rate: Frames per second.
-        path: The file; appears complete or not at all.
-        codec: One of the engine's.
-        crf: Lower is better; None is the codec's default.
-        check: Called before each frame; may raise to stop.
-    """
-    from ..oasis_core.video import EncodeSpec, SegmentWriter, mux, nearest_rate
-
-    frame_rate = nearest_rate(frame_rate)
-    from ..oasis_core.video.pixels import tensor_to_frame
-
-    spec = EncodeSpec(
-        codec=codec,
-        width=clip.shape[3],
-        height=clip.shape[2],
-        frame_rate=frame_rate,
-        time_base=1 / frame_rate,
-        crf=crf,
-    )
-    pictures = path.with_name(f"{path.stem}.pictures.mkv")
-    try:
-        with SegmentWriter(pictures, spec) as writer:
-            for index, frame in enumerate(clip):
-                if check is not None:
-                    check()
-                writer.write(tensor_to_frame(frame.clone(), np.uint8), index, 1)
-        mux([pictures], None, path, spec)
-    finally:
-        pictures.unlink(missing_ok=True)
+    return _adapters.temp_folder() / (name + CODECS[settings["codec"]].suffix)

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import _adapters
-from ._schema import DTYPES, OasisModel, schema, widget
+from ._schema import OasisModel, dtype_input, schema
 
 
 class OASISFromUpscaleModel(io.ComfyNode):
@@ -28,15 +28,7 @@ class OASISFromUpscaleModel(io.ComfyNode):
                 io.UpscaleModel.Input(
                     "upscale_model", tooltip="From ComfyUI's Load Upscale Model."
                 ),
-                widget(
-                    io.Combo.Input,
-                    "dtype",
-                    options=list(DTYPES),
-                    default=DTYPES[0],
-                    advanced=True,
-                    tooltip="Arithmetic of the model. auto takes a lower precision only where the "
-                    "device computes in it and it looks the same; float32 is exact and slowest.",
-                ),
+                dtype_input(),
             ],
             outputs=[
                 OasisModel.Output(

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..oasis_core.choices import DEFAULT_DETAIL
 from . import _adapters
 from ._errors import plain_errors
-from ._schema import DTYPES, OasisModel, check_choice, schema, widget
+from ._schema import OasisModel, check_choice, dtype_input, schema, widget
 
 OWN, ALL_GLOBAL, NO_TRANSFORMER = ROUTINGS = ("own", "all global", "no transformer")
 
@@ -37,15 +37,7 @@ class OASISLoadModel(io.ComfyNode):
                     "FlashVSR v1.1 there one is made on the first run, which takes some minutes "
                     "and 3.5 GB of disk.",
                 ),
-                widget(
-                    io.Combo.Input,
-                    "dtype",
-                    options=list(DTYPES),
-                    default=DTYPES[0],
-                    advanced=True,
-                    tooltip="Arithmetic of the model. auto takes a lower precision only where the "
-                    "device computes in it and it looks the same; float32 is exact and slowest.",
-                ),
+                dtype_input(),
                 widget(
                     io.Combo.Input,
                     "routing",

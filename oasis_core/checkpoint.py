@@ -21,8 +21,8 @@ from .config import ModelConfig
 from .digests import file_sha256
 from .ends import VIVID_PREFIX, check_detail, mix, vivid_names
 from .model.denoiser import OasisModel
-from .model.held import held_names
 from .model.routing import HeadRouting
+from .model.weight_precision import held_names
 from .words import meant
 
 FORMAT = "oasis-1"

@@ -44,6 +44,16 @@ class Wanted(Protocol):
     """FFmpeg's name of the format the encoder is fed."""
 
 
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+}
+"""FFmpeg's muxer by file extension; the first that holds a codec is its usual one."""
+
+
 def _no_options(_: Wanted) -> dict[str, str]:
     return {}
 
@@ -104,6 +114,11 @@ class Codec:
     takes_surfaces: bool = False
     """Whether it takes pictures that lie on the GPU only, which PyAV cannot put there."""
 
+    @property
+    def suffix(self) -> str:
+        """Ending of a file that most programs open: .mp4, else .mov, else .mkv."""
+        return next(s for s, muxer in CONTAINERS.items() if muxer in self.containers)
+
 
 def is_x264_unrepeatable() -> bool:
     """Whether x264 would use AVX-512, with which its output differs from run to run.
@@ -151,80 +166,63 @@ def _prores_options(wanted: Wanted) -> dict[str, str]:
     return {"profile": str(_PRORES_PROFILES.index(name))}
 
 
-def _nvenc(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
-    return Codec(
-        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
-        encoder=encoder,
-        depths=depths,
-        containers=("mp4", "matroska", "webm") if "av1" in encoder else ("mp4", "mov", "matroska"),
-        says_aspect="av1" not in encoder,
-        crf=19,
-        crf_options=("cq",),
-        presets=tuple(f"p{n}" for n in range(1, 8)),
-        preset="p5",
-        formats={10: "p010le"},
-        options={"rc": "vbr", "b": "0", "forced-idr": "1"},
-        needs="an NVIDIA GPU with a video encoder (data-centre cards such as H100 have none)",
-    )
+def _hardware(kind: str, **traits: Any) -> dict[str, Codec]:
+    """The codecs of one kind of hardware, by the names that users give.
+
+    Args:
+        kind: End of FFmpeg's names of its encoders.
+        traits: What they share.
+    """
+    shared = {"formats": {8: "nv12", 10: "p010le"}, **traits}
+    return {
+        f"h264_{kind}": Codec(encoder=f"h264_{kind}", depths=(8,), **shared),
+        f"h265_{kind}": Codec(encoder=f"hevc_{kind}", depths=(8, 10), mp4_tag=APPLE_H265, **shared),
+        f"av1_{kind}": Codec(
+            encoder=f"av1_{kind}",
+            depths=(8, 10),
+            containers=("mp4", "matroska", "webm"),
+            says_aspect=False,
+            **shared,
+        ),
+    }
 
 
-def _qsv(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
-    return Codec(
-        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
-        encoder=encoder,
-        depths=depths,
-        containers=("mp4", "matroska", "webm") if "av1" in encoder else ("mp4", "mov", "matroska"),
-        says_aspect="av1" not in encoder,
-        crf=19,
-        crf_range=(1, 51),
-        crf_options=("global_quality",),
-        presets=PRESETS[2:],
-        preset="medium",
-        formats={8: "nv12", 10: "p010le"},
-        needs="an Intel GPU with Quick Sync and its driver",
-    )
-
-
-def _amf(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
-    return Codec(
-        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
-        encoder=encoder,
-        depths=depths,
-        containers=("mp4", "matroska", "webm") if "av1" in encoder else ("mp4", "mov", "matroska"),
-        says_aspect="av1" not in encoder,
-        crf=19,
-        crf_options=("qp_i", "qp_p"),
-        presets=("speed", "balanced", "quality"),
-        preset="quality",
-        preset_option="quality",
-        formats={8: "nv12", 10: "p010le"},
-        options={"rc": "cqp"},
-        needs="an AMD GPU and its driver",
-    )
-
-
-def _videotoolbox(encoder: str, depths: tuple[int, ...]) -> Codec:
-    return Codec(
-        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
-        encoder=encoder,
-        depths=depths,
-        formats={8: "nv12", 10: "p010le"},
-        options={"b": "0", "flags": "+qscale", "global_quality": str(70 * 118)},
-        needs="a Mac with Apple silicon",
-    )
-
-
-def _vaapi(encoder: str, depths: tuple[int, ...] = (8, 10)) -> Codec:
-    return Codec(
-        mp4_tag=APPLE_H265 if encoder.startswith("hevc") else None,
-        encoder=encoder,
-        depths=depths,
-        containers=("mp4", "matroska", "webm") if "av1" in encoder else ("mp4", "mov", "matroska"),
-        says_aspect="av1" not in encoder,
-        formats={8: "nv12", 10: "p010le"},
-        needs="a GPU of Intel or AMD under Linux",
-        takes_surfaces=True,
-    )
+_NVENC = _hardware(
+    "nvenc",
+    crf=19,
+    crf_options=("cq",),
+    presets=tuple(f"p{n}" for n in range(1, 8)),
+    preset="p5",
+    formats={10: "p010le"},
+    options={"rc": "vbr", "b": "0", "forced-idr": "1"},
+    needs="an NVIDIA GPU with a video encoder (data-centre cards such as H100 have none)",
+)
+_QSV = _hardware(
+    "qsv",
+    crf=19,
+    crf_range=(1, 51),
+    crf_options=("global_quality",),
+    presets=PRESETS[2:],
+    preset="medium",
+    needs="an Intel GPU with Quick Sync and its driver",
+)
+_AMF = _hardware(
+    "amf",
+    crf=19,
+    crf_options=("qp_i", "qp_p"),
+    presets=("speed", "balanced", "quality"),
+    preset="quality",
+    preset_option="quality",
+    options={"rc": "cqp"},
+    needs="an AMD GPU and its driver",
+)
+_VIDEOTOOLBOX = _hardware(
+    "videotoolbox",
+    options={"b": "0", "flags": "+qscale", "global_quality": str(70 * 118)},
+    needs="a Mac with Apple silicon",
+)
+del _VIDEOTOOLBOX["av1_videotoolbox"]  # Apple's chips decode it only
+_VAAPI = _hardware("vaapi", needs="a GPU of Intel or AMD under Linux", takes_surfaces=True)
 
 
 CODECS: dict[str, Codec] = {
@@ -303,20 +301,11 @@ CODECS: dict[str, Codec] = {
         # Tiles and not rows of blocks are shared out: these give the same bits on any processor.
         options={"b": "0", "deadline": "good", "row-mt": "0", "tile-columns": "2"},
     ),
-    "h264_nvenc": _nvenc("h264_nvenc", (8,)),
-    "h265_nvenc": _nvenc("hevc_nvenc"),
-    "av1_nvenc": _nvenc("av1_nvenc"),
-    "h264_qsv": _qsv("h264_qsv", (8,)),
-    "h265_qsv": _qsv("hevc_qsv"),
-    "av1_qsv": _qsv("av1_qsv"),
-    "h264_amf": _amf("h264_amf", (8,)),
-    "h265_amf": _amf("hevc_amf"),
-    "av1_amf": _amf("av1_amf"),
-    "h264_videotoolbox": _videotoolbox("h264_videotoolbox", (8,)),
-    "h265_videotoolbox": _videotoolbox("hevc_videotoolbox", (8, 10)),
-    "h264_vaapi": _vaapi("h264_vaapi", (8,)),
-    "h265_vaapi": _vaapi("hevc_vaapi"),
-    "av1_vaapi": _vaapi("av1_vaapi"),
+    **_NVENC,
+    **_QSV,
+    **_AMF,
+    **_VIDEOTOOLBOX,
+    **_VAAPI,
 }
 """Every codec by the name that users give."""
 

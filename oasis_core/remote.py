@@ -179,7 +179,7 @@ class RemoteFile:
         Raises:
             RemoteError: They cannot be listed.
         """
-        with self._spoken():
+        with self._as_one_sentence():
             system, path = self._system()
             found = sorted(system.glob(path))
             return [RemoteFile(system.unstrip_protocol(name)) for name in found]
@@ -198,7 +198,7 @@ class RemoteFile:
             raise self._error(f"{error}; use s3://, gs://, https:// or a path") from error
 
     def _info(self) -> dict[str, Any]:
-        with self._spoken():
+        with self._as_one_sentence():
             system, path = self._system()
             return system.info(path)
 
@@ -206,7 +206,7 @@ class RemoteFile:
         return RemoteError(f"{str(self)!r} cannot be read: {text}")
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
+    def _as_one_sentence(self) -> Iterator[None]:
         """Turn whatever a protocol's package raises into a sentence.
 
         Its own error quotes the URL, often quoted anew or the one it was sent on to, so it is
@@ -249,7 +249,7 @@ class RemoteReader(io.RawIOBase):
         self.name = str(file)
 
     def _opened(self) -> Any:
-        with self._remote._spoken():
+        with self._remote._as_one_sentence():
             system, path = self._remote._system()
             return system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="background")
 
@@ -278,7 +278,7 @@ class RemoteReader(io.RawIOBase):
         place, pause_s = self._raw.tell(), FIRST_PAUSE_S
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self._remote._spoken():
+                with self._remote._as_one_sentence():
                     return self._raw.read(size)
             except OSError as error:
                 if attempt == ATTEMPTS:

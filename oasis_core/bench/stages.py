@@ -14,9 +14,9 @@ from ..config import PRESETS, ModelConfig
 from ..geometry import next_valid_num_frames
 from ..model.cost import PROJECTOR_STAGE, VISUAL_STAGE, Counts, model_costs, padded_size
 from ..model.denoiser import OasisModel, inference_autocast_off
-from ..model.held import hold_weights, to_channels_last
 from ..model.routing import HeadRouting
 from ..model.timing import fastest
+from ..model.weight_precision import hold_weights, to_channels_last
 from ..upscale.memory import peak_cuda_bytes, peak_rss_bytes
 from ..upscale.precision import choose_device, named_dtype, preferred_dtype
 

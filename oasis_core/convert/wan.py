@@ -19,11 +19,11 @@ from torch import Tensor
 from ..checkpoint import CheckpointError, save_tensors
 from ..config import OASIS_1_3B, ModelConfig
 from ..model.denoiser import OasisModel
-from ..model.held import held_names
 from ..model.routing import HeadRouting
 from ..model.tiny_decoder import TinyDecoder
 from ..model.transformer import OasisTransformer
 from ..model.wan_vae import WanDecoder, WanEncoder
+from ..model.weight_precision import held_names
 from .fold import context_rows, embed_context, fold_context, fold_timestep
 from .keys import (
     original_transformer_name,

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..checkpoint import FORMAT
 from ..config import ModelConfig
 from ..model.denoiser import OasisModel
-from ..model.held import held_names
 from ..model.routing import HeadRouting
+from ..model.weight_precision import held_names
 from .stream_file import Layout, OnBytes, check_disk, write_streamed
 
 Reads = dict[str, Callable[[], Tensor]]

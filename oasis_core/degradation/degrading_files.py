@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,13 +16,12 @@ from einops import rearrange
 from ..remote import RemoteFile
 from ..video import (
     EncodeSpec,
-    SegmentWriter,
     Source,
     VideoFrame,
     VideoInfo,
     check_destination,
-    mux,
 )
+from ..video.film import write_film
 from .applying import apply_recipe
 from .recipe import (
     CODECS,
@@ -131,21 +129,14 @@ def degrade_file(
     steps = draw_recipe(
         preset, num_frames=num_frames, scale=scale, generator=generator, codecs=codecs
     )
-    with (
-        source.open() as reader,
-        tempfile.TemporaryDirectory(dir=destination.parent, prefix=".oasis-degrade-") as folder,
-    ):
+    with source.open() as reader:
         size = _degraded_size(reader.info, scale)
         # The damage is already in the pixels: the file itself is written at high quality.
         spec = EncodeSpec.from_source(
             reader.info, codec="h264", width=size[1], height=size[0], crf=10, bit_depth=8
         )
-        segment = Path(folder) / "0.mkv"
-        with SegmentWriter(segment, spec) as writer:
-            for done in _write_degraded(reader, writer, steps, size, generator):
-                if on_progress:
-                    on_progress(done, num_frames)
-        mux([segment], source.beside, destination, spec)
+        frames = _degraded(reader, steps, size, generator, on_progress, num_frames)
+        write_film(frames, destination, spec, beside=source.beside)
     return [asdict(step) for step in steps]
 
 
@@ -160,19 +151,21 @@ def _degraded_size(info: VideoInfo, scale: float) -> tuple[int, int]:
     return height, width
 
 
-def _write_degraded(
+def _degraded(
     reader: Iterable[VideoFrame],
-    writer: SegmentWriter,
     steps: tuple[Step, ...],
     size: tuple[int, int],
     generator: torch.Generator,
-) -> Iterator[int]:
-    """Degrade and write piece by piece; yields the frames done so far."""
+    on_progress: Callable[[float, float], None] | None,
+    num_frames: int,
+) -> Iterator[VideoFrame]:
+    """Frames degraded piece by piece; says after each piece how far it is."""
     done = 0
     for chunk in _chunks(reader):
         piece = slice_steps(steps, done, done + len(chunk))
         pixels = _degrade_chunk(chunk, piece, size, generator)
         for frame, image in zip(chunk, pixels, strict=True):
-            writer.write(image, frame.pts, frame.duration)
+            yield VideoFrame(pixels=image, pts=frame.pts, duration=frame.duration)
         done += len(chunk)
-        yield done
+        if on_progress is not None:
+            on_progress(done, num_frames)

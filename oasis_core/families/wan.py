@@ -75,8 +75,8 @@ class WanRestorer(RoutedRestorer):
             ValueError: 8 bits change the result by more than they may.
         """
         from ..model.compiled import compile_model, is_compiled
-        from ..model.held import hold_weights, to_channels_last
         from ..model.int8 import has_int8, hold_int8
+        from ..model.weight_precision import hold_weights, to_channels_last
 
         # Cast first: a large model in float32 may not fit where it does in half of it.
         hold_weights(self.network, dtype)

@@ -16,11 +16,11 @@ from ..config import VAE_STRIDE, ModelConfig
 from ..geometry import round_up
 from ..model.cost import chunk_grids, padded_size, token_grid
 from ..model.denoiser import OasisModel
-from ..model.held import hold_weights
 from ..model.live_bytes import DEVICE_SHARE, SAFETY, LiveTensorBytes
 from ..model.projector import stream_project
 from ..model.visual import NUM_TOKENS
 from ..model.wan_vae import CELL_PX, EXACT_HALO, WIDTHS
+from ..model.weight_precision import hold_weights
 
 DRY_FRAMES, DRY_HEIGHT, DRY_WIDTH = 33, 704, 1280
 """Large enough that what is done in pieces is in the dry run too."""

@@ -125,7 +125,7 @@ GROUPS = {
 def routed_reference(config: TrainingConfig) -> nn.Module:
     """The untrained network of a recipe with as many routed heads as its last stage has."""
     from ..checkpoint import load_checkpoint, resolve_model
-    from ..training.trainee import architecture, build_network
+    from ..training.network import architecture, build_network
 
     initial = load_checkpoint(resolve_model(config.initial_model)) if config.initial_model else None
     network = build_network(config, architecture(config, initial))

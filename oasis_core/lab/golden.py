@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..config import OASIS_1_3B
 from ..model.denoiser import OasisModel
-from ..model.held import hold_weights
 from ..model.routing import HeadPattern, HeadRouting
+from ..model.weight_precision import hold_weights
 
 CONFIG = dataclasses.replace(
     OASIS_1_3B, name="golden", width=48, num_layers=2, num_heads=6, ffn_width=64, vae_width=4,

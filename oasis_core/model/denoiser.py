@@ -13,7 +13,6 @@ from ..config import TINY_BOTH, ModelConfig
 from ..geometry import is_valid_num_frames, next_valid_num_frames, padding_indices, round_up
 from .chunks import whole_chunks
 from .decoder import ConvDecoder
-from .held import raised
 from .layers import ALL
 from .noise import ORIGIN, Place3, keyed_noise
 from .projector import Projector, latent_groups, stream_project
@@ -29,6 +28,7 @@ from .wan_vae import (
     stream_decode,
     stream_encode,
 )
+from .weight_precision import raised
 
 ZERO_CONVS = ("decoder.conv", "conv_neighbors")
 """Convolutions that start at zero: the output, and what the frames around a frame contribute."""

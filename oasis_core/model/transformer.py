@@ -17,7 +17,6 @@ from ..config import ModelConfig
 from .attention import routed_attention
 from .chunks import ChunkKeys, KeyValues, chunk_spans
 from .cross_attention import TextEmbedding, build_cross_attention
-from .held import raised, run_in_dtype
 from .layers import (
     FeedForward,
     FullWidthRMSNorm,
@@ -28,6 +27,7 @@ from .layers import (
 )
 from .rope import apply_rope, rope_rotations
 from .sparse_attention import SparsePattern
+from .weight_precision import raised, run_in_dtype
 
 if TYPE_CHECKING:
     from .routing import HeadRouting

@@ -19,11 +19,7 @@ from .archives import ArchivedFootage
 from .config import VIVID, YARDSTICK, StageConfig, TrainingConfig, TrainingError
 from .data import ShardStream, batches, cut_context, load_footage, sample_seed, steps_per_shard
 from .footage import Sources
-from .objective import Objective
-from .optimizer import MatrixOptimizer
-from .processes import Processes
-from .state import STATE_NAME, keep_older, newest_state, read_state, save_state
-from .trainee import (
+from .network import (
     Trainee,
     architecture,
     build_network,
@@ -31,6 +27,10 @@ from .trainee import (
     save_network,
     to_channels_last,
 )
+from .objective import Objective
+from .optimizer import MatrixOptimizer
+from .processes import Processes
+from .state import STATE_NAME, keep_older, newest_state, read_state, save_state
 from .watcher import Watcher
 from .yardstick import load_yardstick
 

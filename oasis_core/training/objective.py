@@ -11,9 +11,9 @@ from .adversary import Adversary
 from .config import StageConfig, TrainingConfig, TrainingError
 from .judges import Features, Judges
 from .losses import NUM_FLAT_CLIPS, draw_flat_clips, flat_error, latent_error, pixel_losses
+from .network import load_latent_encoder
 from .perceptual import PerceptualLoss
 from .processes import Processes
-from .trainee import load_latent_encoder
 
 Call = Callable[..., tuple[Tensor, Tensor | None]]
 """A network as `Trainee` calls it: a clip in, its residual and a latent out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +14,6 @@ from ..remote import RemoteFile
 from ..video import (
     CONTAINERS,
     EncodeSpec,
-    SegmentWriter,
     Source,
     TimeWindow,
     VideoError,
@@ -23,8 +21,8 @@ from ..video import (
     VideoInfo,
     check_destination,
     check_encoder,
-    mux,
 )
+from ..video.film import write_film
 from ..video.image_writer import IMAGE_FORMATS, ImageEncoder, ImageSpec
 from ..video.names import distinct, find_numbered, is_pattern, numbered
 from ..video.writer import write_atomically
@@ -106,9 +104,7 @@ def compare_files(
             _write_pictures(pairs, info, target, after, names)
             return
         spec = comparison_spec(info, target, mode=mode, codec=codec, crf=crf)
-        with tempfile.TemporaryDirectory(prefix=".oasis-", dir=target.absolute().parent) as folder:
-            paths = _write_segments(pairs, spec, Path(folder))
-            mux(paths, after.beside, target, spec)
+        write_film(pairs, target, spec, beside=after.beside, segment_frames=SEGMENT_FRAMES)
 
 
 def comparison_spec(
@@ -209,18 +205,6 @@ def _joined(plain: np.ndarray, result: np.ndarray, mode: str) -> np.ndarray:
     joined[:, :middle] = plain[:, :middle]
     joined[:, middle - LINE_PX // 2 : middle + LINE_PX // 2] = np.iinfo(joined.dtype).max
     return joined
-
-
-def _write_segments(frames: Iterator[VideoFrame], spec: EncodeSpec, folder: Path) -> list[Path]:
-    paths: list[Path] = []
-    frame = next(frames)
-    while frame is not None:
-        paths.append(folder / f"{len(paths):06d}.mkv")
-        with SegmentWriter(paths[-1], spec) as writer:
-            while frame is not None and writer.num_frames < SEGMENT_FRAMES:
-                writer.write(frame.pixels, frame.pts, frame.duration)
-                frame = next(frames, None)
-    return paths
 
 
 def _names(result: Source, target: Path) -> list[Path]:

@@ -5,17 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..codecs import CODECS
+from ..codecs import CODECS, CONTAINERS
 from .errors import VideoError
 
-CONTAINERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-}
-"""FFmpeg's muxer by file extension."""
 MATROSKA = ("matroska", "webm")
 """Muxers that write Matroska; WebM is one with few codecs."""
 OWN_CODECS = {".webm": "vp9"}

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ..remote import RemoteFile
+from .film import write_film
 from .info import VideoInfo
-from .mux import MuxReport, mux
+from .mux import MuxReport
 from .piece import TimeWindow
+from .reader import VideoFrame
 from .spec import EncodeSpec
-from .writer import SegmentWriter
 
 # Some muxers must have seen a packet of each stream: E-AC-3 in MP4.
 _PACKETS = 2000
@@ -47,14 +48,11 @@ def trial_mux(
     last = int(min(stop, info.start_pts + length))
     black = np.zeros((spec.height, spec.width, 3), np.uint8)
     with tempfile.TemporaryDirectory(prefix="oasis-trial-") as folder:
-        segment = Path(folder) / "segment.mkv"
-        with SegmentWriter(segment, spec) as writer:
-            writer.write(black, start, max(1, last - start))
-        return mux(
-            [segment],
-            source,
+        return write_film(
+            [VideoFrame(pixels=black, pts=start, duration=max(1, last - start))],
             Path(folder) / ("result" + suffix),
             spec,
+            beside=source,
             cut="none" if window is None else "both",
             most_packets=_PACKETS,
         )

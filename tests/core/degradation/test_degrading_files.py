@@ -6,6 +6,7 @@ import torch
 from oasis_core.degradation import DegradationError, degrading_files
 from oasis_core.degradation.degrading_files import degrade_file, slice_steps
 from oasis_core.degradation.recipe import Step
+from oasis_core.video import film
 
 
 def write_clip(path, num_frames, width=64, height=48):
@@ -64,7 +65,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError("disk on fire")
 
-    monkeypatch.setattr(degrading_files, "mux", fail)
+    monkeypatch.setattr(film, "mux", fail)
     with pytest.raises(OSError, match="disk on fire"):
         degrade_file(source, tmp_path / "out.mkv")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]

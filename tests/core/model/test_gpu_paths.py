@@ -11,8 +11,8 @@ from oasis_core.config import FLASHVSR, INFVSR, OASIS_1_3B
 from oasis_core.model.attention import routed_attention
 from oasis_core.model.compiled import compile_model
 from oasis_core.model.denoiser import build_model
-from oasis_core.model.held import to_channels_last
 from oasis_core.model.wan_vae import WanDecoder
+from oasis_core.model.weight_precision import to_channels_last
 from oasis_core.model.window_choice import fastest_backend
 from oasis_core.upscale.precision import preferred_dtype
 

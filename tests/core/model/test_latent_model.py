@@ -8,8 +8,8 @@ import torch
 from oasis_core.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from oasis_core.config import OASIS_1_3B
 from oasis_core.model.denoiser import OasisModel, build_model
-from oasis_core.model.held import hold_weights, weight_dtype
 from oasis_core.model.routing import HeadPattern, HeadRouting, calibrate
+from oasis_core.model.weight_precision import hold_weights, weight_dtype
 
 SMALL = dataclasses.replace(
     OASIS_1_3B,

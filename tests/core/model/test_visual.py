@@ -131,7 +131,7 @@ def test_equals_the_plain_definition(encoder):
 
 
 def test_bfloat16_is_close(encoder):
-    from oasis_core.model.held import raised
+    from oasis_core.model.weight_precision import raised
 
     image = torch.randn(1, 3, 384, 384, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():

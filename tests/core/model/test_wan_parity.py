@@ -7,8 +7,8 @@ import torch
 
 from oasis_core.config import OASIS_1_3B
 from oasis_core.convert.keys import original_transformer_name, own_transformer_name
-from oasis_core.model.held import hold_weights
 from oasis_core.model.transformer import OasisTransformer
+from oasis_core.model.weight_precision import hold_weights
 
 diffusers = pytest.importorskip("diffusers", reason="needs the extra test-wan")
 

@@ -13,7 +13,7 @@ from oasis_core.model.denoiser import build_model
 from oasis_core.model.routing import HeadRouting
 from oasis_core.training.config import StageConfig, TrainingConfig, TrainingError
 from oasis_core.training.loop import STATE_NAME, Trainer, train
-from oasis_core.training.trainee import architecture
+from oasis_core.training.network import architecture
 
 SMALL = dataclasses.replace(
     OASIS_1_3B,

@@ -15,9 +15,9 @@ from oasis_core.families import wan
 from oasis_core.families.catalog import restorer_of
 from oasis_core.families.wan_memory import MemoryModel
 from oasis_core.model.denoiser import build_model
-from oasis_core.model.held import weight_dtype
 from oasis_core.model.live_bytes import LiveTensorBytes
 from oasis_core.model.routing import HeadRouting
+from oasis_core.model.weight_precision import weight_dtype
 from oasis_core.upscale import VideoUpscaler
 from oasis_core.upscale.precision import choose_dtype
 
