@@ -6,7 +6,7 @@ import heapq
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -160,17 +160,20 @@ class _Muxing:
         A render of days must not be lost to a track beside it.
         """
         left_out: dict[int, str] = {}
-        while True:
-            self._refused.clear()
-            try:
-                return self._write(source_path, opened, left_out)
-            except AV_ERRORS as error:
-                if not is_refusal(error):
-                    raise
-                found = self._at_fault(source_path, opened[1], left_out, error)
-                if not found:
-                    raise  # it is the picture
-                left_out |= found
+        with ExitStack() as reopened:
+            while True:
+                self._refused.clear()
+                try:
+                    return self._write(source_path, opened, left_out)
+                except AV_ERRORS as error:
+                    if not is_refusal(error):
+                        raise
+                    found = self._at_fault(source_path, opened[1], left_out, error)
+                    if not found:
+                        raise  # it is the picture
+                    left_out |= found
+                opened = open_video(source_path, allow_truncated=True)  # it was read to its end
+                reopened.enter_context(opened[0])
 
     def _at_fault(
         self,

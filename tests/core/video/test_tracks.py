@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
 import pytest
 
@@ -14,6 +16,14 @@ SOUNDS = {
     "a.ts": ("aac", "mp2", "ac3"),
     "a.avi": ("mp3", "pcm_s16le", "ac3"),
 }
+
+
+SOUND_NAMES = (
+    "opus", "vorbis", "dts", "truehd", "mlp", "eac3", "mp1", "mp2", "alac", "flac", "tta",
+    "wavpack", "cook", "ra_144", "wmav2", "wmapro", "atrac3", "qdm2", "amr_nb", "pcm_s16be",
+    "pcm_f32le", "adpcm_ms", "ac3", "mp3",
+)  # fmt: skip
+SUBTITLE_NAMES = ("ass", "subrip", "webvtt", "dvb_subtitle", "dvb_teletext", "mov_text", "eia_608")
 
 
 def film_with(make_clip, name, codecs, *, has_data=False):
@@ -80,9 +90,52 @@ def test_a_track_that_fails_at_the_end_is_left_out_alone(make_clip, clips, tmp_p
     report = clips.upscale_identity(frames, reader.info, tmp_path / "out.mov")
     assert ("audio", "aac") in streams_of(tmp_path / "out.mov")
     assert ("audio", "pcm_s16le") in streams_of(tmp_path / "out.mov")
+    for index in (1, 2):
+        assert clips.packets_of(tmp_path / "out.mov", index)
     assert len(clips.packets_of(tmp_path / "out.mov", 0)) == 12
     (line,) = [line for line in report.dropped if line.startswith("audio #2 (flac)")]
     assert "cannot" in line
+
+
+def with_odd_track(base, path, codec):
+    """A film with AAC, and a third track that says it is something and holds nonsense."""
+    tick = Fraction(1, 1000)
+    is_sound = codec in SOUND_NAMES
+    with av.open(str(base)) as source, av.open(str(path), "w") as output:
+        made = {s.index: output.add_stream_from_template(s, opaque=True) for s in source.streams}
+        odd = output.add_mux_stream(codec, **({"rate": 48000} if is_sound else {}))
+        odd.time_base = tick
+        packets = [p for p in source.demux() if p.size]
+        for packet in packets:
+            packet.stream = made[packet.stream_index]
+        for index in range(10):
+            packet = av.Packet(b"\x00\x10\x20\x30" * 40 if is_sound else b"Guten Tag")
+            packet.pts = packet.dts = 40 * index
+            packet.duration, packet.time_base, packet.stream = 40, tick, odd
+            packet.is_keyframe = True
+            packets.append(packet)
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            output.mux(packet)
+    return path
+
+
+@pytest.mark.skipif(not hasattr(av.container.OutputContainer, "add_mux_stream"), reason="PyAV")
+@pytest.mark.parametrize("codec", [*SOUND_NAMES, *SUBTITLE_NAMES])
+def test_an_odd_track_costs_itself_alone(make_clip, clips, tmp_path, codec):
+    base = make_clip("base.mp4", pts=6, num_sounds=1, options={"bf": "0"})
+    try:
+        path = with_odd_track(base, tmp_path / "in.mkv", codec)
+    except (av.error.FFmpegError, ValueError):
+        path = with_odd_track(base, tmp_path / "in.ts", codec)
+    with VideoReader(path) as reader:
+        frames = list(reader)
+    for name in ("out.mp4", "out.mov", "out.mkv"):
+        report = clips.upscale_identity(frames, reader.info, tmp_path / name)
+        written = streams_of(tmp_path / name)
+        assert len(clips.packets_of(tmp_path / name, 0)) == 6
+        assert clips.packets_of(tmp_path / name, written.index(("audio", "aac")))
+        said = [line for line in (*report.kept, *report.dropped) if " #2" in line]
+        assert len(said) == 1, (name, said)
 
 
 @pytest.mark.parametrize("out", ["out.mov", "out.mp4", "out.mkv"])
