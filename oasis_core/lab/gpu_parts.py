@@ -16,6 +16,7 @@ import torch
 from ..bench.attention import bench_attention
 from ..bench.plan_table import routing_counts
 from ..bench.stages import apply_counts, bench_stages, random_model_of
+from ..config import TINY_BOTH, ModelConfig
 from ..model.agreement import agreement_db
 from ..model.compiled import compile_model
 from ..model.cost import padded_size
@@ -102,6 +103,43 @@ def stage_rows(bench: PartContext) -> list[dict[str, Any]]:
         rows.append(row)
         bench.tidy()
     return rows
+
+
+def public_rows(bench: PartContext) -> list[dict[str, Any]]:
+    """Seconds of every stage, and the peak of memory, of the models whose weights are public.
+
+    At 720p with random weights; as published first, then routed, then with their other decoders.
+    """
+    rows = []
+    for config in bench.scale.public:
+        own, other = ("wan", TINY_BOTH) if config.tiny_encoder_width else ("tiny", "wan")
+        for routing, decoder in (("global", own), ("thirds", own), ("thirds", other)):
+            row = {"model": config.name, "routing": routing, "decoder": decoder}
+            try:
+                row |= _public_row(bench, config, routing, decoder)
+            except torch.cuda.OutOfMemoryError as error:
+                row["error"] = str(error).splitlines()[0]
+            rows.append(row)
+            bench.tidy()
+    return rows
+
+
+def _public_row(
+    bench: PartContext, config: ModelConfig, routing: str, decoder: str
+) -> dict[str, Any]:
+    dtype = str(bench.dtype).removeprefix("torch.")
+    model, _, _ = random_model_of(config, str(bench.device), dtype, decoder)
+    counts, _ = routing_counts(model.config, None, routing)
+    apply_counts(model, counts)
+    result = bench_stages(
+        model,
+        counts,
+        size=bench.scale.sizes["720p"],
+        num_frames=bench.scale.num_frames,
+        num_runs=bench.num_runs,
+        dtype=bench.dtype,
+    )
+    return {**result, "decoder": decoder}
 
 
 def attention_rows(bench: PartContext) -> list[dict[str, Any]]:

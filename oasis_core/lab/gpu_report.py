@@ -51,6 +51,7 @@ def gpu_report(
     bench = gpu_parts.PartContext.make(scale, device, dtype, num_runs)
     parts = {
         "stages": lambda: gpu_parts.stage_rows(bench),
+        "public": lambda: gpu_parts.public_rows(bench),
         "attention": lambda: gpu_parts.attention_rows(bench),
         "quality": lambda: gpu_parts.quality(bench),
         "memory": lambda: gpu_parts.memory_rows(bench),

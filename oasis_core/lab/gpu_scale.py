@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ..config import OASIS_1_3B, ModelConfig
+from ..config import FLASHVSR, INFVSR, OASIS_1_3B, ModelConfig
 from ..model.attention_window import Grid
 from .golden import DECODERS
 
 GIB = 1 << 30
+SHRUNKEN_PARTS = {"tiny_encoder_width": 4, "visual_width": 32, "projector_width": 4}
+"""Widths of parts that some of the public models have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class ReportScale:
     """Backend of torch.compile."""
     golden_decoders: tuple[str, ...]
     """Whose pictures every precision and backend must agree on."""
+    public: tuple[ModelConfig, ...]
+    """Models whose trained weights are public, timed with random ones."""
 
 
 FULL = ReportScale(
@@ -43,6 +47,7 @@ FULL = ReportScale(
     memory_sizes=((1920, 1080), (3840, 2160)),
     compiler="inductor",
     golden_decoders=DECODERS,
+    public=(INFVSR, FLASHVSR),
 )
 SHORT = ReportScale(
     config=dataclasses.replace(
@@ -62,5 +67,20 @@ SHORT = ReportScale(
     memory_sizes=((24, 16), (48, 32)),
     compiler="eager",
     golden_decoders=("tiny",),
+    public=tuple(
+        dataclasses.replace(
+            config,
+            width=48,
+            num_layers=2,
+            num_heads=3,
+            ffn_width=64,
+            vae_width=4,
+            tiny_width=4,
+            text_channels=min(config.text_channels, 12),
+            num_context_keys=min(config.num_context_keys, 3),
+            **{name: least for name, least in SHRUNKEN_PARTS.items() if getattr(config, name)},
+        )
+        for config in (INFVSR, FLASHVSR)
+    ),
 )
 """To try the report itself; its figures mean nothing."""

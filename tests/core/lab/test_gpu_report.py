@@ -53,6 +53,26 @@ def test_a_table_lies_beside_it_and_calls_no_shrunken_figure_met(tmp_path):
     assert "shrunken" in verdicts.values()
 
 
+def test_public_models_are_timed_with_each_decoder(tmp_path):
+    out = tmp_path / "gpu.json"
+    options = {"device": "cpu", "dtype": "float32", "num_runs": 1, "seedvr2": None}
+    gpu_report(out, SHORT, **options, report=lambda _: None, only=("public",))
+    results = json.loads(out.read_text())
+    assert results["errors"] == {}
+    rows = results["public"]
+    assert [(row["model"], row["routing"], row["decoder"]) for row in rows] == [
+        ("infvsr", "global", "wan"),
+        ("infvsr", "thirds", "wan"),
+        ("infvsr", "thirds", "tiny-both"),
+        ("flashvsr-1.1", "global", "tiny"),
+        ("flashvsr-1.1", "thirds", "tiny"),
+        ("flashvsr-1.1", "thirds", "wan"),
+    ]
+    assert all(row["peak_bytes"] > 0 and row["seconds"] > 0 for row in rows)
+    assert "visual encoder" in rows[0]["stages"]
+    assert set(rows[3]["stages"]) == {"projector", "transformer", "decoder"}
+
+
 def stage(seconds, tflop, fps=1.0):
     return {"seconds": 2 * seconds, "fps": fps,
             "stages": {"transformer": {"seconds": seconds, "tflop": tflop}}}  # fmt: skip
