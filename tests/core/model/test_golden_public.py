@@ -30,7 +30,7 @@ CONFIGS = {
 }  # fmt: skip
 SIZE = {"infvsr": (17, 48, 64), "flashvsr": (25, 128, 128)}
 LEAST_DB = 50
-"""Sums differ in their last bits from machine to machine; a change of what is computed does more."""
+"""Sums differ in their last bits from machine to machine; a change of arithmetic does more."""
 
 
 def model_of(name):
