@@ -209,6 +209,51 @@ def test_viewer_is_filled_again_after_another_tab(page):
     assert page.inner_text(".oasis-numbers") == numbers
 
 
+def test_viewer_is_filled_again_after_a_reload(page):
+    open_workflow(page, "4 Degrade, upscale, compare")
+    run(page)
+    numbers = page.inner_text(".oasis-numbers")
+    assert "PSNR" in numbers
+    page.wait_for_timeout(3000)  # the page stores its graph by and by
+    page.reload()
+    page.wait_for_function(READY)
+    page.wait_for_function("document.querySelector('.oasis-stage video')?.readyState >= 2")
+    assert page.inner_text(".oasis-numbers") == numbers
+
+
+SEND = """async ([name, detail]) => {
+    const { api } = await import("/scripts/api.js");
+    api.dispatchEvent(new CustomEvent(name, { detail }));
+}"""
+FINISHED = {"unit": "frames", "done": 12, "total": 12, "seconds": 90, "fps": 0.13, "finished": True}
+WORKING = {"unit": "frames", "done": 3, "total": 12, "seconds": 9, "stage": "motion"}
+
+
+def test_a_line_is_that_of_the_run_at_hand(page):
+    open_workflow(page, "1 Upscale a video")
+    status = page.locator(".oasis-status[data-node=OASISUpscaleVideo]")
+    node = page.evaluate("() => app.graph.nodes.find((n) => n.type === 'OASISUpscaleVideo').id")
+
+    def after(name, detail):
+        page.evaluate(SEND, [name, detail])
+        return status.inner_text()
+
+    for end in ("execution_interrupted", "execution_error", "execution_success"):
+        assert after("executing", str(node)) == "starting"
+        assert status.get_attribute("aria-valuenow") == "0"
+        working = after("oasis.progress", {"node": str(node), **WORKING})
+        assert working == "finding motion \u00b7 3/12 frames"
+        assert after(end, {}) == f"stopped \u00b7 {working}"
+        assert after("executing", str(node)) == "starting"
+        finished = after("oasis.progress", {"node": str(node), **FINISHED})
+        assert finished == "12/12 frames \u00b7 in 1:30 \u00b7 0.130 fps"
+        assert after(end, {}) == finished
+    after("executing", str(node))
+    assert after("oasis.progress", {"node": str(node), "kept": True}) == (
+        "unchanged since an earlier run"
+    )
+
+
 def test_nothing_of_the_front_end_reaches_the_prompt(page):
     for name in ("4 Degrade, upscale, compare", "7 Calibrate the routing"):
         open_workflow(page, name)

@@ -14,6 +14,13 @@ from oasis_core.options import OPTIONS
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 SUBGRAPHS = sorted((ROOT / "subgraphs").glob("*.json"))
+SHOWN_CORE_NAMES = {
+    "Get Image from Batch",
+    "Load Image",
+    "Load Upscale Model",
+    "Load Video",
+    "Sharpen Image",
+}
 SLOT_PX, TITLE_PX = 20, 30
 CORE_NODES = {
     "CLIPLoader",
@@ -129,6 +136,18 @@ def test_blueprints_are_whole_and_like_the_workflows(path):
     }
     for node in nodes.values():
         assert len(node["widgets_values"]) == len(shipped[node["type"]]), node["type"]
+
+
+def test_notes_name_nodes_and_inputs_as_the_page_does(workflow):
+    graph, _ = workflow
+    defs = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    known = {node["display_name"] for node in defs.values()} | SHOWN_CORE_NAMES
+    for node in graph["nodes"]:
+        known |= set(defs.get(node["type"], {}).get("inputs", {}))
+    (note,) = (n["widgets_values"][0] for n in graph["nodes"] if n["type"] == "MarkdownNote")
+    named = re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", note)
+    files = {name for name in named if "/" in name or name.endswith(".safetensors")}
+    assert set(named) - files <= known
 
 
 def test_workflows_use_only_our_nodes_and_old_core_ones(workflow):
