@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..words import counted, one_of
+
 # For machines, or longer than a screen.
 _HIDDEN = ("config", "training", "footage", "initial")
 _TAGS: dict[str, dict[int, str]] = {
@@ -54,6 +56,8 @@ def info_lines(facts: Mapping[str, Any]) -> Iterator[str]:
             continue
         if key == "metrics" and isinstance(value, Mapping):
             yield from _metric_lines(value)
+        elif key == "traits":
+            yield f"works: {_traits_text(value)}"
         else:
             yield f"{key.replace('_', ' ')}: {_text(key, value)}"
 
@@ -75,6 +79,28 @@ def _text(key: str, value: Any) -> str:
         return ("x" if key == "window" else ", ").join(_text("", part) for part in value) or "none"
     # Where a developer kept a file helps nobody else.
     return re.sub(r" from \S*/\S*", "", str(value))
+
+
+def _traits_text(traits: Mapping[str, Any]) -> str:
+    """What an engine must know of a model, as a person says it."""
+    scale, (frames, rows, columns) = traits["native_scale"], traits["stride"]
+    parts = ["on the enlarged picture, at any scale"]
+    if traits["reads"] == "source":
+        parts = [f"on the source itself, {scale} times larger per side, resized to what is wanted"]
+    parts.append("frame by frame" if traits["is_per_frame"] else "on several frames at once")
+    if frames > 1:
+        parts.append(f"clips of {frames}k+1 frames")
+    if rows > 1 or columns > 1:
+        parts.append(f"sides in steps of {rows}x{columns} px")
+    if traits["lead_frames"]:
+        parts.append(f"{counted(traits['lead_frames'], 'frame')} before each segment to begin with")
+    if traits["halo_frames"]:
+        parts.append(f"{counted(traits['halo_frames'], 'frame')} looked ahead")
+    tiling = {"free": "tiles", "avoid": "whole frames where they fit, else tiles"}
+    how = tiling.get(traits["tiling"])
+    parts.append(f"{how} that share {traits['overlap_px']} px" if how else "never in tiles")
+    parts.append(f"in {one_of(traits['dtypes'])}")
+    return "; ".join(parts)
 
 
 def _is_plain(value: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,7 @@ def describe(path: Path, header: Header) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
         "parameters": sum(weight.numel() for weight in descriptor.model.parameters()),
+        "traits": asdict(traits_of(descriptor, path.stem)),
         **_stated(header.metadata),
     }
 

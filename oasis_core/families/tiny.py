@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,8 @@ def recognises(header: Header) -> bool:
 
 def describe(path: Path, header: Header) -> dict[str, Any]:
     """Facts about a file for people, as JSON values, without reading its weights."""
-    del header
-    return routed.describe(path)
+    traits = traits_of(header.oasis_config())
+    return {**routed.describe(path), "traits": asdict(traits)}
 
 
 def wraps(network: nn.Module) -> bool:

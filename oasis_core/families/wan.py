@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,10 @@ def describe_config(config: ModelConfig) -> dict[str, Any]:
     """What a model needs of which there is only a configuration."""
     from .wan_memory import memory_needs
 
-    return {"memory in bfloat16, 33 frames": memory_needs(config)}
+    return {
+        "traits": asdict(traits_of(config)),
+        "memory in bfloat16, 33 frames": memory_needs(config),
+    }
 
 
 def wraps(network: nn.Module) -> bool:

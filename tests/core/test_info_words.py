@@ -1,8 +1,15 @@
+import json
 import re
+from dataclasses import asdict
+
+import pytest
 
 from oasis_core.checkpoint import load_checkpoint, resolve_model
 from oasis_core.cli import main
 from oasis_core.commands._info_words import info_lines
+from oasis_core.config import OASIS_1_3B
+from oasis_core.families import tiny, wan
+from oasis_core.families.restorer import Traits
 
 
 def test_facts_are_rounded_and_in_words():
@@ -52,3 +59,55 @@ def test_the_bundled_model_is_described_for_people(capsys):
     said = f"{count / 1e6:.2f} million"
     assert f"parameters: {said}\n" in out
     assert f"{said} parameters" in path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("traits", "text"),
+    [
+        (
+            Traits(name="plain", family="module"),
+            "on the enlarged picture, at any scale; on several frames at once; tiles that share "
+            "32 px; in float32, bfloat16 or float16",
+        ),
+        (
+            Traits(
+                name="4x",
+                family="image",
+                reads="source",
+                native_scale=4,
+                is_per_frame=True,
+                stride=(1, 8, 8),
+                tiling="avoid",
+                dtypes=("float32", "float16"),
+            ),
+            "on the source itself, 4 times larger per side, resized to what is wanted; frame by "
+            "frame; sides in steps of 8x8 px; whole frames where they fit, else tiles that share "
+            "32 px; in float32 or float16",
+        ),
+        (
+            Traits(
+                name="stream",
+                family="wan",
+                stride=(4, 16, 16),
+                lead_frames=9,
+                halo_frames=1,
+                tiling="never",
+            ),
+            "on the enlarged picture, at any scale; on several frames at once; clips of 4k+1 "
+            "frames; sides in steps of 16x16 px; 9 frames before each segment to begin with; 1 "
+            "frame looked ahead; never in tiles; in float32, bfloat16 or float16",
+        ),
+    ],
+)
+def test_traits_are_said_in_words(traits, text):
+    assert list(info_lines({"traits": asdict(traits)})) == [f"works: {text}"]
+
+
+def test_info_says_how_a_model_works(capsys):
+    assert main(["info", "oasis-tiny", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    model = load_checkpoint(resolve_model("oasis-tiny")).model
+    assert facts["traits"] == json.loads(json.dumps(asdict(tiny.traits_of(model.config))))
+    assert main(["info", "oasis-1.3b", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["traits"] == json.loads(json.dumps(asdict(wan.traits_of(OASIS_1_3B))))
