@@ -1,4 +1,4 @@
-"""Public files of full size, synthetic: memory of converting them, and one call on a CPU."""
+"""Public files of full size, synthetic: memory of converting them."""
 
 import logging
 import os
@@ -9,8 +9,9 @@ import pytest
 import torch
 from flashvsr_files import decoder_shapes, projector_shapes
 from infvsr_files import transformer_shapes
+from safetensors import safe_open
 
-import oasis_core
+from oasis_core.checkpoint import load_checkpoint
 from oasis_core.convert.flashvsr import FlashvsrFiles, convert_flashvsr
 from oasis_core.convert.folders import OWN_BYTES
 from oasis_core.convert.stream_file import write_streamed
@@ -62,7 +63,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_flashvsr_converts_in_little_memory_and_runs(folder):
+def test_flashvsr_converts_in_little_memory(folder):
     files = FlashvsrFiles(
         transformer=folder / "dit.safetensors",
         projector=folder / "lq.safetensors",
@@ -75,11 +76,9 @@ def test_flashvsr_converts_in_little_memory_and_runs(folder):
     )
     logger.info("converting: %.2f GB, %.2f written", max(peaks) / 1e9, out.stat().st_size / 1e9)
     assert max(peaks) < OWN_BYTES
-    (folder / "dit.safetensors").unlink()
-    upscaler = oasis_core.load(out, device="cpu", dtype="bfloat16")
-    video = torch.rand(1, 3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    result = upscaler.upscale(video, scale=4, shots=False)
-    logger.info("after one call: %.2f GB", (own_bytes() - before) / 1e9)
-    assert result.shape == (1, 3, 1, 64, 64)
-    assert result.isfinite().all()
-    assert (result - upscaler.upscale(video, scale=4, strength=0)).abs().mean() > 0.005
+    model = load_checkpoint(out).model
+    assert model.config.num_context_keys == 512
+    assert sum(weight.numel() for weight in model.parameters()) > 1_600_000_000
+    stored = model.transformer.blocks[29].ffn.expand.weight
+    with safe_open(folder / "dit.safetensors", framework="pt") as file:
+        assert torch.equal(stored, file.get_tensor("blocks.29.ffn.0.weight").bfloat16())
