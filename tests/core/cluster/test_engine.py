@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import oasis_core
 from oasis_core.cluster import Cluster
@@ -123,6 +125,49 @@ def test_films_share_the_workers_and_fail_alone(cluster, plain, make_film, tmp_p
         assert film.with_suffix(".ray.mp4").read_bytes() == (
             film.with_suffix(".plain.mp4").read_bytes()
         )
+
+
+def write_image_model(path):
+    """A "RealESRGAN Compact" of 2x with one hidden layer and random weights."""
+    generator = torch.Generator().manual_seed(0)
+    state = {f"body.{index}.weight": torch.full((8,), 0.2) for index in (1, 3)}
+    for name, written, read in (("body.0", 8, 3), ("body.2", 8, 8), ("body.4", 12, 8)):
+        state[f"{name}.weight"] = torch.randn(written, read, 3, 3, generator=generator) * 0.05
+        state[f"{name}.bias"] = torch.zeros(written)
+    save_file(state, path)
+    return path
+
+
+def one_worker_does_as_the_plain_run(address, source, model, options, **asked):
+    """A worker's model is that of this process, and so is what it makes; gives its traits."""
+    upscaler = oasis_core.load(model, "cpu", "float32", **options)
+    expected = oasis_core.upscale_file(
+        source, source.with_suffix(".plain.mp4"), model=upscaler, **asked
+    )
+    with Cluster(
+        str(model), "cpu", "float32", address=address, num_workers=1, **options
+    ) as cluster:
+        facts = cluster.pool.facts
+        report = cluster.upscale_file(source, source.with_suffix(".ray.mp4"), **asked)
+    assert (facts.traits, facts.model_hash) == (upscaler.traits, upscaler.model_hash)
+    assert (report.frames, report.width) == (expected.frames, expected.width)
+    result = source.with_suffix(".ray.mp4").read_bytes()
+    assert result == source.with_suffix(".plain.mp4").read_bytes()
+    return facts.traits
+
+
+def test_an_image_model_runs_on_workers_as_here(address, make_film, tmp_path):
+    pytest.importorskip("spandrel", reason="needs the extra `image-models`")
+    source = make_film(tmp_path / "film.mp4", lengths=(9, 4))
+    model = write_image_model(tmp_path / "2x-random.safetensors")
+    asked = {"scale": 3, "segment_frames": 4, "tile_px": 64}
+    traits = one_worker_does_as_the_plain_run(address, source, model, {}, **asked)
+    assert (traits.family, traits.reads, traits.native_scale) == ("image", "source", 2)
+
+
+def test_a_detail_reaches_the_workers(address, make_film, tmp_path):
+    source = make_film(tmp_path / "film.mp4", lengths=(4,))
+    one_worker_does_as_the_plain_run(address, source, "oasis-tiny", {"detail": 0.25}, scale=2)
 
 
 def test_a_killed_driver_is_continued(address, plain, model_file, make_film, tmp_path):
