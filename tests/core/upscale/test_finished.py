@@ -1,12 +1,17 @@
 """Grain and masks in the engine: what is off changes nothing, and cuts leave no trace."""
 
+import pickle
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
+from oasis_core.families.module import ModuleRestorer
+from oasis_core.families.restorer import Traits
 from oasis_core.upscale import VideoUpscaler, upscale_file
+from oasis_core.upscale.find_grain import grain_of
+from oasis_core.upscale.look import Look
 from oasis_core.video import ClipSource, open_source
 
 
@@ -218,3 +223,58 @@ def test_an_unfinished_run_knows_its_grain_and_mask(upscaler, tmp_path):
     for changed in ({"grain": 0.2}, {"grain": 0.3, "mask": torch.ones(1, 8, 8)}):
         with pytest.raises(ValueError, match=r"cannot be continued because setting (grain|mask)"):
             upscale_file(source, tmp_path / "o.mkv", **changed, **options)
+
+
+class Native(torch.nn.Module):
+    """Writes a picture with twice the pixels per side of the one that it reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(0.2))
+        self.calls = 0
+
+    def forward(self, video):
+        self.calls += 1
+        large = video.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+        return large + self.gain * large * (1 - large)
+
+
+@pytest.mark.parametrize("is_per_frame", [False, True])
+@pytest.mark.parametrize("scale", [2, 1.5, 3])
+def test_masks_and_tiles_of_models_that_read_the_source(clip, is_per_frame, scale):
+    traits = Traits(
+        name="native",
+        family="test",
+        reads="source",
+        native_scale=2,
+        stride=(1, 1, 1),
+        is_per_frame=is_per_frame,
+    )
+    network = Native()
+    upscaler = VideoUpscaler(ModuleRestorer(network, traits, "native"), "cpu", "float32")
+    video, settings = clip(3, 64, 64), {"scale": scale, "tile_px": 48}
+    model = upscaler.upscale(video, **settings, color_anchor=False)
+    num_all = network.calls
+    plain = upscaler.upscale(video, **settings, strength=0)
+    side = round(64 * scale)
+    mask, start = torch.zeros(3, side, side), side - side // 4
+    mask[:, start:, start:] = 1
+    network.calls = 0
+    masked = upscaler.upscale(video, **settings, color_anchor=False, mask=mask)
+    assert 0 < network.calls < num_all / 2
+    assert torch.equal(masked[..., start:, start:], model[..., start:, start:])
+    rest = mask[0] == 0
+    assert torch.equal(masked[..., rest], plain[..., rest])
+    anchored = upscaler.upscale(video, **settings, mask=mask)
+    whole = upscaler.upscale(video, **settings)
+    apart = (anchored - whole)[..., start:, start:].abs().max()
+    assert float(apart) < 8 / 255
+    assert torch.equal(anchored[..., rest], plain[..., rest])
+
+
+def test_what_travels_to_workers_is_whole():
+    look = Look(width=64, height=64, grain=0.5, mask=half_mask(64, 64))
+    there = pickle.loads(pickle.dumps(look))
+    assert there.mask.fingerprint() == look.mask.fingerprint()
+    grain = grain_of(look, (), (32, 32), None)
+    assert pickle.loads(pickle.dumps(grain)) == grain
