@@ -21,6 +21,7 @@ from .batch import run_batch
 from .child import run_in_child
 from .data_files import DataFile, data_files
 from .tally import Campaign, Fault
+from .wild_kinds import KINDS
 from .zoo import QUIET_X265, Film, _write, picture
 
 TIMEOUT_S = 60.0
@@ -41,6 +42,13 @@ VIDEOS = (
     (".mp4", "libx265", "yuv420p", "aac"),
     (".gif", "gif", "pal8", None),
 )
+WILD = (
+    "MP4s joined byte by byte", "FLVs joined byte by byte", "size changes, TS",
+    "size changes, MPEG-2", "two descriptions in an index", "sound that changes its channels",
+    "fields of H.265", "chapters behind the end", "animated AVIF, which begins with a still",
+    "photo with a gain map", "motion photo",
+)  # fmt: skip
+"""Of the kinds from the wild, those that have code of their own."""
 PICTURES = (".png", ".jpg", ".webp", ".tif", ".bmp")
 _EXIF = b"II*\x00" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 1, 6, 0)
 """Camera data with one entry: turned by a quarter."""
@@ -71,6 +79,12 @@ def samples(folder: Path) -> list[Path]:
         outcome = run_in_child(partial(_write, film, path))
         if outcome.kind == "done":
             paths.append(path)
+    for number, kind in enumerate(kind for kind in KINDS if kind.name in WILD):
+        place = folder / f"wild{number}"
+        place.mkdir()
+        outcome = run_in_child(partial(kind.build, place))
+        if outcome.kind == "done":
+            paths.append(outcome.value)
     pixels = picture(0, 32, 24)
     for suffix in PICTURES[:-1]:
         spec = ImageSpec(suffix=suffix, width=32, height=24)
@@ -160,7 +174,8 @@ def _read(campaign: Campaign, path: Path, data: bytes) -> None:
     path.write_bytes(data)
     is_picture = path.suffix in PICTURES
     out = path.with_name(path.stem + (".out.png" if is_picture else ".out.mkv"))
-    options = {} if is_picture else {"codec": "ffv1"}  # quicker to open than the others
+    # FFV1 is quicker to open than the others.
+    options = {} if is_picture else {"codec": "ffv1", "on_change": "scale"}
     try:
         oasis_core.upscale_file(
             path, out, model=campaign.upscaler, scale=1, strength=0.0, **options
