@@ -16,7 +16,7 @@ from ..remote import RemoteFile
 from ..video import ClipSource, MuxReport, Source
 from .animation_target import AnimationTarget
 from .forecast import Forecast, make_forecast
-from .job import Job, check_paths, exists_error, output_path
+from .job import Job, check_paths, exists_error, output_path, refuse_own_input
 from .journal import Journal, journal_path
 from .look import STAGES, Look, StageClock
 from .outline import Outline
@@ -156,6 +156,8 @@ def _prepare(
     check_grain(wanted.grain, (info.width, info.height), info.bit_depth, survey.num_frames)
     look = Look.of(wanted, width, height)
     if look.mask is not None:
+        if look.mask.source is not None:
+            refuse_own_input((destination, *target.outputs()), look.mask.source)
         mask = look.mask.fitted(survey.num_frames, window=window, rate=info.frame_rate)
         look = replace(look, mask=mask)
     spec = target.segment_spec(info, width, height)

@@ -278,3 +278,15 @@ def test_what_travels_to_workers_is_whole():
     assert there.mask.fingerprint() == look.mask.fingerprint()
     grain = grain_of(look, (), (32, 32), None)
     assert pickle.loads(pickle.dumps(grain)) == grain
+
+
+def test_a_mask_is_never_replaced_by_the_result(upscaler, tmp_path):
+    source = ClipSource(frames=noisy(3, 64, 64, 0.03)[0].transpose(0, 1), frame_rate=Fraction(24))
+    options = {"upscaler": upscaler, "scale": 1, "codec": "ffv1"}
+    upscale_file(source, tmp_path / "mask.mkv", **options)
+    before = (tmp_path / "mask.mkv").read_bytes()
+    with pytest.raises(ValueError, match="is the input itself; name another file"):
+        upscale_file(
+            source, tmp_path / "mask.mkv", mask=tmp_path / "mask.mkv", overwrite=True, **options
+        )
+    assert (tmp_path / "mask.mkv").read_bytes() == before
