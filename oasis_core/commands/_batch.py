@@ -7,17 +7,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..remote import RemoteFile, is_url
 from ._manifest import Row, is_list, read_rows
+
+if TYPE_CHECKING:
+    from ..video import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tasks:
     """What to do, one file at a time."""
 
-    pairs: tuple[tuple[Path | RemoteFile, Path], ...]
-    """Source and destination of each."""
+    pairs: tuple[tuple[Path | RemoteFile | Source, Path], ...]
+    """Source and destination of each; a folder of pictures that is one film is resolved."""
     is_batch: bool
     """Whether failures are collected and finished files skipped."""
     folder: Path | None = None
@@ -49,7 +53,13 @@ def find_tasks(
         return _listed(read_rows(sources), destination, codec)
     if len(sources) == 1 and (not stills or sources[0].is_file()):
         source = sources[0]
-        if not (_is_batch_folder(source) or (destination.is_dir() and source.is_file())):
+        pictures = _pictures_of_film(source) if source.is_dir() else []
+        if pictures:  # listed once, and not once more by the engine
+            from ..video import Source
+
+            film = Source.of_pictures(source, pictures)
+            return Tasks(pairs=((film, destination),), is_batch=False)
+        if not source.is_dir() and not (destination.is_dir() and source.is_file()):
             return Tasks(pairs=((source, destination),), is_batch=False)
     items = [item for source in sources for item in _items(source, stills=stills)]
     _check_folder(destination, sources)
@@ -89,16 +99,14 @@ def _named(items: Sequence[Path], destination: Path, codec: str | None) -> list[
     return [(item, destination / name) for item, name in zip(items, names, strict=True)]
 
 
-def _is_batch_folder(source: Path) -> bool:
-    """Whether a source is a folder of videos; one of pictures is a film.
+def _pictures_of_film(source: Path) -> list[Path]:
+    """The pictures of a folder that is one film; none if it is a folder of videos.
 
     Raises:
         ValueError: It is a folder of both, or of neither.
     """
     from ..video.names import folder_contents
 
-    if not source.is_dir():
-        return False
     videos, images = folder_contents(source)
     if videos and images:
         raise ValueError(
@@ -107,7 +115,7 @@ def _is_batch_folder(source: Path) -> bool:
         )
     if not videos and not images:
         raise ValueError(f"the folder {str(source)!r} holds no video and no picture")
-    return bool(videos)
+    return images
 
 
 def _items(source: Path, *, stills: bool) -> list[Path]:

@@ -385,3 +385,21 @@ def test_the_current_folder_is_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("status", ".") == 0
     assert "no unfinished run" in capsys.readouterr().out
+
+
+def test_a_folder_of_pictures_is_listed_once(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        write_png(folder / f"f_{number}.png")
+    listed, real = [], Path.iterdir
+
+    def counted(path):
+        listed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", counted)
+    words = ["upscale", folder, tmp_path / "out.mkv", "--scale", 2, "--dry-run"]
+    words += ["--transformer", "off", "--dtype", "float32"]
+    assert run(*words) == 0
+    assert listed.count(folder) == 1
