@@ -266,6 +266,25 @@ class UpscaleOptions(Encoding):
         ),
     )
     """Whether the low frequencies of the input are kept."""
+    steady: float = option(
+        0.0,
+        identity="when set",
+        shell=Argument(
+            heading=PICTURE,
+            read=float,
+            metavar="0..1",
+            help="take flicker out: average along motion, 7 frames around",
+        ),
+        node=Widget(
+            low=0.0,
+            high=1.0,
+            step=0.05,
+            tooltip="Takes flicker and shimmer out: how much of the average of each picture with "
+            "the frames around, moved to where it is and only where they show the same. 0 leaves "
+            "it out; 1 is steadiest. Best with image upscalers.",
+        ),
+    )
+    """How much of the average along motion is taken, which takes flicker out: 0 is none of it."""
     shots: bool = option(
         True,
         identity="always",

@@ -234,6 +234,7 @@ class ClusterRun(JobRun):
         self.tile = outcome.record.tile
         for stage, seconds in outcome.seconds.items():
             self.job.clock.add(stage, seconds)
+        self.num_held_frames += outcome.num_held_frames
         self.progress.finish(outcome.record.num_frames)
 
 

@@ -106,6 +106,8 @@ class Outcome:
     warnings: tuple[str, ...]
     """What was worth a warning."""
     host: str
+    num_held_frames: int
+    """Frames that were known and not computed."""
 
 
 def versions_here() -> dict[str, str]:
@@ -179,7 +181,8 @@ class SegmentWorker:
         """
         with _collected_warnings() as warnings:
             run = self._run_of(ticket)
-            run.job.clock.seconds.update(dict.fromkeys(STAGES, 0.0))
+            run.job.clock.seconds = dict.fromkeys(STAGES, 0.0)
+            held_before = run.num_held_frames
             run.segments.tile = min(run.segments.tile, tile, key=lambda sides: sides[0] * sides[1])
             with run.job.clock("decode"):
                 segment = read_span(ticket.job, span)
@@ -193,6 +196,7 @@ class SegmentWorker:
             seconds=dict(run.job.clock.seconds),
             warnings=tuple(warnings),
             host=socket.gethostname(),
+            num_held_frames=run.num_held_frames - held_before,
         )
 
     def _run_of(self, ticket: Ticket) -> LocalRun:

@@ -297,6 +297,10 @@ def _summary(report: Any) -> str:
     ]
     if report.num_resumed_segments:
         lines.append(f"continued: {counted(report.num_resumed_segments, 'segment')} done before")
+    if report.num_held_frames:
+        lines.append(
+            f"held: {counted(report.num_held_frames, 'frame')} known and not computed again"
+        )
     if report.num_corrupt_frames:
         lines.append(
             f"damaged in the source and concealed: {counted(report.num_corrupt_frames, 'frame')}"

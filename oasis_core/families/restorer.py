@@ -58,6 +58,9 @@ class Traits:
     more; only the last two of a shot may not."""
     wants_opening: bool = False
     """Whether a clip is restored with the first frame of its shot in view, wherever it begins."""
+    numbers_frames: bool = False
+    """Whether a frame's number in the job decides its result, too, as drawn noise may; then equal
+    pictures are computed each time."""
     arithmetic: Literal["probe", "own"] = "probe"
     """"probe": float32 weights, computed in autocast where that is close enough; "own": the
     restorer computes in the dtype it is prepared for and decides on every rounding itself."""

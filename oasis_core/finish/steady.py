@@ -27,12 +27,11 @@ from torch import Tensor
 
 from ..model.threads import few_threads
 from ..video.pixels import Frame, frame_to_tensor
+from . import STEADY_REACH, check_steady
 from .alike import Guide, cell_px, compare, make_guide
 
 NEAR = (-1, 1, -2, 2)
 FAR = (-5, 5)
-REACH = 7
-"""Frames on each side that a picture depends on."""
 FULL_SCALE = 32767
 """Of waiting pictures: 16 bits a colour, so that a pixel, with a fourth that says nothing, is one
 number of 64 and is looked up as one."""
@@ -40,16 +39,6 @@ FINE_PX = 2
 """Side of the squares that weights are interpolated for."""
 BAND_ROWS = 32
 """Rows worked on at once on a CPU, so that they stay in its cache."""
-
-
-def check_steady(steady: float) -> None:
-    """Refuse what is no share.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not 0 <= steady <= 1:
-        raise ValueError(f"steady must be between 0 and 1, got {steady}; 0 leaves it out")
 
 
 OnCores = Callable[[Callable[[Any], object], Sequence[Any]], object]
@@ -97,7 +86,7 @@ class SteadyFilter:
     ) -> Iterator[Tensor]:
         """Steady the pictures of a run of frames.
 
-        What is given for a frame depends on it and up to `REACH` frames on both sides alone.
+        What is given for a frame depends on it and up to `STEADY_REACH` frames on both sides alone.
 
         Args:
             pictures: `3 h w` float32 in [0, 1], one for each frame in order; taken when needed.
@@ -248,7 +237,7 @@ class _Window:
     def result(self, index: int) -> Tensor:
         """The steady picture of a frame; to be asked for in order."""
         num_frames = len(self._frames)
-        while self._num_taken < min(index + REACH + 1, num_frames):
+        while self._num_taken < min(index + STEADY_REACH + 1, num_frames):
             self._take()
         stop = min(index + FAR[1] + 1, num_frames)
         todo = [(i, NEAR) for i in range(self._next_near, stop)] + [(index, FAR)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from ..families.restorer import Place, Restorer
 from ..finish.mask import MaskFrames, inside
 from ..geometry import next_valid_num_frames, padding_indices
 from ..model.timing import synchronize
-from ..video.pixels import Frame, frame_to_tensor, resize
+from ..video.pixels import Frame, equal, frame_to_tensor, resize
 from .canvas import TileCanvas, canvas_dtype, not_finite
 from .color_anchor import ColorAnchor
 from .look import Look, StageClock
@@ -51,8 +51,10 @@ class _Remembered:
     """Tile and arithmetic."""
     content: Tensor | None
     """`3 h w` at the size of the result, where the next segment keeps the frame."""
-    cells: Tensor
-    """`3 h' w'` as measured by the anchor."""
+    cells: Tensor | None
+    """`3 h' w'` as measured by the anchor, if there is one."""
+    total: Tensor
+    """A sum of what the model gave, to see whether it is finite."""
 
 
 class ClipRunner:
@@ -89,7 +91,14 @@ class ClipRunner:
         self.masks = masks
         self.anchor = ColorAnchor(look.height, look.width, device) if look.color_anchor else None
         self._reads_source = self.traits.reads == "source"
+        # What counts of an equal picture may be another part of it.
+        is_same_part = masks is None or look.mask.is_still
+        self.may_hold = is_same_part and not self.traits.numbers_frames
+        """Whether equal pictures have equal results."""
         self._remembered: list[_Remembered] = []
+        self._latest: _Remembered | None = None
+        self.num_held = 0
+        """Frames that were not computed because they equal the one before."""
         self.on_stage: OnStage = tell_nobody
         """Told what is being done, frame by frame; may raise to stop."""
 
@@ -177,34 +186,40 @@ class ClipRunner:
         """Restore frame by frame, for a model whose frames do not depend on each other.
 
         Frames of the halo are looked at for the anchor alone. What the next segment needs of this
-        one is remembered: it is what it would compute itself.
+        one is remembered: it is what it would compute itself. So is the latest frame: one that
+        equals it has its result.
         """
         kept = range(len(frames))[keep]
         needed = kept if self.anchor is None else range(len(frames))
         result, found, sums = self._empty(len(kept), how), [], []
         for done, index in enumerate(needed):
-            entry = self._recall(frames[index], how, is_kept=index in kept)
+            frame = frames[index]
+            entry = self._recall(frame, how, is_kept=index in kept)
             if entry is None:
                 report = _share_of(on_tile, done, len(needed))
                 number = first - kept.start + index
-                content, cells, total = self._one_frame(frames[index], how, number, report)
-            else:
-                content, cells, total = entry.content, entry.cells, entry.cells.sum()
-            sums.append(total)
-            if index in kept:
-                result[:, index - kept.start] = content
-            if cells is not None:
-                is_next = index >= kept.stop
-                content = content.to(self.store, result.dtype) if is_next else None
-                key = (how.tile, how.dtype)
-                found.append(
-                    _Remembered(frame=frames[index], key=key, content=content, cells=cells)
+                content, cells, total = self._one_frame(frame, how, number, report)
+                entry = _Remembered(
+                    frame=frame,
+                    key=(how.tile, how.dtype),
+                    content=content.to(self.store, result.dtype),
+                    cells=cells,
+                    total=total,
                 )
+            sums.append(entry.total)
+            if index in kept:
+                result[:, index - kept.start] = entry.content
+            if entry.content is not None:
+                self._latest = entry
+            is_next = index >= kept.stop - 2 * self.look.frames_beyond
+            found.append(entry if is_next else replace(entry, content=None))
         bad = not_finite(torch.stack(sums), kept.start - needed.start)
+        num_behind = len(frames) - kept.stop + 2 * self.look.frames_beyond
+        self._remembered = found[max(0, kept.stop - needed.start - num_behind) :]
+        if bad:
+            self._remembered, self._latest = [], None
         cells = None
         if self.anchor is not None:
-            num_behind = len(frames) - kept.stop
-            self._remembered = [] if bad else found[max(0, kept.stop - num_behind) :]
             cells = self.anchor.smooth(torch.stack([entry.cells for entry in found]), keep)
         return Restored(content=result, is_picture=self._reads_source, cells=cells), bad
 
@@ -213,7 +228,11 @@ class ClipRunner:
             is_same = entry.frame is frame and entry.key == (how.tile, how.dtype)
             if is_same and (entry.content is not None or not is_kept):
                 return entry
-        return None
+        entry = self._latest if self.may_hold else None
+        if entry is None or entry.key != (how.tile, how.dtype) or not equal(entry.frame, frame):
+            return None
+        self.num_held += 1
+        return replace(entry, frame=frame)
 
     def _one_frame(
         self, frame: Frame, how: _Pass, number: int, on_tile: OnTile | None

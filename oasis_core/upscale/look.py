@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from ..finish import STEADY_REACH, check_steady
 from ..options import UpscaleOptions
 from ..words import read_grain
 
@@ -57,6 +58,13 @@ class Look:
     """Another seed is another grain of the same kind."""
     mask: Mask | None = None
     """Where the model's work counts; `t h w` in [0, 1], too."""
+    steady: float = 0.0
+    """How much of the average along motion is taken: 0 is each picture as it is."""
+
+    @property
+    def frames_beyond(self) -> int:
+        """Finished frames on each side that a frame depends on."""
+        return STEADY_REACH if self.steady and self.strength else 0
 
     @classmethod
     def of(cls, options: UpscaleOptions, width: int, height: int) -> Look:
@@ -94,3 +102,4 @@ class Look:
             from ..finish.mask import Mask  # loads torch, which a refusal can do without
 
             object.__setattr__(self, "mask", Mask.of(self.mask))
+        check_steady(self.steady)

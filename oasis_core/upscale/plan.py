@@ -139,6 +139,7 @@ def make_plan(
     tile_px: int | None = None,
     segment_frames: int | None = None,
     halo_frames: int = HALO_FRAMES,
+    frames_beyond: int = 0,
     free: int | None = None,
     free_host: int | None = None,
 ) -> Plan:
@@ -155,6 +156,7 @@ def make_plan(
         segment_frames: Fixes the segment length; rounded up to what the model asks of it.
         halo_frames: Frames read on both sides of a segment; rounded up to whole time strides, and
             to what the model must see.
+        frames_beyond: Further finished frames on both sides that what follows the model looks at.
         free: Bytes to plan with, instead of what is free on the device now.
         free_host: The same of main memory, where frames may wait for a GPU.
 
@@ -163,7 +165,9 @@ def make_plan(
     """
     _check_fixed(workload, tile_px, segment_frames, halo_frames)
     traits = workload.traits
-    halo_frames = round_up(max(halo_frames, traits.halo_frames), workload.stride[0])
+    halo_frames = max(halo_frames, traits.halo_frames) + frames_beyond
+    halo_frames = round_up(halo_frames, workload.stride[0])
+    workload = replace(workload, frames_beyond=frames_beyond)
     free = free_bytes(device) if free is None else free
     free_host = free_host_bytes() if free_host is None else free_host
     may_wait = device.type == "cuda" and (
@@ -200,7 +204,7 @@ def make_plan(
         estimated_bytes=chosen.needed,
         free_bytes=free,
         on_host=chosen.on_host,
-        lead_frames=traits.lead_frames,
+        lead_frames=workload.lead_frames,
         segment_multiple=traits.segment_multiple,
         native_scale=traits.native_scale if traits.reads == "source" else 0,
         resized_to=workload.resized_to,

@@ -57,6 +57,9 @@ class UpscaleReport:
     """Segments that an earlier run had finished."""
     num_corrupt_frames: int
     """Frames of the input that the decoder flagged as damaged and concealed."""
+    num_held_frames: int
+    """Frames that were not computed, because they and all that the model sees of their neighbours
+    equal what was computed just before."""
     kept: tuple[str, ...]
     """Other streams and data that the output has, one line each."""
     dropped: tuple[str, ...]

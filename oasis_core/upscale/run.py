@@ -70,6 +70,7 @@ class JobRun:
         self.num_resumed = 0
         self.num_resumed_frames = 0
         self.num_corrupt_frames = 0
+        self.num_held_frames = 0
 
     def is_finished(self, index: int, first_frame: int, num_frames: int) -> bool:
         """Whether an earlier run has done exactly this segment."""
@@ -106,6 +107,7 @@ class JobRun:
             num_segments=self.num_segments,
             num_resumed_segments=self.num_resumed,
             num_corrupt_frames=self.num_corrupt_frames,
+            num_held_frames=self.num_held_frames,
             kept=muxed.kept,
             dropped=muxed.dropped,
         )
@@ -183,7 +185,7 @@ class LocalRun(JobRun):
             first=segment.first_frame,
             opening=segment.opening.pixels,
         )
-        self.tile = self.segments.tile
+        self.tile, self.num_held_frames = self.segments.tile, self.segments.num_held
         path = self.journal.segment_path(segment.index)
         record = SegmentRecord(
             index=segment.index,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from ..families.restorer import Restorer
 from ..finish.grain import Grain, GrainLayer
 from ..finish.mask import MaskFrames
-from ..video.pixels import Frame
+from ..finish.steady import SteadyFilter
+from ..video.pixels import Frame, equal
 from .clip_runner import ClipRunner, OnTile, Restored
 from .look import Look, StageClock
 from .progress import OnStage
@@ -21,6 +23,17 @@ logger = logging.getLogger(__name__)
 
 OUT_OF_MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory")
 OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Done:
+    """A segment that was done, kept until the next is seen."""
+
+    frames: Sequence[Frame]
+    """All that the model saw."""
+    key: tuple[tuple[int, int], slice]
+    """Tile, and the frames wanted of it."""
+    restored: Restored
 
 
 class SegmentUpscaler:
@@ -72,8 +85,15 @@ class SegmentUpscaler:
             overlap_px=overlap_px,
             store=torch.device("cpu") if on_host else device,
             clock=self.clock,
-            masks=self._masks,
+            # Taking flicker out looks at other frames, whose mask may be another.
+            masks=None if look.frames_beyond else self._masks,
         )
+        self._latest: _Done | None = None
+        self._num_held = 0
+        self._steady: SteadyFilter | None = None
+        if look.frames_beyond:
+            share = look.steady * look.strength
+            self._steady = SteadyFilter(look.height, look.width, device, share)
 
     @property
     def model(self) -> nn.Module:
@@ -123,12 +143,66 @@ class SegmentUpscaler:
         if self.look.strength == 0:
             results = (self._runner.resize(frame) for frame in frames[keep])
         else:
-            results = self._finish(
-                frames[keep], self._restored(frames, keep, on_tile, first, opening)
-            )
+            results = self._steadied(frames, keep, on_tile, first, opening)
             if self._masks is not None:
                 results = self._masked(frames[keep], results, first)
         return results if self._grain is None else self._grained(results, first)
+
+    def _steadied(
+        self,
+        frames: Sequence[Frame],
+        keep: slice,
+        on_tile: OnTile | None,
+        first: int,
+        opening: Frame | None,
+    ) -> Iterator[Tensor]:
+        """The finished pictures of the model, flicker taken out where that was asked for."""
+        kept, beyond = range(len(frames))[keep], self.look.frames_beyond
+        start, stop = max(0, kept.start - beyond), min(len(frames), kept.stop + beyond)
+        wide = slice(start, stop)
+        shown = [*frames] if opening is None else [*frames, opening]
+        restored = self._recall(shown, wide)
+        if restored is None:
+            number = first - (kept.start - start)
+            restored = self._restored(frames, wide, on_tile, number, opening)
+            if self._runner.may_hold and not self.traits.is_per_frame:
+                key = (self.tile, wide)
+                self._latest = _Done(frames=shown, key=key, restored=restored)
+        else:
+            self._num_held += len(kept)
+        finished = self._finish(frames[wide], restored)
+        if self._steady is None:
+            return finished
+        inner = slice(kept.start - start, kept.stop - start)
+        return self._told(self._steady.run(finished, frames[wide], inner), len(kept))
+
+    @property
+    def num_held(self) -> int:
+        """Frames that were not computed because what the model would have seen is known."""
+        return self._num_held + self._runner.num_held
+
+    def _recall(self, frames: Sequence[Frame], wide: slice) -> Restored | None:
+        """What the model made of the segment before, if it is shown the very same again."""
+        latest = self._latest
+        if latest is not None and latest.key == (self.tile, wide):
+            pairs = zip(latest.frames, frames, strict=False)
+            if len(latest.frames) == len(frames) and all(equal(*pair) for pair in pairs):
+                return latest.restored
+        self._latest = None  # its memory is needed for this one
+        return None
+
+    def _told(self, pictures: Iterator[Tensor], count: int) -> Iterator[Tensor]:
+        """Take steady pictures, say so and count the time they take."""
+        for index in range(count):
+            self.on_stage("steady", index, count)
+            before = self.clock.seconds.copy()
+            with self.clock("steady"):
+                picture = next(pictures)
+            # What they are made of is finished meanwhile.
+            inside = sum(self.clock.seconds.values()) - sum(before.values())
+            own = self.clock.seconds["steady"] - before.get("steady", 0.0)
+            self.clock.add("steady", own - inside)
+            yield picture
 
     @torch.inference_mode()
     def _masked(

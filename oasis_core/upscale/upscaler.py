@@ -105,6 +105,7 @@ class VideoUpscaler:
         tile_px: int | None = None,
         segment_frames: int | None = None,
         halo_frames: int = HALO_FRAMES,
+        frames_beyond: int = 0,
     ) -> Plan:
         """Plan a job from free memory and one measured tile.
 
@@ -116,6 +117,7 @@ class VideoUpscaler:
             tile_px: Fixes the tile side, in output pixels.
             segment_frames: Fixes the segment length.
             halo_frames: Frames read on both sides of a segment.
+            frames_beyond: Further finished frames that what follows the model looks at.
 
         Raises:
             ValueError: A fixed value is out of range, or the result does not fit into memory.
@@ -136,6 +138,7 @@ class VideoUpscaler:
             tile_px=tile_px,
             segment_frames=segment_frames,
             halo_frames=halo_frames,
+            frames_beyond=frames_beyond,
         )
         return replace(plan, dtype_reason=self.dtype_reason)
 
@@ -213,6 +216,7 @@ class VideoUpscaler:
             tile_px=tile_px,
             segment_frames=segment_frames,
             halo_frames=halo_frames,
+            frames_beyond=wanted.frames_beyond,
         )
         plan = replace(plan, grain=grain_of_clip(wanted, video, self.upscale))
         upscaler = self.segment_upscaler(wanted, plan)
@@ -278,6 +282,7 @@ class VideoUpscaler:
             tile_px=tile_px,
             segment_frames=segment_frames,
             halo_frames=halo_frames,
+            frames_beyond=wanted.frames_beyond,
         )
         plan = replace(
             plan, grain=None if wanted.grain is None else grain_of(wanted, (), size, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..finish.grain_checks import check_grain
+from ..geometry import round_up
 from ..options import UpscaleOptions
 from ..remote import RemoteFile
 from ..video import ClipSource, MuxReport, Source
@@ -202,8 +204,12 @@ def _with_model(
     job = make_job(upscaler=upscaler, **options)
     if job.window is None:
         return job
-    lead = max(job.window.context_frames, upscaler.traits.lead_frames)
-    return replace(job, window=replace(job.window, context_frames=lead))
+    traits, beyond = upscaler.traits, job.look.frames_beyond
+    before = max(job.window.context_frames, traits.lead_frames)
+    if beyond:
+        more = round_up(beyond, math.lcm(traits.stride[0], traits.segment_multiple))
+        before = max(before, traits.halo_frames) + more
+    return replace(job, window=replace(job.window, context_frames=before))
 
 
 def _check_absent(target: Target, destination: Path, wanted: UpscaleOptions) -> None:
@@ -225,6 +231,7 @@ def _plan(job: Job) -> Plan:
         (job.look.width, job.look.height),
         num_frames=job.num_frames,
         bytes_per_channel=6 if info.is_linear else 2 if info.bit_depth > 8 else 1,
+        frames_beyond=job.look.frames_beyond,
         **job.options.fixed_plan,
     )
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import partial
 
 from ..families.restorer import Restorer, Traits
+from ..finish import STEADY_REACH
 from ..geometry import next_valid_num_frames, round_up
 from ..model.live_bytes import SAFETY
 from .tiles import TileGrid
@@ -15,6 +16,8 @@ from .tiles import TileGrid
 SAMPLE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ENCODER_FRAMES = 60
 """Frames that an encoder with look-ahead holds."""
+STEADY_PICTURES = 5 * STEADY_REACH // 2 + 4
+"""Of 8 bytes a pixel that taking flicker out holds: those as they came, averages of some, work."""
 LEAST_SOURCE_TILE_PX = 16
 """Smaller tiles of a source are nearly all overlap, whatever their model's stride."""
 
@@ -42,6 +45,16 @@ class Workload:
     memory_model: Callable[[int, int, int], int] | None = None
     """Working memory of the restorer for (frames, height, width), where it is known exactly; then
     `model_bytes` is not looked at."""
+    frames_beyond: int = 0
+    """Finished frames on each side of a segment that what follows the model looks at."""
+
+    @property
+    def lead_frames(self) -> int:
+        """Frames before a segment that build the restorer's state, and those finished beyond."""
+        traits = self.traits
+        if not traits.lead_frames:
+            return 0
+        return traits.lead_frames + round_up(self.frames_beyond, traits.segment_multiple)
 
     @property
     def stride(self) -> tuple[int, int, int]:
@@ -87,7 +100,7 @@ class Workload:
 
     def num_read(self, segment_frames: int, halo_frames: int) -> int:
         """Frames that the restorer sees of a full segment."""
-        before = max(halo_frames, self.traits.lead_frames)
+        before = max(halo_frames, self.lead_frames)
         return next_valid_num_frames(segment_frames + before + halo_frames, self.stride[0])
 
     def num_computed(self, segment_frames: int, halo_frames: int) -> int:
@@ -112,6 +125,7 @@ class Workload:
         num_clip = self.num_at_once(segment_frames, halo_frames)
         clip = 3 * self.padded[0] * self.padded[1] * num_clip
         result = 3 * self.width * self.height
+        segment_frames += 2 * self.frames_beyond
         if self.traits.reads == "source" or self.traits.is_per_frame:
             # Pictures as the model writes them, and those of the wanted size; a restorer of single
             # frames keeps what the next segment needs of this one's halo.
@@ -133,6 +147,8 @@ class Workload:
         held = num_read + max(segment_frames // 2, halo_frames)
         source = 3 * self.bytes_per_channel * self.source_width * self.source_height * held
         frames = 3 * self.width * self.height * 3 * 4
+        if self.frames_beyond:
+            frames += 8 * self.width * self.height * STEADY_PICTURES
         if self.traits.reads == "source":
             frames += 3 * self.native_pixels * 2 * 4  # one picture, resized
         return int(model + source + frames + self.encoder_bytes)
