@@ -42,6 +42,7 @@ def traits_of(config: ModelConfig) -> Traits:
         segment_multiple=chunk * step or 1,
         wants_opening=config.visual_width > 0,
         halo_frames=PROJECTOR_LOOK_AHEAD if config.projector_width else look_ahead,
+        numbers_frames=True,
         arithmetic="own",
     )
 
