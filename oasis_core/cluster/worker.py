@@ -106,7 +106,7 @@ class Outcome:
     warnings: tuple[str, ...]
     """What was worth a warning."""
     host: str
-    num_held_frames: int
+    num_held_frames: int = 0
     """Frames that were known and not computed."""
 
 
