@@ -38,6 +38,8 @@ SOFTWARE_CODECS = tuple(name for name, codec in CODECS.items() if not codec.need
 """Codecs that need no hardware of their own."""
 
 SHORT_SIDES_PX = {
+    "240p": 240,
+    "360p": 360,
     "480p": 480,
     "720p": 720,
     "1080p": 1080,

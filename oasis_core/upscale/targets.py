@@ -177,6 +177,10 @@ def _losses(job: Job) -> tuple[str, ...]:
         lines.append(
             f"transparency: {job.spec.codec} has none; use --codec prores (.mov) or ffv1 (.mkv)"
         )
+    if job.info.bit_depth > 8 and CODECS[job.spec.codec].depths == (8,):
+        lines.append(
+            f"{job.info.bit_depth} bits: {job.spec.codec} has 8 here; use --codec h265 or av1"
+        )
     if not CODECS[job.spec.codec].full_range and job.spec.color.range == FULL:
         lines.append(
             f"full range: converted to limited, {job.spec.codec} has no other; colours are the same"

@@ -61,7 +61,7 @@ def test_size_by_name_box_and_limit(source, request_, expected):
     [
         ({}, "exactly one of scale, size and fit must be given, got none"),
         ({"scale": 2, "fit": (9, 9)}, "exactly one of .*, got scale=2, fit="),
-        ({"size": "1080i"}, "size must be .* or one of 480p, .*, got '1080i'"),
+        ({"size": "1080i"}, "size must be .* or one of 240p, .*, got '1080i'"),
         ({"fit": (7, 900)}, "fit must be at least 8x8 pixels, got 7x900"),
         ({"fit": (8.5, 900)}, "fit must be two whole numbers"),
         ({"scale": 2, "max_side": 4}, "max_side must be .* at least 8 pixels, got 4"),

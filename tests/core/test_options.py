@@ -81,7 +81,7 @@ def test_words_of_the_shell_mean_values(words, name, value):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--size", "720p0"), "argument --size: must be WIDTHxHEIGHT, like 1280x720, or 480p"),
+        (("--size", "720p0"), "argument --size: must be WIDTHxHEIGHT, like 1280x720, or 240p"),
         (("--start", "soon"), "argument --start: must be a time, like 3s or 1:02:03.5"),
         (("--scale", "big"), "argument --scale: invalid float value: 'big'"),
         (("--shots", "on"), "--shots must be auto or off, got 'on'"),

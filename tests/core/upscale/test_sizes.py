@@ -56,7 +56,7 @@ def test_odd_sides_are_announced_with_the_remedy(write_video, upscaler, tmp_path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--size", "1080i"], "must be WIDTHxHEIGHT, like 1280x720, or 480p"),
+        (["--size", "1080i"], "must be WIDTHxHEIGHT, like 1280x720, or 240p"),
         (["--size", "1080i"], "did you mean '1080p'"),
         (["--fit", "4x4"], "fit must be at least 8x8 pixels, got 4x4"),
         (["--fit", "wide"], "must be WIDTHxHEIGHT"),

@@ -124,7 +124,7 @@ def test_it_is_upscaled_as_a_film(animation, tmp_path):
         ]  # fmt: skip
         assert reader.info.has_alpha
     with pytest.raises(VideoError, match="holds one picture and the source has 5"):
-        oasis_core.upscale_file(animation, tmp_path / "o.webp", **options)
+        oasis_core.upscale_file(animation, tmp_path / "o.jpg", **options)
 
 
 def test_damage_is_one_sentence(animation):
