@@ -1,5 +1,6 @@
 """Prompts in API form, small enough for many of them."""
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -146,7 +147,7 @@ def node_prompt(node, source=None, **changes):
         prompt["8"] = loader
     prompt["3"] = {"class_type": node, "inputs": {**inputs, **changes}}
     prompt["4"] = {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}}
-    return prompt
+    return copy.deepcopy(prompt)  # the next one begins with the same settings
 
 
 _LINKS = {"model": ["1", 0], "images": ["2", 0], "video": ["2", 0], "tiles": ["6", 0]}

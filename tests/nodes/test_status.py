@@ -1,10 +1,11 @@
 """What the page is told of a node at work: the truth in every stage, by the test's own clock."""
 
-import importlib.util
+import importlib
 import json
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def status_module():
+    """The module under packages that are not run, since those of the nodes import ComfyUI."""
+    for name, folder in (("pack_at_rest", ROOT), ("pack_at_rest.nodes", ROOT / "nodes")):
+        package = sys.modules.setdefault(name, types.ModuleType(name))
+        package.__path__ = [str(folder)]
+    return importlib.import_module("pack_at_rest.nodes._status")
+
+
 class Run:
     """A status with its messages and a clock that is set by hand."""
 
     def __init__(self, unit="frames"):
-        # By its path: the package imports ComfyUI.
-        spec = importlib.util.spec_from_file_location("status_of_nodes", ROOT / "nodes/_status.py")
-        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = status_module()
         self.now_s, self.sent = 100.0, []
         self.status = module.Status(self.sent.append, unit, clock=lambda: self.now_s)
 
