@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..remote import RemoteFile, is_url
+from ..words import counted
 from ._manifest import Row, is_list, read_rows
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ def _pictures_of_film(source: Path) -> list[Path]:
     videos, images = folder_contents(source)
     if videos and images:
         raise ValueError(
-            f"the folder {str(source)!r} holds {len(videos)} video(s) and {len(images)} "
-            "picture(s); use --stills to do each by itself, or name the files"
+            f"the folder {str(source)!r} holds {counted(len(videos), 'video')} and "
+            f"{counted(len(images), 'picture')}; use --stills to do each by itself, or name "
+            "the files"
         )
     if not videos and not images:
         raise ValueError(f"the folder {str(source)!r} holds no video and no picture")

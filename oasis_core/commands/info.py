@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..remote import as_source
+from ..words import counted
 from ._info_words import info_lines
 from ._shared import print_json
 
@@ -32,7 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     elif "folder" in facts:
         for name, text in facts["files"].items():
             print(f"{name}: {text}")
-        print(f"{facts['folder']}: {facts['videos']} videos, {facts['pictures']} pictures")
+        print(
+            f"{facts['folder']}: {counted(facts['videos'], 'video')}, "
+            f"{counted(facts['pictures'], 'picture')}"
+        )
     elif arguments.subject == "codecs":
         for name, text in facts.items():
             print(f"{name}: {text}")
@@ -110,7 +114,7 @@ def _describe_folder(folder: Path, videos: list[Path], images: list[Path]) -> di
         length = "" if info.duration_s is None or path in images else f", {info.duration_s:.1f} s"
         lines[path.name] = (
             f"{info.width}x{info.height}, {info.codec} of {info.bit_depth} bits{length}, "
-            f"{len(info.audio_streams)} sound tracks"
+            f"{counted(len(info.audio_streams), 'sound track')}"
         )
     counts = {"videos": len(videos), "pictures": len(images)}
     return {"folder": str(folder), **counts, "files": lines}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..words import counted
 from .published import MODELS, PublicFile, PublishedModel
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def convert_set(
     if missing := files.missing():
         listed = "; ".join(f"{file.name} ({file.published})" for file in missing)
         raise ValueError(
-            f"{files.model.name} needs {len(missing)} more file(s) in {files.folder}: {listed}"
+            f"{files.model.name} needs {counted(len(missing), 'more file')} in "
+            f"{files.folder}: {listed}"
         )
     disk_bytes = _disk_bytes(files)
     logger.info(

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ..checkpoint import CheckpointError
 from ..digests import file_sha256
 from ..families.files import PICKLES
+from ..words import counted
 from .keys import without_prefix
 
 NUMERIC = (torch.float32, torch.float16, torch.bfloat16)
@@ -132,7 +133,7 @@ def _check_index(path: Path, files: list[Path], holders: dict[str, Path]) -> Non
         if lost := sorted(set(_index(index)) - set(holders)):
             raise CheckpointError(
                 f"{path} lacks tensors that its index names ({len(lost)}), e.g. {lost[0]}; "
-                f"read {len(files)} file(s)"
+                f"read {counted(len(files), 'file')}"
             )
 
 

@@ -23,6 +23,7 @@ from ..video.animation_writer import loops_of, write_gif, write_webp
 from ..video.image_writer import DEFAULT_QUALITY, ImageSpec
 from ..video.timeline import read_timeline
 from ..video.writer import give_name, sync
+from ..words import counted
 from .job import Job, exists_error
 from .journal import Journal, sync_folder
 
@@ -156,7 +157,7 @@ class AnimationTarget:
         """What such a file cannot hold, one line each."""
         info, name = job.info, "GIF" if self.suffix == GIF else "animated WebP"
         if info.audio_streams:
-            yield f"{len(info.audio_streams)} sound track(s): {name} has none"
+            yield f"{counted(len(info.audio_streams), 'sound track')}: {name} has none"
         for stream in (*info.subtitle_streams, *info.other_streams):
             yield f"{stream}: {name} has no place for it"
         if info.bit_depth > 8:

@@ -31,6 +31,7 @@ from ..video.image_writer import (
 from ..video.linear_light import from_half_bits, read_exr_header
 from ..video.names import distinct, find_numbered, is_pattern, numbered
 from ..video.writer import give_name, write_atomically
+from ..words import counted
 from .job import Job, exists_error
 from .journal import IMAGES, Journal, sync_folder
 
@@ -275,7 +276,7 @@ def picture_report(job: Job, spec: ImageSpec, tags: ImageTags) -> MuxReport:
     if job.info.is_linear:
         dropped += _light_losses(job)
     if job.info.audio_streams:
-        dropped.append(f"{len(job.info.audio_streams)} sound track(s): pictures have none")
+        dropped.append(f"{counted(len(job.info.audio_streams), 'sound track')}: pictures have none")
     for stream in (*job.info.subtitle_streams, *job.info.other_streams):
         dropped.append(f"{stream}: pictures have none")
     return MuxReport(kept=tuple(kept), dropped=tuple(dropped))

@@ -14,6 +14,7 @@ from ..finish.grain import Grain
 from ..geometry import balanced_tile, next_valid_num_frames, round_down, round_up
 from ..model.live_bytes import DEVICE_SHARE
 from ..options import HALO_FRAMES
+from ..words import counted
 from .memory import free_bytes, free_host_bytes
 from .tiles import TileGrid, plan_tiles
 from .workload import Workload, least_tile_px
@@ -87,7 +88,8 @@ class Plan:
             tiles += ", the segment in main memory"
         arithmetic = self.dtype + (f" (auto: {self.dtype_reason})" if self.dtype_reason else "")
         return (
-            f"{tiles}; segments of {self.segment_frames} frames and {self._more()}; {arithmetic}; "
+            f"{tiles}; segments of {counted(self.segment_frames, 'frame')} and {self._more()}; "
+            f"{arithmetic}; "
             f"about {self.estimated_bytes / 2**30:.2f} of {self.free_bytes / 2**30:.1f} GiB free "
             "memory" + ("" if self.grain is None else f"; {self.grain}")
         )

@@ -289,9 +289,9 @@ def _pictures_of_pattern(pattern: Path, *, warns: bool) -> list[tuple[int, Path]
     missing = found[-1][0] - found[0][0] + 1 - len(found)
     if missing and warns:
         logger.warning(
-            "%s: %d number(s) are missing in between; what is there keeps its numbers",
+            "%s: %s missing in between; what is there keeps its numbers",
             pattern.name,
-            missing,
+            "1 number is" if missing == 1 else f"{missing} numbers are",
         )
     return found
 

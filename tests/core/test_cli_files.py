@@ -353,7 +353,7 @@ def test_a_mixed_folder_is_listed(folder, capsys):
     said = capsys.readouterr().out
     assert "b2.mkv: 32x24, h264 of 8 bits, 0.2 s, 0 sound tracks" in said
     assert "broken.mp4: cannot be used" in said
-    assert "5 videos, 1 pictures" in said
+    assert "5 videos, 1 picture" in said
     assert run("info", folder, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["files"]) == 6
 

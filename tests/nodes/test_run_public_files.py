@@ -50,7 +50,7 @@ def test_public_files_appear_by_the_name_of_the_model_they_make(server, folder):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     (folder / NAMES["prompt"]).rename(folder / "elsewhere.bin")
     run = server.run(prompt_of(TARGET))
-    assert "flashvsr-1.1 needs 1 more file(s) in" in run.error
+    assert "flashvsr-1.1 needs 1 more file in" in run.error
     assert "posi_prompt.pth (GitHub OpenImagingLab/FlashVSR" in run.error
 
 

@@ -44,7 +44,7 @@ def test_what_is_missing_is_named_with_its_place(tmp_path):
     assert find_set(tmp_path, "other.safetensors") is None
     files = find_set(tmp_path, "flashvsr-1.1.safetensors")
     assert set(files.parts) == {"transformer", "prompt"}
-    with pytest.raises(ValueError, match=r"needs 2 more file\(s\) in .*LQ_proj_in.ckpt \(HF Jun"):
+    with pytest.raises(ValueError, match=r"needs 2 more files in .*LQ_proj_in.ckpt \(HF Jun"):
         convert_set(files)
     (tmp_path / "lq_proj_in.safetensors").write_bytes(b"x")
     (tmp_path / "wan_2.1_vae.safetensors").write_bytes(b"x")
