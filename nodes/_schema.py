@@ -14,7 +14,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..oasis_core import choices
-from ..oasis_core.options import OPTIONS, NodeKind, Option
+from ..oasis_core.option_kinds import NodeKind, Option
+from ..oasis_core.options import OPTIONS
 
 CATEGORY = "OASIS"
 OasisModel = io.Custom("OASIS_MODEL")
@@ -252,7 +253,7 @@ def requested_size(
     """
     from fractions import Fraction
 
-    from ..oasis_core.geometry import wanted_size
+    from ..oasis_core.sizes import wanted_size
     from ..oasis_core.words import read_size
 
     check_choice("target", target, TARGETS)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..geometry import Segment, plan_segments, round_up, target_size
+from ..geometry import Segment, plan_segments, round_up
 from ..model.agreement import agreement_db
+from ..sizes import target_size
 
 if TYPE_CHECKING:
     from ..families.restorer import Traits

@@ -138,9 +138,7 @@ def read_span(job: Job, span: Span) -> SegmentFrames:
 def _by_seeking(job: Job, span: Span) -> list[VideoFrame]:
     window = TimeWindow(start_s=max(0.0, span.start_s), duration_s=span.duration_s)
     try:
-        with job.source.open(
-            window=window, deinterlace=job.options.deinterlace, frame_rate=job.frame_rate
-        ) as reader:
+        with job.open(window) as reader:
             return [visible(frame) for frame in reader]
     except VideoError as error:
         logger.info("%s: %s", job.source.name, error)

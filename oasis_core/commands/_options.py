@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..options import OPTIONS, Argument, Option
+from ..option_kinds import Argument, Option
+from ..options import OPTIONS
 from ._shared import Options, parsed_by
 
 

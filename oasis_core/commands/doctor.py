@@ -71,6 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _versions(_: argparse.Namespace) -> dict[str, Any]:
     found = {name: _version(name) for name in NEEDED}
     lacking = [name for name, version in found.items() if version is None]
+    if "torch" not in lacking:
+        import torch
+
+        found["torch"] = torch.__version__  # which names the build, +cpu or +cu130, too
     texts = [f"{name} {version}" for name, version in found.items() if version is not None]
     if "av" not in lacking:
         import av

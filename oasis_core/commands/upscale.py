@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..options import FILE, HEADINGS, MACHINE, PICTURE, PIECE, RUN, USUAL, rate_of
+from ..option_kinds import FILE, HEADINGS, MACHINE, PICTURE, PIECE, RUN, USUAL
+from ..options import rate_of
 from ..remote import RemoteFile, as_source
 from ..words import counted
 from ._batch import find_tasks
@@ -176,17 +177,12 @@ def _upscale(
             source,
             destination,
             on_progress=on_progress or progress,
-            on_begin=None if is_quiet else partial(_say_outline, progress),
+            on_begin=None if is_quiet else progress.say,
+            on_plan=partial(log.info, "%s"),
             **options,
         )
     finally:
         progress.close()
-
-
-def _say_outline(progress: Progress, outline: Any) -> None:
-    """What is about to be done; how it is cut up is for those who look closer."""
-    progress.say(outline)
-    log.info("%s", outline.plan)
 
 
 def _options(

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..digests import file_fingerprint
 from ..options import Encoding
 from ..video import (
     EncodeSpec,
@@ -22,10 +21,11 @@ from ..video import (
 from ..video.animation_writer import loops_of, write_gif, write_webp
 from ..video.image_writer import DEFAULT_QUALITY, ImageSpec
 from ..video.timeline import read_timeline
-from ..video.writer import give_name, sync
+from ..video.writer import sync
 from ..words import counted
-from .job import Job, exists_error
-from .journal import Journal, sync_folder
+from .job import Job
+from .journal import Journal
+from .single_file import SingleFile
 
 GIF = ".gif"
 ANIMATED = (".webp", GIF)
@@ -33,7 +33,7 @@ ANIMATED = (".webp", GIF)
 MOST_GIF_RATE = 50
 
 
-class AnimationTarget:
+class AnimationTarget(SingleFile):
     """One file of pictures that play: animated WebP or GIF.
 
     While the job runs the frames are lossless video segments in the journal, so that it can be
@@ -54,7 +54,7 @@ class AnimationTarget:
     def __init__(
         self, destination: Path, encoding: Encoding, *, makes_folder: bool = False
     ) -> None:
-        self.destination = destination
+        super().__init__(destination)
         self.suffix = destination.suffix.lower()
         self.format_name = self.suffix.removeprefix(".")
         names = ("codec", "crf", "preset", "bit_depth", "pix_fmt")
@@ -104,20 +104,6 @@ class AnimationTarget:
         del job, num_frames  # one file whatever is in it
         return Source.resolve(self.destination)
 
-    def outputs(self) -> list[Path]:
-        """The file that would be written."""
-        return [self.destination]
-
-    def exists(self) -> bool:
-        """Whether there is something that would be replaced."""
-        return self.destination.exists()
-
-    def is_finished(self, journal: Journal) -> bool:
-        """Whether an earlier run got as far as naming the result, and only its journal is left."""
-        if journal.result is None or not self.destination.is_file():
-            return False
-        return file_fingerprint(self.destination) == journal.result
-
     def format_of(self, job: Job) -> tuple[str, int, bool]:
         """Pixel format, bits per component and transparency of the result."""
         if self.suffix == GIF:
@@ -133,7 +119,7 @@ class AnimationTarget:
         del facts  # neither format has a common place for it
         if self.is_finished(journal):
             return self.forecast(job)
-        result = journal.folder / ("result" + self.suffix)
+        result = self.place_in(journal)
         loops = loops_of(job.source.path) if isinstance(job.source.path, Path) else 0
 
         def frames() -> Iterator[VideoFrame]:
@@ -146,11 +132,7 @@ class AnimationTarget:
             spec = self._image_spec(job.info, job.look.width, job.look.height)
             write_webp(result, frames, spec, time_base=tick, loops=loops)
         sync(result)
-        journal.record_result(result)
-        if self.exists() and not job.options.overwrite:
-            raise exists_error(self.destination)
-        give_name(result, self.destination)
-        sync_folder(self.destination.absolute().parent)
+        self.give_name(result, job, journal)
         return self.forecast(job)
 
     def _losses(self, job: Job) -> Iterator[str]:

@@ -62,10 +62,14 @@ class Job:
     on_segment: Callable[[int, int], None] | None = None
     """Called with the numbers of the shot and of the segment that is begun, from 0."""
 
-    def open(self) -> VideoReader | ImageReader | AnimationReader:
-        """Open the source for reading what is to be done."""
+    def open(self, window: TimeWindow | None = None) -> VideoReader | ImageReader | AnimationReader:
+        """Open the source for reading, as the job reads it.
+
+        Args:
+            window: The piece to read; None is what is to be done.
+        """
         return self.source.open(
-            window=self.window,
+            window=self.window if window is None else window,
             deinterlace=self.options.deinterlace,
             frame_rate=self.frame_rate,
             on_change=self.options.on_change,

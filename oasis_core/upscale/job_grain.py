@@ -46,15 +46,14 @@ def _runs_of(job: Job) -> Sequence[ReadRun]:
 
 
 def _frames_from(job: Job, window: TimeWindow | None, skipped: int) -> list[Frame]:
-    """Some neighbouring frames; none where no frame begins there."""
-    source, options = job.source, job.options
+    """Some neighbouring frames; none where no frame begins there, or one of another size."""
     try:
-        with source.open(
-            window=window, deinterlace=options.deinterlace, frame_rate=job.frame_rate
-        ) as reader:
+        with job.open(window) as reader:
             frames = (frame for frame in reader if not frame.is_context)
-            return [frame.pixels for frame in islice(frames, skipped, skipped + RUN_FRAMES)]
+            run = [frame.pixels for frame in islice(frames, skipped, skipped + RUN_FRAMES)]
     except VideoError:
         if window is None:
             raise
         return []  # times are as the container claims them
+    size = (job.info.height, job.info.width)
+    return run if all(pixels.shape[:2] == size for pixels in run) else []

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..families.restorer import HasLatent, Place, Restorer
-from ..geometry import next_valid_num_frames, round_up, target_size
+from ..geometry import next_valid_num_frames, round_up
+from ..sizes import target_size
 from ..video.pixels import resize
 from .precision import arithmetic
 from .progress import stage_of

@@ -15,6 +15,7 @@ from ..words import read_grain
 
 if TYPE_CHECKING:
     from ..finish.mask import Mask
+    from ..video import TimeWindow
 
 STAGES = ("decode", "shots", "resize", "model", "blend", "encode", "mux")
 """What a job spends its time on."""
@@ -78,11 +79,19 @@ class Look:
         names = {part.name for part in fields(cls)} - {"width", "height"}
         return cls(width=width, height=height, **{name: getattr(options, name) for name in names})
 
-    def with_fitted_mask(self, num_frames: int | None) -> Look:
-        """This look with its mask checked against a clip in memory.
+    def with_fitted_mask(
+        self,
+        num_frames: int | None,
+        *,
+        window: TimeWindow | None = None,
+        rate: Fraction = Fraction(24),
+    ) -> Look:
+        """This look with its mask checked against a clip.
 
         Args:
-            num_frames: Of the clip, if known.
+            num_frames: Of the clip, or of the piece of it, if known.
+            window: The piece; None is everything.
+            rate: Of a film, frames per second; in memory a mask needs none.
 
         Raises:
             ValueError: The mask has another number of frames, or is 0 everywhere.
@@ -90,7 +99,7 @@ class Look:
         """
         if self.mask is None:
             return self
-        return replace(self, mask=self.mask.fitted(num_frames, rate=Fraction(24)))
+        return replace(self, mask=self.mask.fitted(num_frames, window=window, rate=rate))
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .job import Job
-    from .plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +27,13 @@ class Outline:
     """Where it runs."""
     done_frames: int
     """Frames that an earlier run has finished."""
-    plan: Plan
-    """How the job is cut up; as text, a line for the person who looks for memory."""
 
     @classmethod
-    def of(cls, job: Job, plan: Plan, done_frames: int) -> Outline:
+    def of(cls, job: Job, done_frames: int) -> Outline:
         """The outline of a job that is ready.
 
         Args:
             job: What is to be done.
-            plan: How it is cut up.
             done_frames: Frames that an earlier run has finished.
         """
         return cls(
@@ -48,7 +44,6 @@ class Outline:
             model=job.upscaler.name,
             device=str(job.upscaler.device),
             done_frames=done_frames,
-            plan=plan,
         )
 
     def __str__(self) -> str:

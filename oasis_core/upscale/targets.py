@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..codecs import CODECS, HDR_CODECS
-from ..digests import file_fingerprint
 from ..options import Encoding
 from ..remote import RemoteFile
 from ..video import (
@@ -30,11 +29,11 @@ from ..video.image_tags import read_image_tags
 from ..video.image_writer import IMAGE_FORMATS
 from ..video.info import UNSPECIFIED
 from ..video.names import is_pattern
-from ..video.writer import give_name
 from .animation_target import ANIMATED, GIF, AnimationTarget
-from .job import Job, exists_error
-from .journal import Journal, sync_folder
+from .job import Job
+from .journal import Journal
 from .picture_target import PictureTarget
+from .single_file import SingleFile
 
 DEFAULT_CODEC = "h264"
 
@@ -76,7 +75,7 @@ class Target(Protocol):
         """Make the result of the segments and give it its name."""
 
 
-class FilmTarget:
+class FilmTarget(SingleFile):
     """One video file.
 
     Args:
@@ -91,7 +90,7 @@ class FilmTarget:
     def __init__(
         self, destination: Path, encoding: Encoding, *, makes_folder: bool = False
     ) -> None:
-        self.destination = destination
+        super().__init__(destination)
         self._encoding = encoding
         self.stores_light = False
         usual = OWN_CODECS.get(destination.suffix.lower(), DEFAULT_CODEC)
@@ -123,20 +122,6 @@ class FilmTarget:
         del job, num_frames  # a film is one file whatever is in it
         return Source(path=self.destination, kind="film")
 
-    def outputs(self) -> list[Path]:
-        """The files that would be written."""
-        return [self.destination]
-
-    def exists(self) -> bool:
-        """Whether there is something that would be replaced."""
-        return self.destination.exists()
-
-    def is_finished(self, journal: Journal) -> bool:
-        """Whether an earlier run got as far as naming the result, and only its journal is left."""
-        if journal.result is None or not self.destination.is_file():
-            return False
-        return file_fingerprint(self.destination) == journal.result
-
     def format_of(self, job: Job) -> tuple[str, int, bool]:
         """Pixel format, bits and transparency of the result."""
         return job.spec.pixel_format, job.spec.bit_depth, job.spec.has_alpha
@@ -152,8 +137,7 @@ class FilmTarget:
         losses = _losses(job)
         if self.is_finished(journal):
             return MuxReport(kept=(), dropped=losses)
-        # Inside the journal's folder, so that a crash leaves nothing beside the destination.
-        result = journal.folder / ("result" + self.destination.suffix)
+        result = self.place_in(journal)
         muxed = mux(
             [journal.segment_path(record.index) for record in journal.records],
             job.source.beside,
@@ -162,11 +146,7 @@ class FilmTarget:
             comment="OASIS " + json.dumps(facts) if job.options.metadata else None,
             cut="none" if job.window is None else "both",
         )
-        journal.record_result(result)
-        if self.exists() and not job.options.overwrite:
-            raise exists_error(self.destination)
-        give_name(result, self.destination)
-        sync_folder(self.destination.absolute().parent)
+        self.give_name(result, job, journal)
         return MuxReport(kept=muxed.kept, dropped=(*losses, *muxed.dropped))
 
 

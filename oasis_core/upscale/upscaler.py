@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..families.catalog import restorer_of
 from ..families.restorer import Restorer, Traits
-from ..geometry import Segment, plan_segments, shots_from_cuts, target_size
+from ..geometry import Segment, plan_segments, shots_from_cuts
 from ..options import HALO_FRAMES
+from ..sizes import target_size
 from ..video import VideoFrame
 from ..video.pixels import tensor_to_frame
 from .assemble import SegmentAssembler

@@ -157,11 +157,9 @@ def _prepare(
         )
     check_grain(wanted.grain, (info.width, info.height), info.bit_depth, survey.num_frames)
     look = Look.of(wanted, width, height)
-    if look.mask is not None:
-        if look.mask.source is not None:
-            refuse_own_input((destination, *target.outputs()), look.mask.source)
-        mask = look.mask.fitted(survey.num_frames, window=window, rate=info.frame_rate)
-        look = replace(look, mask=mask)
+    if look.mask is not None and look.mask.source is not None:
+        refuse_own_input((destination, *target.outputs()), look.mask.source)
+    look = look.with_fitted_mask(survey.num_frames, window=window, rate=info.frame_rate)
     spec = target.segment_spec(info, width, height)
     _warn_of_odd_sides(spec, wanted)
     make_job = partial(
@@ -265,7 +263,7 @@ def _carry_out(
             plan = replace(plan, grain=grain_of_job(job))
         if on_begin is not None:
             done = sum(record.num_frames for record in journal.records)
-            on_begin(Outline.of(job, plan, done))
+            on_begin(Outline.of(job, done))
         if on_plan is not None:
             on_plan(plan)
         journal.start(plan.to_json())

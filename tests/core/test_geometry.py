@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from oasis_core import geometry as g
-from oasis_core.geometry import middle, target_size
+from oasis_core.geometry import middle
+from oasis_core.sizes import target_size, wanted_size
 from oasis_core.upscale import UpscaleOptions
 from oasis_core.video import nearest_rate
 
@@ -29,7 +30,7 @@ RANDOM = random.Random(0)  # one fixed stream: a failure is reproducible
     ],
 )
 def test_target_size(source, request_, expected):
-    assert g.target_size(*source, **request_) == expected
+    assert target_size(*source, **request_) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_target_size(source, request_, expected):
     ],
 )
 def test_size_by_name_box_and_limit(source, request_, expected):
-    assert g.wanted_size(*source, **request_) == expected
+    assert wanted_size(*source, **request_) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,14 +72,14 @@ def test_size_by_name_box_and_limit(source, request_, expected):
 )
 def test_size_that_cannot_be_is_refused(request_, sentence):
     with pytest.raises(ValueError, match=sentence):
-        g.wanted_size(64, 48, **request_)
+        wanted_size(64, 48, **request_)
 
 
 def test_shape_stays_in_every_box():
     for _ in range(300):
         width, height = RANDOM.randint(8, 4000), RANDOM.randint(8, 4000)
         box = RANDOM.randint(8, 9000), RANDOM.randint(8, 9000)
-        sides = g.wanted_size(width, height, fit=box)
+        sides = wanted_size(width, height, fit=box)
         factor = min(box[0] / width, box[1] / height)
         assert sides[0] == box[0] or sides[1] == box[1]
         for side, length, most in zip(sides, (width, height), box, strict=True):
@@ -89,7 +90,7 @@ def test_shape_stays_in_every_box():
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), "4", True])
 def test_scale_must_be_a_positive_number(scale):
     with pytest.raises(ValueError, match="scale must be"):
-        g.target_size(64, 64, scale=scale)
+        target_size(64, 64, scale=scale)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_scale_must_be_a_positive_number(scale):
 )
 def test_impossible_sizes_are_refused(source, request_, text):
     with pytest.raises(ValueError, match=text):
-        g.target_size(*source, **request_)
+        target_size(*source, **request_)
 
 
 def test_padding_reflects_back_and_forth():

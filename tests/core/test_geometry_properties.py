@@ -8,7 +8,7 @@ hypothesis = pytest.importorskip("hypothesis", reason="the extra `test` brings i
 from hypothesis import given, settings  # noqa: E402 - after the skip
 from hypothesis import strategies as st  # noqa: E402
 
-from oasis_core import geometry  # noqa: E402
+from oasis_core import geometry, sizes  # noqa: E402
 from oasis_core.config import OASIS_TINY  # noqa: E402
 from oasis_core.model.denoiser import OasisModel  # noqa: E402
 from oasis_core.upscale import VideoUpscaler  # noqa: E402
@@ -22,7 +22,7 @@ quick = settings(max_examples=150, deadline=None, derandomize=True)
 @given(width=SIDES, height=SIDES, scale=st.floats(0.1, 16))
 def test_sizes_follow_the_scale_or_are_refused(width, height, scale):
     try:
-        found = geometry.target_size(width, height, scale=scale)
+        found = sizes.target_size(width, height, scale=scale)
     except ValueError:
         return  # too small or too large, which tests beside this one cover
     for side, source in zip(found, (width, height), strict=True):
@@ -118,7 +118,7 @@ def test_cutting_up_and_joining_gives_the_whole(
     video = torch.rand(1, 3, num_frames, height, width, generator=torch.Generator().manual_seed(0))
     cut = {"tile_px": tile_px, "segment_frames": segment_frames, "halo_frames": halo_frames}
     found = changes_nothing.upscale(video, scale=scale, shots=False, **cut)
-    out_width, out_height = geometry.target_size(width, height, scale=scale)
+    out_width, out_height = sizes.target_size(width, height, scale=scale)
     assert found.shape == (1, 3, num_frames, out_height, out_width)
     plain = changes_nothing.upscale(video, scale=scale, shots=False, strength=0.0)
     torch.testing.assert_close(found, plain, rtol=0, atol=2e-5)

@@ -7,7 +7,8 @@ import pytest
 
 from oasis_core.cli import build_parser
 from oasis_core.commands._options import option_values
-from oasis_core.options import HEADINGS, OPTIONS
+from oasis_core.option_kinds import HEADINGS
+from oasis_core.options import OPTIONS
 from oasis_core.upscale import UpscaleOptions
 from oasis_core.upscale.look import Look
 

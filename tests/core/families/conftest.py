@@ -40,12 +40,8 @@ class NativeRestorer(ModuleRestorer):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Frames this small are slower with more threads, and one gives the same bytes anywhere."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    """For every test of this folder."""
 
 
 @pytest.fixture
@@ -145,3 +141,29 @@ def alone(spandrel):
         return torch.cat([descriptor(frame) for frame in clip])
 
     return run
+
+
+@pytest.fixture
+def alone_as_among_others():
+    """Do segments in several orders and by themselves: the same each time.
+
+    Takes the `SegmentUpscaler` maker, the frames, and of three segments first frame, end and what
+    to keep; returns what each gives.
+    """
+
+    def do(make, frames, reads):
+        def results(order):
+            segments, found = make(), {}
+            for index in order:
+                start, stop, keep = reads[index]
+                run = segments.run(frames[start:stop], keep, first=start + keep.start)
+                found[index] = torch.stack(list(run))
+            return found
+
+        together, backwards = results([0, 1, 2]), results([2, 1, 0, 1])
+        for index in range(3):
+            assert torch.equal(together[index], results([index])[index])
+            assert torch.equal(together[index], backwards[index])
+        return together
+
+    return do

@@ -58,27 +58,16 @@ def test_a_model_of_several_frames_is_run_again_only_for_what_it_has_not_seen(na
 
 
 @pytest.mark.parametrize("is_per_frame", [True, False])
-def test_a_steady_segment_alone_is_the_same_as_among_others(native, clip, is_per_frame):
+def test_a_steady_segment_alone_is_the_same_as_among_others(
+    native, clip, alone_as_among_others, is_per_frame
+):
     frames = list(clip(30, 24, 24)[0].unbind(1))
     upscaler = VideoUpscaler(native(is_per_frame=is_per_frame), device="cpu", dtype="float32")
     look = Look(width=60, height=60, steady=0.8)
     plan = upscaler.plan((24, 24), (60, 60), segment_frames=8, frames_beyond=look.frames_beyond)
     assert plan.halo_frames == 9
     reads = [(0, 17, slice(0, 8)), (0, 25, slice(8, 16)), (7, 30, slice(9, 23))]
-
-    def results(order):
-        segments = upscaler.segment_upscaler(look, plan)
-        found = {}
-        for index in order:
-            start, stop, keep = reads[index]
-            run = segments.run(frames[start:stop], keep, first=start + keep.start)
-            found[index] = torch.stack(list(run))
-        return found
-
-    together, backwards = results([0, 1, 2]), results([2, 1, 0, 1])
-    for index in range(3):
-        assert torch.equal(together[index], results([index])[index])
-        assert torch.equal(together[index], backwards[index])
+    together = alone_as_among_others(lambda: upscaler.segment_upscaler(look, plan), frames, reads)
     whole = upscaler.upscale(
         torch.stack(frames, 1)[None], size=(60, 60), segment_frames=8, steady=0.8, shots=False
     )

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from films import write_film
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -32,17 +33,6 @@ def frames_of(num_frames=6, width=150, height=117, seed=0):
     fine = generator.normal(0, 12, coarse.shape)
     picture = np.clip(coarse + fine, 0, 255).astype(np.uint8)
     return [picture[i : i + height, i : i + width].copy() for i in range(num_frames)]
-
-
-def write_film(path, frames):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=24)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "bgr0"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
 
 
 def pictures(folder):

@@ -119,26 +119,15 @@ def test_frames_are_handed_over_one_by_one_and_none_twice(native, clip, color_an
 
 
 @pytest.mark.parametrize("is_per_frame", [True, False])
-def test_a_segment_alone_is_the_same_as_among_others(native, clip, is_per_frame):
+def test_a_segment_alone_is_the_same_as_among_others(
+    native, clip, alone_as_among_others, is_per_frame
+):
     frames = list(clip(14, 24, 24)[0].unbind(1))
     upscaler = upscaler_of(native(is_per_frame=is_per_frame))
     look = Look(width=60, height=60)
     plan = upscaler.plan((24, 24), (60, 60), segment_frames=5, tile_px=80)
     reads = [(0, 7, slice(0, 5)), (3, 12, slice(2, 7)), (8, 14, slice(2, 6))]
-
-    def results(order):
-        segments = upscaler.segment_upscaler(look, plan)
-        found = {}
-        for index in order:
-            start, stop, keep = reads[index]
-            run = segments.run(frames[start:stop], keep, first=start + keep.start)
-            found[index] = torch.stack(list(run))
-        return found
-
-    together, backwards = results([0, 1, 2]), results([2, 1, 0, 1])
-    for index in range(3):
-        assert torch.equal(together[index], results([index])[index])
-        assert torch.equal(together[index], backwards[index])
+    alone_as_among_others(lambda: upscaler.segment_upscaler(look, plan), frames, reads)
 
 
 class OutOfMemoryAbove(torch.nn.Module):

@@ -3,19 +3,9 @@
 import av
 import numpy as np
 import pytest
+from films import write_film
 
 from oasis_core.upscale import VideoUpscaler, forecast_file, upscale_file
-
-
-def write_film(path, pictures):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "bgr0"
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
 
 
 def read_film(path):

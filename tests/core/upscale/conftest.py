@@ -50,12 +50,8 @@ class PointModel(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Frames this small are slower with more threads, and one gives the same bytes anywhere."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    """For every test of this folder."""
 
 
 @pytest.fixture

@@ -86,3 +86,12 @@ def test_a_comparison_shows_what_was_fitted(parts, upscaler, tmp_path):
 def test_the_choice_is_one_of_two(parts, upscaler, tmp_path):
     with pytest.raises(ValueError, match="on_change must be one of stop, scale, got 'go'"):
         upscale_file(parts[0], tmp_path / "o.mkv", upscaler=upscaler, on_change="go", **OPTIONS)
+
+
+def test_grain_of_a_film_that_is_fitted_is_measured_all_the_same(upscaler, tmp_path):
+    """Places to measure lie behind the change, too."""
+    parts = [raw(tmp_path / f"{i}.h264", size) for i, size in enumerate(((80, 64), (96, 64)))]
+    path = joined(tmp_path / "both.h264", *parts)
+    options = {**OPTIONS, "on_change": "scale", "grain": "auto"}
+    report = upscale_file(path, tmp_path / "o.mkv", upscaler=upscaler, **options)
+    assert report.frames == 12

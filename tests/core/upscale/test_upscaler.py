@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import oasis_core
-from oasis_core.geometry import target_size
+from oasis_core.sizes import target_size
 from oasis_core.upscale import VideoUpscaler
 from oasis_core.upscale.segment import Look
 from oasis_core.video.pixels import frame_to_tensor, tensor_to_frame
